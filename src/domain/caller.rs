@@ -1,0 +1,48 @@
+//! Callers: the programs and pages that ask for signatures.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{CallerId, KeyName};
+
+/// Who decides about a caller's signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsentPolicy {
+    /// Consent is given by configuration.
+    Auto,
+}
+
+/// Which keys a caller may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyAccess {
+    /// Every key of the gateway, also those chosen by URI.
+    All,
+    /// These only.
+    Only(Vec<KeyName>),
+}
+
+impl KeyAccess {
+    /// Whether the named key is among them.
+    #[must_use]
+    pub fn allows(&self, key: &KeyName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(keys) => keys.contains(key),
+        }
+    }
+}
+
+/// A program or page that may ask for signatures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Its name: owner of its tickets, permits and jobs.
+    pub id: CallerId,
+    /// The keys it may use.
+    pub keys: KeyAccess,
+    /// The key it signs with when it names none.
+    pub default_key: Option<KeyName>,
+    /// Who decides about its signatures.
+    pub consent: ConsentPolicy,
+    /// The algorithms it may ask for are those of the key; uses of one permit are bounded by this number.
+    pub permit_uses_max: u32,
+}

@@ -1,0 +1,17 @@
+//! The words of the field as types: what a key, a signature, a job, a permit is and which of their changes are lawful.
+//!
+//! Everything here is pure: no IO, no clock, no async, no PKCS#11, no HTTP. Every other module may use this one and it uses none of them.
+//! Invariant: a value of one of these types is valid by construction; nobody downstream checks it again.
+
+pub mod algorithm;
+pub mod caller;
+pub mod digest;
+pub mod ids;
+pub mod job;
+pub mod key_uri;
+pub mod permit;
+pub mod pin;
+pub mod signature;
+pub mod ticket;
+pub mod timestamp;
+pub mod token;

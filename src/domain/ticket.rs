@@ -1,0 +1,182 @@
+//! Tickets: sessions of the ticket API, with what is to be signed and how.
+//!
+//! Invariant: from the moment that a job (or consent for one) is asked for, content, options and key do not change: [`Ticket::frozen`].
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    algorithm::SignatureAlgorithm,
+    digest::Digest,
+    ids::{CallerId, JobId, TicketId},
+    key_uri::Pkcs11Uri,
+    timestamp::Timestamp,
+};
+
+/// One session of the ticket API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Its id: the API's `ticketUuid`.
+    pub id: TicketId,
+    /// Who made it; to everybody else it does not exist.
+    pub caller: CallerId,
+    /// When a request last named it; it ends when it has been idle for too long.
+    pub touched: Timestamp,
+    /// How to sign.
+    pub options: SignatureOptions,
+    /// What to sign.
+    pub content: Option<Content>,
+    /// The caller's own words for the operator; text or HTML, not trusted.
+    pub metadata: Option<String>,
+    /// The key chosen for this ticket; `None` for the caller's default key.
+    pub key: Option<Pkcs11Uri>,
+    /// The signature asked for last.
+    pub signing: Option<TicketSigning>,
+    /// Counts changes, so that two writers do not overwrite each other.
+    pub version: u64,
+}
+
+impl Ticket {
+    /// Whether content, options and key may no longer be changed.
+    #[must_use]
+    pub const fn frozen(&self) -> bool {
+        self.signing.is_some()
+    }
+}
+
+/// The bytes to be signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Where the bytes are.
+    pub place: ContentPlace,
+    /// How many there are.
+    pub len: u64,
+    /// Their SHA-256, computed while they were received.
+    pub sha256: Digest,
+}
+
+/// Where a ticket's content is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContentPlace {
+    /// In memory.
+    Memory(Arc<[u8]>),
+    /// In a private file of the spool directory.
+    Spooled(PathBuf),
+}
+
+/// A signature that was asked for: what will be assembled when the job has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketSigning {
+    /// The job.
+    pub job: JobId,
+    /// The algorithm it signs with.
+    pub algorithm: SignatureAlgorithm,
+    /// The CMS signed attributes, as the DER `SET OF` that is signed.
+    pub signed_attrs: Vec<u8>,
+    /// The signer's certificate in DER.
+    pub certificate: Vec<u8>,
+}
+
+/// Whether the content stands inside the signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum SignatureType {
+    /// The content is in `encapContentInfo`.
+    Attached,
+    /// The content is not in the signature.
+    #[default]
+    Detached,
+}
+
+/// Which CAdES form is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum CadesType {
+    /// Plain CMS.
+    #[default]
+    Undefined,
+    /// CAdES-BES.
+    Bes,
+    /// CAdES-T.
+    T,
+    /// CAdES-C.
+    C,
+    /// CAdES-X Long.
+    XLong,
+}
+
+/// Which certificates are embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum EmbedCertificate {
+    /// None.
+    Nothing,
+    /// The signer's.
+    #[default]
+    SignerCert,
+    /// The signer's and its CA's.
+    SignerAndCaCert,
+    /// The signer's, and information about its CA.
+    SignerCertAndCaInfo,
+}
+
+/// How a time stamp is looked at when a signature is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum TimeStampCheck {
+    /// Not at all.
+    #[default]
+    Ignore,
+    /// If it is there it must be valid.
+    VerifyIfPresent,
+    /// It must be there and valid.
+    VerifyOrFailIfNotPresent,
+}
+
+/// Whether the uploaded data is a document or already a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum DataToSign {
+    /// A document.
+    #[default]
+    NotSignedBefore,
+    /// A signature to which a signer is added.
+    AlreadySigned,
+}
+
+/// Which ASiC container is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum AsicForm {
+    /// No container.
+    #[default]
+    None,
+    /// ASiC-S.
+    S,
+    /// ASiC-E.
+    E,
+}
+
+/// Every option of a ticket, with the API's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SignatureOptions {
+    /// `signatureType`.
+    pub signature_type: SignatureType,
+    /// `cadesType`.
+    pub cades_type: CadesType,
+    /// `embedCertificateType`.
+    pub embed_certificate: EmbedCertificate,
+    /// `embedSignatureTs`.
+    pub embed_signature_ts: bool,
+    /// `embedDataTs`.
+    pub embed_data_ts: bool,
+    /// `signatureTsVerifyOption`.
+    pub signature_ts_check: TimeStampCheck,
+    /// `dataTsVerifyOption`.
+    pub data_ts_check: TimeStampCheck,
+    /// `tsAdditionalVerifying`.
+    pub ts_additional_verifying: bool,
+    /// `duplicateSign`.
+    pub duplicate_sign: bool,
+    /// `dataToSignQualifier`.
+    pub data_to_sign: DataToSign,
+    /// `caId`.
+    pub ca_id: Option<String>,
+    /// `asicForm`.
+    pub asic_form: AsicForm,
+}

@@ -1,0 +1,3 @@
+//! Sealgate puts signing keys that live in USB crypto tokens, smart cards, HSMs or SoftHSM behind HTTP.
+
+pub mod domain;

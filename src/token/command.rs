@@ -1,0 +1,85 @@
+//! What can be asked of a slot, and what it answers: plain owned values, for they cross a process boundary.
+//!
+//! Reply channel, deadline and watchdog are not part of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    algorithm::SignatureAlgorithm,
+    digest::ToSign,
+    pin::Pin,
+    signature::SignatureValue,
+    token::{KeyDescription, KeyPairSpec, KeySelector},
+};
+
+use super::host::pin_codec;
+
+/// A command to the thread of one slot.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// Sign; on a per-request slot, or with a key that wants it, the PIN comes along.
+    Sign {
+        /// Which key.
+        key: KeySelector,
+        /// What, and how.
+        to_sign: ToSign,
+        /// The PIN that came with the request.
+        #[serde(with = "pin_codec::optional")]
+        pin: Option<Pin>,
+    },
+    /// Describe one key: public key, certificate, protection, and what it can sign with.
+    DescribeKey {
+        /// Which key.
+        key: KeySelector,
+        /// The PIN that came with the request: per-request slots show private keys only after a login.
+        #[serde(with = "pin_codec::optional")]
+        pin: Option<Pin>,
+    },
+    /// List the keys that can be seen.
+    ListKeys,
+    /// Make a key pair.
+    GenerateKeyPair(KeyPairSpec),
+    /// Write a certificate beside its key.
+    WriteCertificate {
+        /// `CKA_ID` of the key.
+        id: Vec<u8>,
+        /// `CKA_LABEL` of the certificate.
+        label: String,
+        /// The certificate in DER.
+        certificate: Vec<u8>,
+    },
+    /// Log in for all, until logged out: configured PINs and operators.
+    Login {
+        /// The PIN; `None` at a reader with its own PIN pad.
+        #[serde(with = "pin_codec::optional")]
+        pin: Option<Pin>,
+        /// Who brought it.
+        origin: crate::domain::pin::PinOrigin,
+    },
+    /// Check a PIN that came with a request, within the rules for such PINs.
+    CheckPin {
+        /// The PIN.
+        #[serde(with = "pin_codec::required")]
+        pin: Pin,
+    },
+    /// Log out.
+    Logout,
+}
+
+/// The answer to a [`Command`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `Sign`.
+    Signature(SignatureValue),
+    /// To `DescribeKey` and `GenerateKeyPair`.
+    Key {
+        /// The key.
+        key: KeyDescription,
+        /// What the token can sign with it.
+        algorithms: Vec<SignatureAlgorithm>,
+    },
+    /// To `ListKeys`.
+    Keys(Vec<KeyDescription>),
+    /// To everything else.
+    Done,
+}
