@@ -8,6 +8,7 @@ pub mod caller;
 pub mod digest;
 pub mod ids;
 pub mod job;
+pub mod key;
 pub mod key_uri;
 pub mod permit;
 pub mod pin;

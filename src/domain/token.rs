@@ -230,3 +230,27 @@ pub struct KeyPairSpec {
     /// `CKA_LABEL` of both halves.
     pub label: String,
 }
+
+/// How the configuration wants a token treated. The first policy whose URI matches a token counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenPolicy {
+    /// Which tokens it is for.
+    pub uri: Pkcs11Uri,
+    /// How they are logged in.
+    pub login: LoginMode,
+    /// Where the PIN is read, in mode `configured`.
+    pub pin: Option<PinSource>,
+    /// The most jobs that may be queued for the token.
+    pub queue_bound: usize,
+}
+
+/// Where a configured PIN stands. It is read when it is needed and not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PinSource {
+    /// A file of the operator's; its first line.
+    File(std::path::PathBuf),
+    /// An environment variable of the gateway.
+    Environment(String),
+    /// A systemd credential (`LoadCredential=`): a file of this name in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+}

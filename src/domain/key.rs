@@ -1,0 +1,31 @@
+//! Keys as the configuration declares them, and how a request chooses one.
+
+use super::{algorithm::SignatureAlgorithm, ids::KeyName, key_uri::Pkcs11Uri};
+
+/// A key that the configuration gives a name. A name stands for exactly one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfiguredKey {
+    /// Its name.
+    pub name: KeyName,
+    /// Where it is: token attributes and `id` or `object`.
+    pub uri: Pkcs11Uri,
+    /// How it signs; `None` for what suits its kind.
+    pub algorithm: Option<SignatureAlgorithm>,
+    /// Its certificate in DER, where the token does not carry it.
+    pub certificate: Option<Vec<u8>>,
+    /// Certificates of its CAs in DER, nearest first, for embedding.
+    pub chain: Vec<Vec<u8>>,
+    /// Signatures may leave although the gateway cannot verify them.
+    pub allow_unverified: bool,
+}
+
+/// Which key a request wants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeyChoice {
+    /// The caller's default key.
+    Default,
+    /// A configured key by name.
+    Named(KeyName),
+    /// A token, or a key on one, by URI.
+    Uri(Pkcs11Uri),
+}

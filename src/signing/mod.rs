@@ -1,0 +1,4 @@
+//! The way of one signature.
+
+pub mod service;
+pub mod tokens;

@@ -1,0 +1,151 @@
+//! State that outlives a request: tickets, permits, jobs.
+//!
+//! [`Store`] says what services need, in domain terms; how it is kept is the business of the implementations below. There is one way to
+//! write, [`Store::commit`]: a set of changes that happen together or not at all, each a compare-and-set on what it found.
+//! Invariant: the rules of permits and jobs are the pure functions of `domain`; the store applies them and has none of its own.
+
+pub mod memory;
+pub mod pin_ledger;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    ids::{CallerId, JobId, PermitId, TicketId},
+    job::{JobOutcome, SigningJob},
+    permit::{Permit, PermitRefusal},
+    ticket::Ticket,
+    timestamp::Timestamp,
+    token::TokenIdentity,
+};
+
+/// Where tickets, permits and jobs are kept. Shared by all services of a gateway.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Makes all of `changes`, in order, or none of them; on return they are as durable as this store is.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if a change does not fit what is stored; [`StoreError::Unavailable`]. Nothing was changed then.
+    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+
+    /// Finds a ticket.
+    async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError>;
+
+    /// Notes that a ticket was used at `now`, so that it does not end as idle. Does not count as a change of the ticket.
+    async fn touch_ticket(&self, id: TicketId, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Counts the tickets of a caller.
+    async fn count_tickets(&self, caller: &CallerId) -> Result<usize, StoreError>;
+
+    /// Removes at most `limit` tickets that nobody has used since `idle_since`, and returns them. A ticket whose job has not ended stays.
+    async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError>;
+
+    /// Finds a permit.
+    async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError>;
+
+    /// Finds a job.
+    async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError>;
+
+    /// Claims up to `limit` queued jobs of `token` in one step, fairly between callers and oldest first for each; they are `Signing` on return.
+    ///
+    /// Jobs whose deadline is not after `now` are not claimed: see [`Store::expire_jobs`].
+    async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError>;
+
+    /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns how many there were.
+    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits that expired before it.
+    async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Counts the queued jobs of `token`.
+    async fn count_queued(&self, token: &TokenIdentity) -> Result<usize, StoreError>;
+
+    /// Waits until a job has ended and returns it. Dropping the future stops the waiting; whoever waits sets the bound.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] with [`Conflict::JobGone`] if there is no such job (any more).
+    async fn wait_for_end(&self, id: JobId) -> Result<SigningJob, StoreError>;
+
+    /// Waits until there may be queued jobs for `token`; may return early, never late.
+    async fn wait_for_work(&self, token: &TokenIdentity);
+}
+
+/// One change. Several in one [`Store::commit`] happen together.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Store a new ticket, unless its caller has `limit` tickets already.
+    InsertTicket {
+        /// The ticket.
+        ticket: Ticket,
+        /// The most tickets its caller may have, this one included.
+        limit: usize,
+    },
+    /// Replace a ticket whose version is still that of `ticket`; the stored version is one higher.
+    UpdateTicket(Ticket),
+    /// Remove a ticket.
+    DeleteTicket(TicketId),
+    /// Store a new permit.
+    InsertPermit(Permit),
+    /// Take a permit back.
+    RevokePermit(PermitId),
+    /// Accept a job: reserve a use of its permit, if it has one, and queue it. [`SigningJob::accepted`] is the time that counts.
+    AcceptJob {
+        /// The job, in state `Queued`.
+        job: SigningJob,
+        /// The most queued jobs that its token may have.
+        queue_bound: usize,
+    },
+    /// End a job that is `Queued` or `Signing`, and commit or release its permit's use as the outcome says. A job that has ended is a conflict.
+    EndJob {
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        outcome: JobOutcome,
+    },
+    /// Put a job that certainly did not enter `C_Sign` back from `Signing` to the head of the queue.
+    RequeueJob(JobId),
+    /// End a job as cancelled if it is still queued; a job that is further on is left as it is (no conflict).
+    CancelJob(JobId),
+}
+
+/// Why a store could not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A change does not fit what is stored.
+    #[error("{0}")]
+    Conflict(#[from] Conflict),
+    /// The store was not reached.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}
+
+/// What a change met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// The ticket was changed meanwhile.
+    #[error("the ticket was changed meanwhile")]
+    TicketChanged,
+    /// There is no such ticket.
+    #[error("there is no such ticket")]
+    TicketGone,
+    /// The caller has as many tickets as it may.
+    #[error("the caller has {limit} tickets, the most it may have")]
+    TooManyTickets {
+        /// The most it may have.
+        limit: usize,
+    },
+    /// The permit cannot be used.
+    #[error("{0}")]
+    Permit(#[from] PermitRefusal),
+    /// The token's queue is full.
+    #[error("{bound} jobs are queued for the token, the most there may be")]
+    QueueFull {
+        /// The most there may be.
+        bound: usize,
+    },
+    /// There is no such job.
+    #[error("there is no such job")]
+    JobGone,
+    /// The job is not in the state the change needs.
+    #[error("the job has moved on")]
+    JobMoved,
+}
