@@ -183,7 +183,9 @@ impl SignatureAlgorithm {
     #[must_use]
     pub fn fits(self, key: &KeyKind) -> bool {
         match (self, key) {
-            (Self::RsaPkcs1(_) | Self::RsaPss(_), KeyKind::Rsa { modulus_bits }) => (RSA_BITS_MIN..=RSA_BITS_MAX).contains(modulus_bits),
+            (Self::RsaPkcs1(_) | Self::RsaPss(_), KeyKind::Rsa { modulus_bits }) => {
+                (RSA_BITS_MIN..=RSA_BITS_MAX).contains(modulus_bits)
+            }
             (Self::Ecdsa(_), KeyKind::Ec(_)) | (Self::Ed25519, KeyKind::Ed25519) => true,
             _ => false,
         }

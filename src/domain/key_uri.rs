@@ -266,11 +266,9 @@ struct Encoded<'a>(&'a [u8]);
 
 impl fmt::Display for Encoded<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(
-            |&byte| {
-                if stands_for_itself(byte) { write!(f, "{}", char::from(byte)) } else { write!(f, "%{byte:02X}") }
-            },
-        )
+        self.0.iter().try_for_each(|&byte| {
+            if stands_for_itself(byte) { write!(f, "{}", char::from(byte)) } else { write!(f, "%{byte:02X}") }
+        })
     }
 }
 

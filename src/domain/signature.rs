@@ -103,7 +103,9 @@ impl EcdsaSignature {
     #[must_use]
     pub fn to_der(&self) -> DerEcdsaSignature {
         let (r, s) = self.raw.split_at(self.curve.field_len());
-        let encoded = UintRef::new(r).and_then(|r| Ok(EcdsaSigValue { r, s: UintRef::new(s)? })).and_then(|value| value.to_der());
+        let encoded = UintRef::new(r)
+            .and_then(|r| Ok(EcdsaSigValue { r, s: UintRef::new(s)? }))
+            .and_then(|value| value.to_der());
         // INVARIANT: r and s have `field_len` bytes each (checked in `from_token`), far below DER's limits.
         #[allow(clippy::expect_used)]
         DerEcdsaSignature(encoded.expect("two short integers have a DER form"))
