@@ -2,3 +2,4 @@
 
 pub mod cms;
 pub mod domain;
+pub mod pki;
