@@ -3,3 +3,4 @@
 pub mod cms;
 pub mod domain;
 pub mod pki;
+pub mod signing;

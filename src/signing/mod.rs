@@ -1,0 +1,3 @@
+//! The way of one signature.
+
+pub mod verify;
