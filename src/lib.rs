@@ -1,5 +1,8 @@
 //! Sealgate puts signing keys that live in USB crypto tokens, smart cards, HSMs or SoftHSM behind HTTP.
 
+pub mod cms;
 pub mod domain;
+pub mod pki;
 pub mod signing;
 pub mod store;
+pub mod token;
