@@ -29,7 +29,7 @@ use crate::{
 use super::{
     keyring::{Keyring, concerns_pin},
     pins::JobPins,
-    verify::{VerifyError, VerifyPool},
+    verify::{PoolError, VerifyError, VerifyPool},
 };
 
 /// The most jobs of one token that are claimed at a time. More would only lengthen the list of jobs that a power loss leaves in doubt.
@@ -132,9 +132,9 @@ async fn verified(workshop: &Workshop, slot: &SlotHandle, job: &SigningJob, sign
         Err(denied) => return not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {denied}")),
     };
     let Some(verifier) = known.verifier.as_ref() else { return JobOutcome::Signed(signature) };
-    match workshop.verifiers.verify(Arc::clone(verifier), job.to_sign.clone(), signature.clone()).await {
-        Ok(()) => JobOutcome::Signed(signature),
-        Err(VerifyError::Wrong) => {
+    match workshop.verifiers.verify(Arc::clone(verifier), job.to_sign.clone(), signature).await {
+        Ok(signature) => JobOutcome::Signed(signature),
+        Err(PoolError::Verify(VerifyError::Wrong)) => {
             error!(job.id = %job.id, slot.token = %job.key.token, key.id = %job.key.selector, "the token made a signature that does not verify; the key is quarantined");
             workshop.keyring.quarantine(&job.key);
             not_signed(FailureCause::WrongSignature, "the token made a signature that does not verify; the key is quarantined")

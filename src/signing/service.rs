@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -49,6 +50,9 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// The most jobs forgotten in one round of housekeeping.
 const FORGET_MAX: usize = 1_000;
 
+/// The most signatures that wait for a verifier; what is beyond waits where it was made.
+const VERIFY_QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
 /// What a client whose job found the queue full is told to wait at least, and at most.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -61,8 +65,8 @@ pub struct SigningSettings {
     pub absent_grace: Duration,
     /// How long the result of a job is kept after it has ended. Default: 1 hour.
     pub retention: Duration,
-    /// Threads that verify signatures; `None` for what suits the machine.
-    pub verifier_threads: Option<usize>,
+    /// Threads that verify signatures. Default: half of the processors, at least one.
+    pub verifier_threads: NonZeroUsize,
 }
 
 impl Default for SigningSettings {
@@ -71,7 +75,7 @@ impl Default for SigningSettings {
             job_deadline: Duration::from_secs(300),
             absent_grace: Duration::from_secs(60),
             retention: Duration::from_secs(3600),
-            verifier_threads: None,
+            verifier_threads: half_of_the_processors(),
         }
     }
 }
@@ -196,6 +200,11 @@ impl Authorised {
     }
 }
 
+fn half_of_the_processors() -> NonZeroUsize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(processors / 2).unwrap_or(NonZeroUsize::MIN)
+}
+
 /// The way of one signature, from the caller's wish to the recorded result.
 pub struct SigningService {
     workshop: Arc<Workshop>,
@@ -217,7 +226,7 @@ impl SigningService {
         permits: Arc<PermitService>,
         settings: SigningSettings,
     ) -> std::io::Result<Arc<Self>> {
-        let verifiers = VerifyPool::start(settings.verifier_threads)?;
+        let verifiers = VerifyPool::start(settings.verifier_threads, VERIFY_QUEUE)?;
         let workshop = Workshop { store, keyring: Keyring::new(tokens, keys), verifiers, pins: JobPins::default() };
         let service = Arc::new(Self {
             workshop: Arc::new(workshop),
@@ -360,6 +369,7 @@ impl SigningService {
                 error!(error = %error, "a task of the signing service failed");
             }
         }
+        self.workshop.verifiers.stop().await;
     }
 }
 
@@ -441,7 +451,8 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
 /// PINs of jobs that ended without passing a dispatcher: expired or cancelled ones.
 async fn forget_pins(workshop: &Workshop) {
     for job in workshop.pins.jobs() {
-        if matches!(workshop.store.find_job(job).await, Ok(found) if found.is_none_or(|job| job.state.is_final())) {
+        let Ok(found) = workshop.store.find_job(job).await else { continue };
+        if found.is_none_or(|job| job.state.is_final()) {
             workshop.pins.forget(job);
         }
     }
