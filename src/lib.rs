@@ -2,6 +2,7 @@
 
 pub mod cms;
 pub mod domain;
+pub mod permit;
 pub mod pki;
 pub mod signing;
 pub mod store;
