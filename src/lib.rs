@@ -4,5 +4,7 @@ pub mod auth;
 pub mod cms;
 pub mod domain;
 pub mod permit;
+pub mod pki;
 pub mod signing;
 pub mod store;
+pub mod token;
