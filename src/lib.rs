@@ -7,4 +7,5 @@ pub mod permit;
 pub mod pki;
 pub mod signing;
 pub mod store;
+pub mod ticket;
 pub mod token;
