@@ -134,6 +134,8 @@ struct State {
     sessions: BTreeSet<u64>,
     calls: Vec<Call>,
     plans: Vec<Plan>,
+    /// The next signature is one over another digest.
+    next_is_wrong: bool,
 }
 
 #[derive(Debug)]
@@ -194,6 +196,7 @@ impl Script {
             sessions: BTreeSet::new(),
             calls: Vec::new(),
             plans: Vec::new(),
+            next_is_wrong: false,
         })))
     }
 
@@ -269,6 +272,11 @@ impl Script {
         let gate = Gate::default();
         self.state().plans.push(Plan { call, calls_left: nth, event: Event::Hang(gate.clone()) });
         gate
+    }
+
+    /// Makes the next signature a wrong one: it does not verify.
+    pub fn sign_wrongly(&self) {
+        self.state().next_is_wrong = true;
     }
 
     /// Everything that was called, in order.
@@ -534,8 +542,12 @@ impl TokenDriver for FakeDriver {
             judged.inspect_err(|_| self.abandoned = true)?;
         }
         entering();
-        let state = self.call(Call::Sign)?;
-        let signed: Result<Signature, _> = state.key(key.handle)?.signing_key.sign_prehash(digest.as_bytes());
+        let mut state = self.call(Call::Sign)?;
+        let mut digest = digest.as_bytes().to_vec();
+        if std::mem::take(&mut state.next_is_wrong) {
+            digest[0] ^= 1;
+        }
+        let signed: Result<Signature, _> = state.key(key.handle)?.signing_key.sign_prehash(&digest);
         let signature = signed.map_err(|error| DeviceError::Unclear(error.to_string()))?;
         SignatureValue::from_token(&key.kind, signature.to_bytes().to_vec()).map_err(|error| DeviceError::Unclear(error.to_string()))
     }
