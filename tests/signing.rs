@@ -143,7 +143,7 @@ fn cause(job: &SigningJob) -> FailureCause {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_signed_verified_and_its_use_committed() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
@@ -154,7 +154,7 @@ async fn a_job_is_signed_verified_and_its_use_committed() {
     assert_eq!(rig.uses(permit).await, (0, 1));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_parallel_jobs_spend_just_the_uses_there_are() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
@@ -183,7 +183,7 @@ async fn a_hundred_parallel_jobs_spend_just_the_uses_there_are() {
     assert_eq!(rig.uses(permit).await, (0, 10));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_outcome_is_in_doubt_and_keeps_its_use() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
@@ -198,7 +198,7 @@ async fn an_unknown_outcome_is_in_doubt_and_keeps_its_use() {
     assert_eq!(rig.ended(next).await.state, JobState::Signed);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_before_signing_gives_the_use_back() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
@@ -210,7 +210,7 @@ async fn a_failure_before_signing_gives_the_use_back() {
     assert_eq!(rig.uses(permit).await, (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queued_job_waits_for_its_token_to_come_back() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
@@ -226,7 +226,7 @@ async fn a_queued_job_waits_for_its_token_to_come_back() {
     assert_eq!(rig.ended(job).await.state, JobState::Signed);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_nobody_could_sign_in_time_expires_and_gives_its_use_back() {
     let settings = SigningSettings { job_deadline: Duration::from_millis(1), ..SigningSettings::default() };
     let rig = Rig::with(LoginMode::Operator, settings).await;
@@ -248,7 +248,7 @@ async fn a_job_that_nobody_could_sign_in_time_expires_and_gives_its_use_back() {
     assert_eq!(rig.uses(permit).await, (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_is_an_answer_and_spends_nothing() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
@@ -271,14 +271,14 @@ async fn a_full_queue_is_an_answer_and_spends_nothing() {
     assert_eq!(rig.uses(permit).await, (0, accepted));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_needs_a_person_takes_no_new_work() {
     let rig = Rig::new(LoginMode::Operator).await;
     let refusal = rig.submit(&caller("ci"), Payment::AskNow).await.unwrap_err();
     assert!(matches!(refusal, SubmitError::Denied(Denied::SlotUnavailable(_))), "{refusal}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_pin_on_an_unlocked_slot_is_refused_without_a_login_or_a_signature() {
     let rig = Rig::unlocked().await;
     let logins = rig.script.count(Call::Login);
@@ -288,7 +288,7 @@ async fn a_wrong_pin_on_an_unlocked_slot_is_refused_without_a_login_or_a_signatu
     assert_eq!((rig.script.count(Call::Login), rig.script.count(Call::Sign)), (logins, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_per_request_slot_the_pin_is_the_consent() {
     let rig = Rig::new(LoginMode::PerRequest).await;
     let ci = caller("ci");
@@ -301,7 +301,7 @@ async fn on_a_per_request_slot_the_pin_is_the_consent() {
     assert_eq!(cause(&rig.ended(wrong).await), FailureCause::PinRefused);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_permit_looks_like_none() {
     let rig = Rig::unlocked().await;
     let permit = rig.permits.request(&caller("ci"), 1).await.unwrap().id;
@@ -309,7 +309,7 @@ async fn a_foreign_permit_looks_like_none() {
     assert_eq!(refusal, SubmitError::Permit(sealgate::domain::permit::PermitRefusal::Unknown));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_uses_only_the_keys_that_are_its_own() {
     let rig = Rig::unlocked().await;
     let mut narrow = caller("narrow");
@@ -323,7 +323,7 @@ async fn a_caller_uses_only_the_keys_that_are_its_own() {
     assert!(rig.service.authorise(&narrow, &by_uri, None, None).await.is_ok());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_algorithm_that_the_key_does_not_have_is_refused_early() {
     let rig = Rig::unlocked().await;
     let refusal = rig.service.authorise(&caller("ci"), &KeyChoice::Default, Some(SignatureAlgorithm::Ed25519), None).await.unwrap_err();
@@ -331,7 +331,7 @@ async fn an_algorithm_that_the_key_does_not_have_is_refused_early() {
     assert_eq!(rig.script.count(Call::SignInit), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_signature_never_leaves_spends_its_use_and_quarantines_the_key() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
@@ -345,7 +345,7 @@ async fn a_wrong_signature_never_leaves_spends_its_use_and_quarantines_the_key()
     assert_eq!(refusal, SubmitError::Denied(Denied::Quarantined));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_settles_what_was_claimed() {
     let rig = Rig::unlocked().await;
     let ci = caller("ci");
