@@ -339,15 +339,20 @@ impl State {
         if self.logged_in { Ok(()) } else { Err(DeviceError::SessionLost("nobody is logged in".to_owned())) }
     }
 
-    /// Judges a PIN, at the price of a try if it is wrong.
+    fn check_pin_is_at_hand(&self, pin: Option<&Pin>) -> Result<(), DeviceError> {
+        if pin.is_some() || self.flags.protected_authentication_path {
+            return Ok(());
+        }
+        Err(DeviceError::LoginRequired("the fake has no PIN pad".to_owned()))
+    }
+
+    /// Judges a PIN, at the price of a try if it is wrong. At the fake's PIN pad the right one is typed.
     fn try_pin(&mut self, pin: Option<&Pin>) -> Result<(), DeviceError> {
-        let Some(pin) = pin.map(Pin::reveal).or(self.flags.protected_authentication_path.then_some(self.pin.as_str())) else {
-            return Err(DeviceError::LoginRequired("the fake has no PIN pad".to_owned()));
-        };
+        self.check_pin_is_at_hand(pin)?;
         if self.tries_left == 0 {
             return Err(DeviceError::PinLocked);
         }
-        let right = pin == self.pin;
+        let right = pin.is_none_or(|pin| pin.reveal() == self.pin);
         self.tries_left = if right { FAKE_TRIES } else { self.tries_left - 1 };
         self.update_pin_flags();
         if right { Ok(()) } else { Err(DeviceError::PinRejected) }
@@ -538,6 +543,7 @@ impl TokenDriver for FakeDriver {
             state.key(key.handle)?;
         }
         if key.always_authenticate {
+            self.script.state().check_pin_is_at_hand(pin)?;
             let judged = self.call(Call::ContextLogin).and_then(|mut state| state.try_pin(pin));
             judged.inspect_err(|_| self.abandoned = true)?;
         }
