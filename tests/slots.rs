@@ -269,7 +269,8 @@ async fn a_key_that_wants_its_pin_for_each_signature_is_given_it_right_before_si
     rig.login(FAKE_PIN).await.unwrap();
     assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
     assert!(matches!(rig.sign(Some(FAKE_PIN)).await, Ok(Reply::Signature(_))));
-    let around: Vec<Call> = rig.script.calls().into_iter().filter(|call| matches!(call, Call::SignInit | Call::ContextLogin | Call::Sign)).collect();
+    let around: Vec<Call> =
+        rig.script.calls().into_iter().filter(|call| matches!(call, Call::SignInit | Call::ContextLogin | Call::Sign)).collect();
     assert_eq!(around, [Call::SignInit, Call::ContextLogin, Call::Sign]);
 }
 
@@ -321,7 +322,10 @@ async fn a_stop_finishes_what_runs_and_answers_what_waits() {
     assert!(matches!(running.wait().await, Ok(Reply::Signature(_))));
     stopping.await.unwrap();
     let answered = waiting.wait().await;
-    assert!(matches!(answered, Ok(Reply::Signature(_)) | Err(DeviceError::Stopping | DeviceError::ProcessEnded { entered: false })), "{answered:?}");
+    assert!(
+        matches!(answered, Ok(Reply::Signature(_)) | Err(DeviceError::Stopping | DeviceError::ProcessEnded { entered: false })),
+        "{answered:?}"
+    );
     assert_eq!(rig.script.count(Call::Close), 1);
 }
 

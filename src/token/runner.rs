@@ -178,7 +178,8 @@ impl Watcher {
 
     /// Joins the workers that ended, so that their tokens can be taken up again.
     fn reap(&mut self) {
-        let ended: Vec<TokenIdentity> = self.workers.iter().filter(|(_, (_, worker))| worker.is_finished()).map(|(token, _)| token.clone()).collect();
+        let ended: Vec<TokenIdentity> =
+            self.workers.iter().filter(|(_, (_, worker))| worker.is_finished()).map(|(token, _)| token.clone()).collect();
         for token in ended {
             if let Some((slot, worker)) = self.workers.remove(&token) {
                 self.shared.slots().remove(&slot);
