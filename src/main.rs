@@ -1,1 +1,5 @@
-fn main() {}
+//! The `sealgate` program.
+
+fn main() -> std::process::ExitCode {
+    sealgate::token::host::child_main()
+}
