@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod cms;
 pub mod domain;
+pub mod http;
 pub mod permit;
 pub mod pki;
 pub mod signing;

@@ -242,7 +242,7 @@ impl NameAttribute {
             Self::SerialNumber => rfc4519::SERIAL_NUMBER,
         };
         let value: DirectoryString = name.by_oid(oid).ok()??;
-        Some(value.as_ref().to_owned())
+        Some(value.value().into_owned())
     }
 }
 
