@@ -23,7 +23,7 @@ use sealgate::{
         token::{KeyPairSpec, KeySelector, LoginMode, PinSource, SlotState, TokenPolicy},
     },
     signing::verify::verify,
-    store::pin_ledger::MemoryPinLedger,
+    store::pin_ledger::StoredPinLedger,
     token::{
         command::{Command, Reply},
         driver::DeviceError,
@@ -56,7 +56,7 @@ fn start(modules: Vec<ModuleSettings>, login: LoginMode, pin: Option<PinSource>)
         unlisted: None,
         host_program: env!("CARGO_BIN_EXE_sealgate").into(),
     };
-    Tokens::start(settings, Arc::new(MemoryPinLedger::new().unwrap())).unwrap()
+    Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap()
 }
 
 async fn slot_of(tokens: &Tokens, uri: &str) -> SlotHandle {

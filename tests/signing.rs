@@ -17,7 +17,7 @@ use sealgate::{
     },
     permit::{PermitService, PermitSettings},
     signing::service::{Denied, Payment, SigningService, SigningSettings, SubmitError},
-    store::{Store, memory::MemoryStore, pin_ledger::MemoryPinLedger},
+    store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     token::{
         driver::DeviceError,
         fake::{Call, FAKE_PIN, Script},
@@ -61,7 +61,7 @@ impl Rig {
                 unlisted: None,
                 host_program: "/nonexistent".into(),
             },
-            Arc::new(MemoryPinLedger::new().unwrap()),
+            Arc::new(StoredPinLedger::in_memory().unwrap()),
         )
         .unwrap();
         tokens.settled(PATIENCE).await;

@@ -11,7 +11,7 @@ use sealgate::{
         pin::{Pin, PinOrigin},
         token::{KeySelector, LoginMode, PinSource, SlotState, TokenPolicy},
     },
-    store::pin_ledger::MemoryPinLedger,
+    store::pin_ledger::StoredPinLedger,
     token::{
         command::{Command, Reply},
         driver::DeviceError,
@@ -47,7 +47,7 @@ impl Rig {
             unlisted: None,
             host_program: "/nonexistent".into(),
         };
-        let tokens = Tokens::start(settings, Arc::new(MemoryPinLedger::new().unwrap())).unwrap();
+        let tokens = Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap();
         tokens.settled(PATIENCE).await;
         let slot = tokens.find(&"pkcs11:".parse().unwrap()).unwrap();
         let rig = Self { script, tokens, slot };
