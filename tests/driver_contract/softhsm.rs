@@ -105,6 +105,20 @@ fn ed25519_signs_with_all_its_algorithms() {
 }
 
 #[test]
+fn a_generated_key_is_for_signing_only() {
+    in_own_process(test_name!(), || {
+        let rig = rig();
+        let mut driver = rig.logged_in();
+        for (id, kind) in (1..).zip([P256, RSA, KeyKind::Ed25519]) {
+            driver.generate_key_pair(&spec(kind, id, "k")).unwrap();
+        }
+        let listed = SoftHsm::of_this_process().pkcs11_tool(&["--list-objects", "--type", "privkey"]);
+        let uses: Vec<&str> = listed.lines().filter_map(|line| line.trim().strip_prefix("Usage:")).map(str::trim).collect();
+        assert_eq!(uses, ["sign", "sign", "sign"], "{listed}");
+    });
+}
+
+#[test]
 fn keys_from_outside_have_the_public_key_that_openssl_gave_them() {
     in_own_process(test_name!(), || {
         let hsm = SoftHsm::of_this_process();
