@@ -106,7 +106,8 @@ pub trait TokenDriver: Send {
     /// Finds the one private key that `selector` names.
     ///
     /// # Errors
-    /// [`DeviceError::KeyNotFound`], [`DeviceError::KeyAmbiguous`], or what the module said.
+    /// [`DeviceError::KeyNotFound`], [`DeviceError::KeyAmbiguous`], or what the module said. [`DeviceError::SessionLost`] if no key matches
+    /// while nobody is logged in: that proves nothing about the key.
     fn find_key(&mut self, selector: &KeySelector) -> Result<CachedKey, DeviceError>;
 
     /// Signs; ECDSA comes back as r‖s. `pin` is given to keys that want one for each signature, with nothing between it and `C_Sign`.
