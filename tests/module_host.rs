@@ -30,6 +30,7 @@ use sealgate::{
         pkcs11::ModuleOptions,
         slot::{PendingReply, SlotError, SlotHandle},
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
     },
 };
 
@@ -46,6 +47,7 @@ fn hosted(name: &str, library: PathBuf, environment: &[(&str, std::ffi::OsString
         options: ModuleOptions::named(name.parse().unwrap()),
         source: ModuleSource::Library(library),
         isolation: Isolation::Process(environment),
+        limits: CallLimits::default(),
     }
 }
 

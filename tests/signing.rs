@@ -23,6 +23,7 @@ use sealgate::{
         fake::{Call, FAKE_PIN, Script},
         pkcs11::ModuleOptions,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
     },
 };
 
@@ -56,6 +57,7 @@ impl Rig {
                     options: ModuleOptions::named("fake".parse().unwrap()),
                     source: ModuleSource::Loaded(Arc::new(script.module())),
                     isolation: Isolation::Thread,
+                    limits: CallLimits::default(),
                 }],
                 policies: vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin: None, queue_bound: QUEUE_BOUND }],
                 unlisted: None,
