@@ -28,12 +28,14 @@ use super::{
         pkcs11::Pkcs11Module,
         runner::{ModuleRunner, RunnerParts},
     },
+    fence,
     frame::{self, FrameError, LedgerAttempt, LedgerQuestion, StartModule, ToChild, ToParent},
 };
 
 /// Runs a module's process: what `sealgate module-host` does. Standard input is the socket to the gateway.
 #[must_use]
 pub fn child_main() -> ExitCode {
+    fence::raise();
     match take_socket().map_err(FrameError::from).and_then(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

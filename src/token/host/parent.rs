@@ -207,6 +207,8 @@ fn spawn(settings: &ChildSettings, socket: UnixStream) -> io::Result<Child> {
     let inherited = INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)));
     Program::new(&settings.program)
         .arg("module-host")
+        // Read by nobody but people who look at the list of processes.
+        .arg(settings.start.options.name.as_str())
         .env_clear()
         .envs(inherited)
         .envs(&settings.environment)
