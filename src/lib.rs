@@ -1,5 +1,6 @@
 //! Sealgate puts signing keys that live in USB crypto tokens, smart cards, HSMs or SoftHSM behind HTTP.
 
+pub mod config;
 pub mod domain;
 pub mod signing;
 pub mod store;
