@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod domain;
+pub mod shutdown;
 pub mod signing;
 pub mod store;
+pub mod telemetry;
