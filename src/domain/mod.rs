@@ -12,6 +12,7 @@ pub mod key;
 pub mod key_uri;
 pub mod permit;
 pub mod pin;
+pub mod public_key;
 pub mod signature;
 pub mod ticket;
 pub mod timestamp;

@@ -1,0 +1,266 @@
+//! Signed attributes: the bytes that a signature is really made over (RFC 5652 section 5.3).
+
+use std::time::Duration;
+
+use const_oid::{ObjectIdentifier, db::rfc5911};
+use der::{DateTime, Decode, Encode, Header, Reader, SliceReader, Tag};
+use x509_cert::time::Time;
+
+use super::{
+    certificate::IssuerAndSerialNumber,
+    error::CmsError,
+    hash::digest,
+    tlv::{OCTET_STRING, SEQUENCE, SET, context, set_of, wrap},
+};
+use crate::domain::{
+    algorithm::{HashAlgorithm, SignatureAlgorithm},
+    digest::{Digest, MESSAGE_MAX, SigningInput, ToSign},
+    ticket::CadesType,
+    timestamp::Timestamp,
+};
+
+/// Signed attributes as the DER `SET OF Attribute` that is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedAttributes {
+    der: Vec<u8>,
+}
+
+/// Says what is to be signed for content with this digest.
+///
+/// [`CadesType::Undefined`]: content-type (id-data), message-digest and signing-time (UTCTime through 2049). [`CadesType::Bes`]: the same and
+/// ESS signing-certificate-v2 (RFC 5035) with the certificate's SHA-256, issuer and serial number.
+/// The content is hashed with [`SignatureAlgorithm::message_digest_hash`].
+///
+/// # Errors
+/// [`CmsError::UnsupportedForm`], [`CmsError::ContentDigest`] if the content was hashed otherwise, [`CmsError::Certificate`],
+/// [`CmsError::SigningTime`].
+pub fn signed_attributes(
+    profile: CadesType,
+    content_digest: &Digest,
+    signing_time: Timestamp,
+    signer_certificate_der: &[u8],
+    algorithm: SignatureAlgorithm,
+) -> Result<SignedAttributes, CmsError> {
+    let expected = algorithm.message_digest_hash();
+    if content_digest.algorithm() != expected {
+        return Err(CmsError::ContentDigest { expected, got: content_digest.algorithm() });
+    }
+    let mut attributes = vec![
+        attribute(rfc5911::ID_CONTENT_TYPE, &rfc5911::ID_DATA.to_der()?)?,
+        attribute(rfc5911::ID_MESSAGE_DIGEST, &wrap(OCTET_STRING, &[content_digest.as_bytes()]))?,
+        attribute(rfc5911::ID_SIGNING_TIME, &time(signing_time)?)?,
+    ];
+    match profile {
+        CadesType::Undefined => {}
+        CadesType::Bes => {
+            attributes.push(attribute(rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, &signing_certificate_v2(signer_certificate_der)?)?)
+        }
+        form @ (CadesType::T | CadesType::C | CadesType::XLong) => return Err(CmsError::UnsupportedForm(form)),
+    }
+    SignedAttributes::from_der(set_of(SET, attributes))
+}
+
+impl SignedAttributes {
+    /// Takes back attributes that were kept as [`as_der`](Self::as_der) gave them.
+    ///
+    /// # Errors
+    /// [`CmsError::SignedAttributes`] if the bytes are not one `SET OF SEQUENCE`, or are longer than [`MESSAGE_MAX`].
+    pub fn from_der(der: Vec<u8>) -> Result<Self, CmsError> {
+        if der.len() > MESSAGE_MAX {
+            return Err(CmsError::SignedAttributes(format!("{} bytes are more than {MESSAGE_MAX}", der.len())));
+        }
+        check_set_of_sequences(&der).map_err(|error| CmsError::SignedAttributes(error.to_string()))?;
+        Ok(Self { der })
+    }
+
+    /// The DER `SET OF`, tag `31` first: these bytes are signed.
+    #[must_use]
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// What the token is given: their digest, or for Ed25519 (RFC 8419) they themselves.
+    ///
+    /// # Errors
+    /// [`CmsError::ToSign`] never for attributes made here: their length is limited to what a token takes.
+    pub fn to_sign(&self, algorithm: SignatureAlgorithm) -> Result<ToSign, CmsError> {
+        let input = match algorithm.hash() {
+            Some(hash) => SigningInput::Digest(digest(hash, &self.der)),
+            None => SigningInput::Message(self.der.clone()),
+        };
+        Ok(ToSign::new(algorithm, input)?)
+    }
+
+    /// The same attributes as `signedAttrs [0] IMPLICIT`: only the tag differs.
+    pub(super) fn to_implicit(&self) -> Vec<u8> {
+        let mut bytes = self.der.clone();
+        bytes[0] = context(0);
+        bytes
+    }
+}
+
+fn check_set_of_sequences(bytes: &[u8]) -> der::Result<()> {
+    let mut reader = SliceReader::new(bytes)?;
+    Tag::peek(&reader)?.assert_eq(Tag::Set)?;
+    let header = Header::decode(&mut reader)?;
+    reader.read_nested(header.length(), |attributes| {
+        while !attributes.is_finished() {
+            Tag::peek(attributes)?.assert_eq(Tag::Sequence)?;
+            attributes.tlv_bytes()?;
+        }
+        Ok::<_, der::Error>(())
+    })?;
+    reader.finish()
+}
+
+/// `Attribute` with one value (RFC 5652 section 5.3).
+fn attribute(oid: ObjectIdentifier, value: &[u8]) -> Result<Vec<u8>, CmsError> {
+    Ok(wrap(SEQUENCE, &[&oid.to_der()?, &wrap(SET, &[value])]))
+}
+
+/// `SigningTime` (RFC 5652 section 11.3): UTCTime through 2049, GeneralizedTime after; whole seconds.
+fn time(signing_time: Timestamp) -> Result<Vec<u8>, CmsError> {
+    DateTime::from_unix_duration(Duration::from_millis(signing_time.as_millis()))
+        .and_then(|time| Time::from(time).to_der())
+        .map_err(|error| CmsError::SigningTime(error.to_string()))
+}
+
+/// `SigningCertificateV2` with one `ESSCertIDv2` (RFC 5035 section 3).
+///
+/// Its hash is SHA-256 whatever the signature's is: that is the default, which DER leaves out.
+fn signing_certificate_v2(certificate: &[u8]) -> Result<Vec<u8>, CmsError> {
+    let IssuerAndSerialNumber { issuer, serial_number } = IssuerAndSerialNumber::of(certificate)?;
+    let certificate_hash = wrap(OCTET_STRING, &[digest(HashAlgorithm::Sha256, certificate).as_bytes()]);
+    // GeneralNames with one directoryName [4], EXPLICIT because Name is a CHOICE.
+    let general_names = wrap(SEQUENCE, &[&wrap(context(4), &[issuer])]);
+    let issuer_serial = wrap(SEQUENCE, &[&general_names, serial_number]);
+    let ess_cert_id = wrap(SEQUENCE, &[&certificate_hash, &issuer_serial]);
+    Ok(wrap(SEQUENCE, &[&wrap(SEQUENCE, &[&ess_cert_id])]))
+}
+
+#[cfg(test)]
+mod tests {
+    use der::asn1::SetOfVec;
+    use proptest::prelude::*;
+    use x509_cert::attr::Attribute;
+
+    use super::*;
+    use crate::cms::certificate::{CERTIFICATE_MAX, tests::outline};
+
+    const ECDSA: SignatureAlgorithm = SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256);
+
+    fn some_certificate() -> Vec<u8> {
+        outline(&wrap(SEQUENCE, &[]), 1)
+    }
+
+    fn attributes_at(profile: CadesType, millis: u64) -> Result<SignedAttributes, CmsError> {
+        let content = digest(HashAlgorithm::Sha256, b"content");
+        signed_attributes(profile, &content, Timestamp::from_millis(millis), &some_certificate(), ECDSA)
+    }
+
+    fn value_of(attributes: &SignedAttributes, oid: ObjectIdentifier) -> Vec<u8> {
+        let parsed = SetOfVec::<Attribute>::from_der(attributes.as_der()).unwrap();
+        let found = parsed.iter().find(|attribute| attribute.oid == oid).unwrap();
+        assert_eq!(found.values.len(), 1);
+        found.values.get(0).unwrap().to_der().unwrap()
+    }
+
+    #[test]
+    fn plain_cms_signs_content_type_time_and_digest() {
+        let attributes = attributes_at(CadesType::Undefined, 0).unwrap();
+        let expected = [
+            "3169",
+            "301806092a864886f70d010903310b06092a864886f70d010701",
+            "301c06092a864886f70d010905310f170d3730303130313030303030305a",
+            "302f06092a864886f70d0109043122",
+            "0420ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73",
+        ];
+        // The lengths of the three attributes are 26, 30 and 49 bytes: 105 together.
+        assert_eq!(hex::encode(attributes.as_der()), expected.concat());
+    }
+
+    #[test]
+    fn cades_bes_names_the_certificate_by_its_sha256_issuer_and_serial_number() {
+        let attributes = attributes_at(CadesType::Bes, 0).unwrap();
+        let hash = digest(HashAlgorithm::Sha256, &some_certificate());
+        let value = value_of(&attributes, rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2);
+        let issuer_serial = "3009".to_owned() + "3004a4023000" + "020101";
+        assert_eq!(hex::encode(value), "3031302f302d0420".to_owned() + &hex::encode(hash.as_bytes()) + &issuer_serial);
+    }
+
+    #[test]
+    fn the_signing_time_is_utc_time_through_2049_and_generalized_time_after() {
+        let last_of_2049 = attributes_at(CadesType::Undefined, 2_524_607_999_999).unwrap();
+        assert_eq!(value_of(&last_of_2049, rfc5911::ID_SIGNING_TIME), b"\x17\x0d491231235959Z");
+        let first_of_2050 = attributes_at(CadesType::Undefined, 2_524_608_000_000).unwrap();
+        assert_eq!(value_of(&first_of_2050, rfc5911::ID_SIGNING_TIME), b"\x18\x0f20500101000000Z");
+        assert!(matches!(attributes_at(CadesType::Undefined, u64::MAX), Err(CmsError::SigningTime(_))));
+    }
+
+    #[test]
+    fn content_must_be_hashed_as_the_algorithm_wants() {
+        let content = digest(HashAlgorithm::Sha256, b"content");
+        let made =
+            signed_attributes(CadesType::Undefined, &content, Timestamp::from_millis(0), &some_certificate(), SignatureAlgorithm::Ed25519);
+        assert_eq!(made, Err(CmsError::ContentDigest { expected: HashAlgorithm::Sha512, got: HashAlgorithm::Sha256 }));
+    }
+
+    #[test]
+    fn forms_that_need_a_time_stamp_are_refused() {
+        for form in [CadesType::T, CadesType::C, CadesType::XLong] {
+            assert_eq!(attributes_at(form, 0), Err(CmsError::UnsupportedForm(form)));
+        }
+    }
+
+    #[test]
+    fn a_certificate_without_end_is_refused() {
+        let content = digest(HashAlgorithm::Sha256, b"content");
+        let long = vec![0x30; CERTIFICATE_MAX + 1];
+        let made = signed_attributes(CadesType::Bes, &content, Timestamp::from_millis(0), &long, ECDSA);
+        assert!(matches!(made, Err(CmsError::Certificate(_))));
+    }
+
+    #[test]
+    fn a_token_is_given_the_digest_or_for_ed25519_the_attributes() {
+        let attributes = attributes_at(CadesType::Undefined, 0).unwrap();
+        let der = attributes.as_der();
+        for algorithm in SignatureAlgorithm::ALL {
+            let expected = match algorithm.hash() {
+                Some(hash) => SigningInput::Digest(digest(hash, der)),
+                None => SigningInput::Message(der.to_vec()),
+            };
+            assert_eq!(attributes.to_sign(algorithm).unwrap().input(), &expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn attributes_are_der_and_can_be_kept_and_taken_back(
+            millis in 0u64..4_000_000_000_000,
+            name in proptest::collection::vec(any::<u8>(), 0..300),
+            serial in any::<u64>(),
+            bes in any::<bool>(),
+        ) {
+            let issuer = wrap(SEQUENCE, &[&wrap(OCTET_STRING, &[&name])]);
+            let profile = if bes { CadesType::Bes } else { CadesType::Undefined };
+            let content = digest(HashAlgorithm::Sha256, &name);
+            let made = signed_attributes(profile, &content, Timestamp::from_millis(millis), &outline(&issuer, serial), ECDSA).unwrap();
+            // The parser of another library sorts when it reads and again when it writes: if nothing changes, the set was in order.
+            let parsed = SetOfVec::<Attribute>::from_der(made.as_der()).unwrap();
+            prop_assert_eq!(parsed.to_der().unwrap(), made.as_der());
+            prop_assert_eq!(parsed.len(), if bes { 4 } else { 3 });
+            prop_assert_eq!(SignedAttributes::from_der(made.as_der().to_vec()).unwrap(), made);
+        }
+
+        #[test]
+        fn bytes_that_are_no_attributes_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = SignedAttributes::from_der(bytes);
+        }
+
+        #[test]
+        fn attributes_that_were_cut_are_refused(keep in 0usize..107) {
+            let whole = attributes_at(CadesType::Undefined, 0).unwrap();
+            prop_assert!(SignedAttributes::from_der(whole.as_der()[..keep].to_vec()).is_err());
+        }
+    }
+}

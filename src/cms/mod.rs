@@ -1,0 +1,20 @@
+//! CMS signatures (RFC 5652) and CAdES-BES (EN 319 122-1): bytes in, bytes out.
+//!
+//! Two steps with the key in between, wherever it is: [`signed_attributes`] says what is to be signed, [`SignedData`] puts the finished
+//! signature together. Used by the services that offer signatures; knows only the domain.
+//! Invariants: (1) certificates go in and are hashed byte for byte as they were given, never as a parser writes them again;
+//! (2) the bytes that are signed are the bytes that are embedded; (3) whatever is parsed has a length limit that is checked first.
+
+mod algorithm;
+mod attributes;
+mod certificate;
+mod error;
+mod hash;
+mod signed_data;
+mod tlv;
+
+pub use attributes::{SignedAttributes, signed_attributes};
+pub use certificate::CERTIFICATE_MAX;
+pub use error::CmsError;
+pub use hash::digest;
+pub use signed_data::{AttachedFrame, CERTIFICATES_MAX, CONTENT_MAX, SignedData, embedded_certificates};

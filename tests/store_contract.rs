@@ -1,0 +1,592 @@
+//! What every store must do, whatever it keeps its state in.
+//!
+//! Each function is one promise of [`Store`], checked against an empty store. [`contract!`] runs them all on one implementation.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::poll;
+use sealgate::{
+    domain::{
+        algorithm::{HashAlgorithm, KeyKind, SignatureAlgorithm},
+        digest::{Digest, SigningInput, ToSign},
+        ids::{CallerId, JobId, PermitId, TicketId},
+        job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
+        permit::{Permit, PermitRefusal},
+        signature::SignatureValue,
+        ticket::{SignatureOptions, Ticket, TicketSigning},
+        timestamp::Timestamp,
+        token::{KeySelector, TokenIdentity},
+    },
+    store::{Change, Conflict, Store, StoreError, memory::MemoryStore},
+};
+
+type AnyStore = Arc<dyn Store>;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+const LATER: Timestamp = Timestamp::from_millis(2_000_000);
+const BOUND: usize = 1_000;
+/// After the end of every job that a test makes, whatever clock the store reads.
+const END_OF_TIME: Timestamp = Timestamp::from_millis(u64::MAX);
+
+macro_rules! contract {
+    ($store:ident, $new:expr, [$($promise:ident),+ $(,)?]) => {
+        mod $store {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $promise() {
+                    super::$promise($new).await;
+                }
+            )+
+        }
+    };
+}
+
+contract!(
+    memory,
+    Arc::new(MemoryStore::new()),
+    [
+        a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted,
+        a_caller_has_at_most_as_many_tickets_as_it_may,
+        of_two_writers_of_a_ticket_the_second_is_refused,
+        a_touch_is_no_change_and_is_not_undone_by_one,
+        idle_tickets_are_removed_but_not_while_their_job_is_open,
+        a_commit_that_fails_at_its_last_change_changed_nothing,
+        a_commit_sees_its_own_earlier_changes,
+        a_permit_is_spent_by_a_signature_and_given_back_by_a_failure,
+        each_refusal_of_a_permit_is_reported,
+        a_permit_that_is_revoked_pays_for_nothing_more,
+        a_permit_is_not_overspent_by_a_race,
+        the_queue_of_a_token_has_a_bound,
+        jobs_are_claimed_oldest_first_and_once,
+        callers_take_turns,
+        a_race_of_claims_gives_each_job_to_one,
+        a_job_that_is_put_back_comes_before_all_others_of_its_caller,
+        a_job_past_its_deadline_is_not_claimed_and_expires,
+        only_lawful_moves_of_a_job_are_made,
+        cancelling_ends_only_what_is_still_queued,
+        waiting_for_an_end_ends_with_the_job,
+        everybody_who_waits_for_an_end_is_woken,
+        waiting_for_work_ends_when_a_job_is_queued_for_that_token,
+        ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
+        many_jobs_at_once_all_end_once,
+    ]
+);
+
+// What the tests are made of.
+
+fn caller(name: &str) -> CallerId {
+    name.parse().unwrap()
+}
+
+fn token(label: &str) -> TokenIdentity {
+    TokenIdentity {
+        module: "softhsm".parse().unwrap(),
+        manufacturer: "SoftHSM project".to_owned(),
+        model: "SoftHSM v2".to_owned(),
+        serial: format!("serial of {label}"),
+        label: label.to_owned(),
+    }
+}
+
+fn ticket(owner: &str) -> Ticket {
+    Ticket {
+        id: TicketId::random(),
+        caller: caller(owner),
+        touched: NOW,
+        options: SignatureOptions::default(),
+        content: None,
+        metadata: None,
+        key: None,
+        signing: None,
+        version: 0,
+    }
+}
+
+fn permit(owner: &str, uses: u32) -> Permit {
+    Permit { id: PermitId::random(), caller: caller(owner), uses, reserved: 0, committed: 0, expires: LATER, revoked: false }
+}
+
+fn job(owner: &str, label: &str) -> SigningJob {
+    let digest = Digest::new(HashAlgorithm::Sha256, vec![7; 32]).unwrap();
+    SigningJob {
+        id: JobId::random(),
+        caller: caller(owner),
+        key: KeyAddress { token: token(label), selector: KeySelector { id: Some(vec![1]), label: None }, name: None },
+        to_sign: ToSign::new(SignatureAlgorithm::RsaPkcs1(HashAlgorithm::Sha256), SigningInput::Digest(digest)).unwrap(),
+        permit: None,
+        with_pin: false,
+        accepted: NOW,
+        deadline: LATER,
+        state: JobState::Queued,
+        outcome: None,
+    }
+}
+
+fn paid_by(permit: &Permit, mut job: SigningJob) -> SigningJob {
+    job.permit = Some(permit.id);
+    job
+}
+
+fn accept(job: &SigningJob) -> Change {
+    Change::AcceptJob { job: job.clone(), queue_bound: BOUND }
+}
+
+fn insert(ticket: &Ticket) -> Change {
+    Change::InsertTicket { ticket: ticket.clone(), limit: BOUND }
+}
+
+fn signed() -> JobOutcome {
+    JobOutcome::Signed(SignatureValue::from_token(&KeyKind::Rsa { modulus_bits: 2048 }, vec![1; 256]).unwrap())
+}
+
+fn failed(cause: FailureCause) -> JobOutcome {
+    JobOutcome::NotSigned { cause, detail: "because".to_owned() }
+}
+
+fn end(job: &SigningJob, outcome: JobOutcome) -> Change {
+    Change::EndJob { job: job.id, outcome }
+}
+
+fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
+    ticket.signing =
+        Some(TicketSigning { job: job.id, algorithm: job.to_sign.algorithm(), signed_attrs: vec![0x31, 0], certificate: vec![0x30, 0] });
+    ticket
+}
+
+async fn commit(store: &AnyStore, changes: Vec<Change>) {
+    store.commit(changes).await.unwrap();
+}
+
+async fn conflict(store: &AnyStore, changes: Vec<Change>) -> Conflict {
+    match store.commit(changes).await {
+        Err(StoreError::Conflict(conflict)) => conflict,
+        other => panic!("no conflict: {other:?}"),
+    }
+}
+
+async fn claim_ids(store: &AnyStore, label: &str, limit: usize) -> Vec<JobId> {
+    store.claim_jobs(&token(label), limit, NOW).await.unwrap().into_iter().map(|job| job.id).collect()
+}
+
+async fn state_of(store: &AnyStore, job: &SigningJob) -> JobState {
+    store.find_job(job.id).await.unwrap().unwrap().state
+}
+
+async fn uses_of(store: &AnyStore, permit: &Permit) -> (u32, u32) {
+    let permit = store.find_permit(permit.id).await.unwrap().unwrap();
+    (permit.reserved, permit.committed)
+}
+
+/// Runs `n` tasks that start as nearly at once as can be had, and gives back what they returned.
+async fn race<T: Send + 'static, F: Future<Output = T> + Send + 'static>(n: usize, task: impl Fn(usize) -> F) -> Vec<T> {
+    let barrier = Arc::new(tokio::sync::Barrier::new(n));
+    let tasks: Vec<_> = (0..n)
+        .map(|i| {
+            let (barrier, task) = (Arc::clone(&barrier), task(i));
+            tokio::spawn(async move {
+                barrier.wait().await;
+                task.await
+            })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+// Tickets.
+
+async fn a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted(store: AnyStore) {
+    let ticket = ticket("a");
+    commit(&store, vec![insert(&ticket)]).await;
+    assert_eq!(store.find_ticket(ticket.id).await.unwrap().as_ref(), Some(&ticket));
+    assert_eq!(store.count_tickets(&caller("a")).await, Ok(1));
+    commit(&store, vec![Change::DeleteTicket(ticket.id)]).await;
+    assert_eq!(store.find_ticket(ticket.id).await, Ok(None));
+    assert_eq!(store.count_tickets(&caller("a")).await, Ok(0));
+    assert_eq!(conflict(&store, vec![Change::DeleteTicket(ticket.id)]).await, Conflict::TicketGone);
+    assert_eq!(conflict(&store, vec![Change::UpdateTicket(ticket)]).await, Conflict::TicketGone);
+}
+
+async fn a_caller_has_at_most_as_many_tickets_as_it_may(store: AnyStore) {
+    let limited = |owner| Change::InsertTicket { ticket: ticket(owner), limit: 2 };
+    let refusals = {
+        let store = &store;
+        race(8, |_| {
+            let store = Arc::clone(store);
+            async move { store.commit(vec![limited("a")]).await.err() }
+        })
+        .await
+    };
+    let refused: Vec<_> = refusals.into_iter().flatten().collect();
+    assert_eq!(refused, vec![StoreError::Conflict(Conflict::TooManyTickets { limit: 2 }); 6]);
+    commit(&store, vec![limited("b")]).await;
+    assert_eq!(store.count_tickets(&caller("a")).await, Ok(2));
+}
+
+async fn of_two_writers_of_a_ticket_the_second_is_refused(store: AnyStore) {
+    let ticket = ticket("a");
+    commit(&store, vec![insert(&ticket)]).await;
+    let read = store.find_ticket(ticket.id).await.unwrap().unwrap();
+    let written = |text: &str| Change::UpdateTicket(Ticket { metadata: Some(text.to_owned()), ..read.clone() });
+    commit(&store, vec![written("first")]).await;
+    assert_eq!(conflict(&store, vec![written("second")]).await, Conflict::TicketChanged);
+    let now = store.find_ticket(ticket.id).await.unwrap().unwrap();
+    assert_eq!((now.metadata.as_deref(), now.version), (Some("first"), read.version + 1));
+    assert_eq!(conflict(&store, vec![insert(&ticket)]).await, Conflict::TicketChanged);
+}
+
+async fn a_touch_is_no_change_and_is_not_undone_by_one(store: AnyStore) {
+    let ticket = ticket("a");
+    commit(&store, vec![insert(&ticket)]).await;
+    store.touch_ticket(ticket.id, LATER).await.unwrap();
+    commit(&store, vec![Change::UpdateTicket(Ticket { metadata: Some("new".to_owned()), ..ticket.clone() })]).await;
+    let now = store.find_ticket(ticket.id).await.unwrap().unwrap();
+    assert_eq!((now.touched, now.metadata.as_deref()), (LATER, Some("new")));
+    store.touch_ticket(ticket.id, NOW).await.unwrap();
+    assert_eq!(store.find_ticket(ticket.id).await.unwrap().unwrap().touched, LATER);
+    store.touch_ticket(TicketId::random(), NOW).await.unwrap();
+}
+
+async fn idle_tickets_are_removed_but_not_while_their_job_is_open(store: AnyStore) {
+    let job = job("a", "one");
+    let (idle, open, used) = (ticket("a"), refers_to(ticket("a"), &job), Ticket { touched: LATER, ..ticket("a") });
+    commit(&store, vec![insert(&idle), insert(&used), accept(&job), insert(&open)]).await;
+    let removed = |limit| {
+        let store = Arc::clone(&store);
+        async move { store.remove_idle_tickets(LATER, limit).await.unwrap().into_iter().map(|ticket| ticket.id).collect::<Vec<_>>() }
+    };
+    assert_eq!(removed(0).await, []);
+    assert_eq!(removed(9).await, [idle.id]);
+    commit(&store, vec![end(&job, failed(FailureCause::Device))]).await;
+    assert_eq!(removed(9).await, [open.id]);
+    assert_eq!(removed(9).await, []);
+    assert_eq!(store.count_tickets(&caller("a")).await, Ok(1));
+}
+
+// Commits.
+
+async fn a_commit_that_fails_at_its_last_change_changed_nothing(store: AnyStore) {
+    let (kept, paying) = (ticket("a"), permit("a", 1));
+    let (first, second, third) = (job("a", "one"), job("a", "one"), job("a", "one"));
+    commit(&store, vec![insert(&kept), Change::InsertPermit(paying.clone()), accept(&first), accept(&second)]).await;
+    assert_eq!(claim_ids(&store, "one", 1).await, [first.id]);
+
+    let (new, new_permit) = (ticket("a"), permit("a", 1));
+    let changes = vec![
+        insert(&new),
+        Change::InsertPermit(new_permit.clone()),
+        Change::UpdateTicket(Ticket { metadata: Some("x".to_owned()), ..kept.clone() }),
+        Change::RevokePermit(paying.id),
+        accept(&paid_by(&new_permit, third.clone())),
+        end(&first, signed()),
+        Change::CancelJob(second.id),
+        Change::DeleteTicket(kept.id),
+        Change::DeleteTicket(TicketId::random()),
+    ];
+    assert_eq!(conflict(&store, changes).await, Conflict::TicketGone);
+
+    assert_eq!(store.find_ticket(new.id).await, Ok(None));
+    assert_eq!(store.find_ticket(kept.id).await.unwrap().as_ref(), Some(&kept));
+    assert_eq!(store.count_tickets(&caller("a")).await, Ok(1));
+    assert_eq!(store.find_permit(new_permit.id).await, Ok(None));
+    assert_eq!(store.find_permit(paying.id).await.unwrap(), Some(paying));
+    assert_eq!(store.find_job(third.id).await, Ok(None));
+    assert_eq!((state_of(&store, &first).await, state_of(&store, &second).await), (JobState::Signing, JobState::Queued));
+    assert_eq!(store.count_queued(&token("one")).await, Ok(1));
+    assert_eq!(claim_ids(&store, "one", 9).await, [second.id]);
+}
+
+async fn a_commit_sees_its_own_earlier_changes(store: AnyStore) {
+    let (new, paying) = (ticket("a"), permit("a", 1));
+    let job = paid_by(&paying, job("a", "one"));
+    commit(&store, vec![insert(&new), Change::InsertPermit(paying.clone()), accept(&job), end(&job, failed(FailureCause::Cancelled))])
+        .await;
+    assert_eq!(uses_of(&store, &paying).await, (0, 0));
+    let changed = refers_to(new.clone(), &job);
+    commit(&store, vec![Change::UpdateTicket(changed), Change::DeleteTicket(new.id)]).await;
+    assert_eq!(store.find_ticket(new.id).await, Ok(None));
+}
+
+// Permits.
+
+async fn a_permit_is_spent_by_a_signature_and_given_back_by_a_failure(store: AnyStore) {
+    let paying = permit("a", 4);
+    commit(&store, vec![Change::InsertPermit(paying.clone())]).await;
+    let outcomes = [
+        (signed(), JobState::Signed, (0, 1)),
+        (failed(FailureCause::PinRefused), JobState::Failed, (0, 1)),
+        (failed(FailureCause::OutcomeUnknown), JobState::InDoubt, (0, 2)),
+        (failed(FailureCause::WrongSignature), JobState::Failed, (0, 3)),
+    ];
+    for (outcome, state, uses) in outcomes {
+        let (_, spent) = uses_of(&store, &paying).await;
+        let job = paid_by(&paying, job("a", "one"));
+        commit(&store, vec![accept(&job)]).await;
+        assert_eq!(uses_of(&store, &paying).await, (1, spent));
+        assert_eq!(claim_ids(&store, "one", 1).await, [job.id]);
+        commit(&store, vec![end(&job, outcome.clone())]).await;
+        let ended = store.find_job(job.id).await.unwrap().unwrap();
+        assert_eq!((ended.state, ended.outcome), (state, Some(outcome)));
+        assert_eq!(uses_of(&store, &paying).await, uses);
+    }
+}
+
+async fn each_refusal_of_a_permit_is_reported(store: AnyStore) {
+    let paying = permit("a", 1);
+    commit(&store, vec![Change::InsertPermit(paying.clone())]).await;
+    let stranger = paid_by(&paying, job("b", "one"));
+    let late = SigningJob { accepted: LATER, ..paid_by(&paying, job("a", "one")) };
+    let unknown = paid_by(&permit("a", 1), job("a", "one"));
+    assert_eq!(conflict(&store, vec![accept(&stranger)]).await, Conflict::Permit(PermitRefusal::Unknown));
+    assert_eq!(conflict(&store, vec![accept(&late)]).await, Conflict::Permit(PermitRefusal::Expired));
+    assert_eq!(conflict(&store, vec![accept(&unknown)]).await, Conflict::Permit(PermitRefusal::Unknown));
+    commit(&store, vec![accept(&paid_by(&paying, job("a", "one")))]).await;
+    assert_eq!(conflict(&store, vec![accept(&paid_by(&paying, job("a", "one")))]).await, Conflict::Permit(PermitRefusal::UsedUp));
+    assert_eq!(store.count_queued(&token("one")).await, Ok(1));
+}
+
+async fn a_permit_that_is_revoked_pays_for_nothing_more(store: AnyStore) {
+    let paying = permit("a", 2);
+    let job_before = paid_by(&paying, job("a", "one"));
+    commit(&store, vec![Change::InsertPermit(paying.clone()), accept(&job_before), Change::RevokePermit(paying.id)]).await;
+    let refused = conflict(&store, vec![accept(&paid_by(&paying, job("a", "one")))]).await;
+    assert_eq!(refused, Conflict::Permit(PermitRefusal::Revoked));
+    assert_eq!(claim_ids(&store, "one", 9).await, [job_before.id]);
+    commit(&store, vec![end(&job_before, signed()), Change::RevokePermit(paying.id)]).await;
+    assert_eq!(uses_of(&store, &paying).await, (0, 1));
+    assert_eq!(conflict(&store, vec![Change::RevokePermit(PermitId::random())]).await, Conflict::Permit(PermitRefusal::Unknown));
+}
+
+async fn a_permit_is_not_overspent_by_a_race(store: AnyStore) {
+    let paying = permit("a", 5);
+    commit(&store, vec![Change::InsertPermit(paying.clone())]).await;
+    let results = race(32, |_| {
+        let (store, job) = (Arc::clone(&store), paid_by(&paying, job("a", "one")));
+        async move { store.commit(vec![accept(&job)]).await }
+    })
+    .await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!(accepted.len(), 5);
+    assert!(refused.iter().all(|result| *result == Err(StoreError::Conflict(Conflict::Permit(PermitRefusal::UsedUp)))));
+    assert_eq!(uses_of(&store, &paying).await, (5, 0));
+    assert_eq!(store.count_queued(&token("one")).await, Ok(5));
+}
+
+// The queue.
+
+async fn the_queue_of_a_token_has_a_bound(store: AnyStore) {
+    let bounded = |label| Change::AcceptJob { job: job("a", label), queue_bound: 2 };
+    commit(&store, vec![bounded("one"), bounded("one")]).await;
+    assert_eq!(conflict(&store, vec![bounded("one")]).await, Conflict::QueueFull { bound: 2 });
+    commit(&store, vec![bounded("two")]).await;
+    claim_ids(&store, "one", 1).await;
+    commit(&store, vec![bounded("one")]).await;
+    assert_eq!(store.count_queued(&token("one")).await, Ok(2));
+    let not_queued = SigningJob { state: JobState::Signing, ..job("a", "one") };
+    assert_eq!(conflict(&store, vec![accept(&not_queued)]).await, Conflict::JobMoved);
+}
+
+async fn jobs_are_claimed_oldest_first_and_once(store: AnyStore) {
+    let jobs: Vec<_> = (0..4).map(|_| job("a", "one")).collect();
+    for job in &jobs {
+        commit(&store, vec![accept(job)]).await;
+    }
+    commit(&store, vec![accept(&job("a", "two"))]).await;
+    let claimed = store.claim_jobs(&token("one"), 3, NOW).await.unwrap();
+    assert!(claimed.iter().all(|job| job.state == JobState::Signing));
+    assert_eq!(claimed.iter().map(|job| job.id).collect::<Vec<_>>(), jobs[..3].iter().map(|job| job.id).collect::<Vec<_>>());
+    assert_eq!(state_of(&store, &jobs[0]).await, JobState::Signing);
+    assert_eq!(claim_ids(&store, "one", 9).await, [jobs[3].id]);
+    assert_eq!(claim_ids(&store, "one", 9).await, []);
+}
+
+async fn callers_take_turns(store: AnyStore) {
+    let owners = ["a", "a", "a", "a", "b", "c", "c"];
+    for owner in owners {
+        commit(&store, vec![accept(&job(owner, "one"))]).await;
+    }
+    let mut order = String::new();
+    for limit in [2, 1, 4] {
+        for job in store.claim_jobs(&token("one"), limit, NOW).await.unwrap() {
+            order.push_str(job.caller.as_str());
+        }
+    }
+    assert_eq!(order.len(), owners.len());
+    let mut first_round: Vec<_> = order[..3].chars().collect();
+    first_round.sort_unstable();
+    assert_eq!(first_round, ['a', 'b', 'c'], "{order}");
+    let mut second_round: Vec<_> = order[3..5].chars().collect();
+    second_round.sort_unstable();
+    assert_eq!(second_round, ['a', 'c'], "{order}");
+}
+
+async fn a_race_of_claims_gives_each_job_to_one(store: AnyStore) {
+    for _ in 0..40 {
+        commit(&store, vec![accept(&job("a", "one"))]).await;
+    }
+    let claims = race(8, |_| {
+        let store = Arc::clone(&store);
+        async move { claim_ids(&store, "one", 7).await }
+    })
+    .await;
+    let mut claimed: Vec<_> = claims.into_iter().flatten().collect();
+    assert_eq!(claimed.len(), 40);
+    claimed.sort_unstable();
+    claimed.dedup();
+    assert_eq!(claimed.len(), 40);
+}
+
+async fn a_job_that_is_put_back_comes_before_all_others_of_its_caller(store: AnyStore) {
+    let jobs: Vec<_> = (0..3).map(|_| job("a", "one")).collect();
+    commit(&store, jobs.iter().map(accept).collect()).await;
+    claim_ids(&store, "one", 2).await;
+    commit(&store, vec![Change::RequeueJob(jobs[1].id), Change::RequeueJob(jobs[0].id)]).await;
+    assert_eq!(store.count_queued(&token("one")).await, Ok(3));
+    assert_eq!(claim_ids(&store, "one", 9).await, [jobs[0].id, jobs[1].id, jobs[2].id]);
+    commit(&store, vec![end(&jobs[0], signed())]).await;
+    assert_eq!(conflict(&store, vec![Change::RequeueJob(jobs[0].id)]).await, Conflict::JobMoved);
+    assert_eq!(conflict(&store, vec![Change::RequeueJob(JobId::random())]).await, Conflict::JobGone);
+}
+
+async fn a_job_past_its_deadline_is_not_claimed_and_expires(store: AnyStore) {
+    let paying = permit("a", 1);
+    let late = SigningJob { deadline: NOW, ..paid_by(&paying, job("a", "one")) };
+    let in_time = job("a", "one");
+    commit(&store, vec![Change::InsertPermit(paying.clone()), accept(&late), accept(&in_time)]).await;
+    assert_eq!(claim_ids(&store, "one", 1).await, [in_time.id]);
+    assert_eq!(store.expire_jobs(NOW).await, Ok(1));
+    let expired = store.find_job(late.id).await.unwrap().unwrap();
+    assert_eq!(expired.state, JobState::Expired);
+    assert!(matches!(expired.outcome, Some(JobOutcome::NotSigned { cause: FailureCause::DeadlinePassed, .. })));
+    assert_eq!(uses_of(&store, &paying).await, (0, 0));
+    assert_eq!(store.count_queued(&token("one")).await, Ok(0));
+    // What is being signed does not expire: nobody knows yet how it ends.
+    assert_eq!(store.expire_jobs(END_OF_TIME).await, Ok(0));
+}
+
+async fn only_lawful_moves_of_a_job_are_made(store: AnyStore) {
+    let job = job("a", "one");
+    commit(&store, vec![accept(&job)]).await;
+    assert_eq!(conflict(&store, vec![accept(&job)]).await, Conflict::JobMoved);
+    assert_eq!(conflict(&store, vec![Change::RequeueJob(job.id)]).await, Conflict::JobMoved);
+    assert_eq!(conflict(&store, vec![end(&job, signed())]).await, Conflict::JobMoved);
+    commit(&store, vec![end(&job, failed(FailureCause::PinForgotten))]).await;
+    assert_eq!(store.count_queued(&token("one")).await, Ok(0));
+    assert_eq!(conflict(&store, vec![end(&job, failed(FailureCause::Device))]).await, Conflict::JobMoved);
+    assert_eq!(conflict(&store, vec![Change::EndJob { job: JobId::random(), outcome: signed() }]).await, Conflict::JobGone);
+}
+
+async fn cancelling_ends_only_what_is_still_queued(store: AnyStore) {
+    let paying = permit("a", 2);
+    let (claimed, queued) = (paid_by(&paying, job("a", "one")), paid_by(&paying, job("a", "one")));
+    commit(&store, vec![Change::InsertPermit(paying.clone()), accept(&claimed), accept(&queued)]).await;
+    assert_eq!(claim_ids(&store, "one", 1).await, [claimed.id]);
+    commit(&store, vec![Change::CancelJob(claimed.id), Change::CancelJob(queued.id), Change::CancelJob(JobId::random())]).await;
+    assert_eq!(state_of(&store, &claimed).await, JobState::Signing);
+    assert_eq!(state_of(&store, &queued).await, JobState::Cancelled);
+    assert_eq!(uses_of(&store, &paying).await, (1, 0));
+    assert_eq!(claim_ids(&store, "one", 9).await, []);
+}
+
+// Waiting.
+
+async fn waiting_for_an_end_ends_with_the_job(store: AnyStore) {
+    let job = job("a", "one");
+    assert_eq!(store.wait_for_end(job.id).await, Err(StoreError::Conflict(Conflict::JobGone)));
+    commit(&store, vec![accept(&job)]).await;
+    let mut waiting = pin!(store.wait_for_end(job.id));
+    assert!(poll!(waiting.as_mut()).is_pending());
+    claim_ids(&store, "one", 1).await;
+    commit(&store, vec![Change::RequeueJob(job.id)]).await;
+    assert!(poll!(waiting.as_mut()).is_pending());
+    claim_ids(&store, "one", 1).await;
+    commit(&store, vec![end(&job, signed())]).await;
+    assert_eq!(waiting.await.unwrap().state, JobState::Signed);
+    assert_eq!(store.wait_for_end(job.id).await.unwrap().outcome, Some(signed()));
+}
+
+async fn everybody_who_waits_for_an_end_is_woken(store: AnyStore) {
+    let (cancelled, expired) = (job("a", "one"), SigningJob { deadline: NOW, ..job("a", "one") });
+    commit(&store, vec![accept(&cancelled), accept(&expired)]).await;
+    let (first, second, third) = (store.wait_for_end(cancelled.id), store.wait_for_end(cancelled.id), store.wait_for_end(expired.id));
+    let (mut first, mut second, mut third) = (pin!(first), pin!(second), pin!(third));
+    assert!(poll!(first.as_mut()).is_pending() && poll!(second.as_mut()).is_pending() && poll!(third.as_mut()).is_pending());
+    commit(&store, vec![Change::CancelJob(cancelled.id)]).await;
+    store.expire_jobs(NOW).await.unwrap();
+    let states = [first.await.unwrap().state, second.await.unwrap().state, third.await.unwrap().state];
+    assert_eq!(states, [JobState::Cancelled, JobState::Cancelled, JobState::Expired]);
+}
+
+async fn waiting_for_work_ends_when_a_job_is_queued_for_that_token(store: AnyStore) {
+    let one = token("one");
+    let mut waiting = pin!(store.wait_for_work(&one));
+    assert!(poll!(waiting.as_mut()).is_pending());
+    let job = job("a", "one");
+    commit(&store, vec![accept(&job)]).await;
+    waiting.await;
+    store.wait_for_work(&one).await;
+    claim_ids(&store, "one", 1).await;
+    let mut waiting = pin!(store.wait_for_work(&one));
+    assert!(poll!(waiting.as_mut()).is_pending());
+    commit(&store, vec![Change::RequeueJob(job.id)]).await;
+    waiting.await;
+}
+
+// Forgetting.
+
+async fn ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them(store: AnyStore) {
+    let (paying, spent) = (permit("a", 1), permit("a", 1));
+    let (ended, referred, open) = (job("a", "one"), job("a", "one"), paid_by(&paying, job("a", "one")));
+    let owner = refers_to(ticket("a"), &referred);
+    commit(&store, vec![Change::InsertPermit(paying.clone()), Change::InsertPermit(spent.clone())]).await;
+    commit(&store, vec![accept(&ended), accept(&referred), accept(&open), insert(&owner)]).await;
+    commit(&store, vec![Change::CancelJob(ended.id), Change::CancelJob(referred.id)]).await;
+
+    assert_eq!(store.forget_ended(NOW, 9).await, Ok(0));
+    assert_eq!(store.forget_ended(END_OF_TIME, 0).await, Ok(0));
+    assert_eq!(store.forget_ended(END_OF_TIME, 9).await, Ok(2));
+    assert_eq!((store.find_job(ended.id).await, store.find_permit(spent.id).await), (Ok(None), Ok(None)));
+    assert!(store.find_job(referred.id).await.unwrap().is_some());
+    assert!(store.find_permit(paying.id).await.unwrap().is_some());
+
+    commit(&store, vec![Change::DeleteTicket(owner.id), Change::CancelJob(open.id)]).await;
+    assert_eq!(store.forget_ended(END_OF_TIME, 1).await, Ok(1));
+    assert_eq!(store.forget_ended(END_OF_TIME, 9).await, Ok(2));
+    assert_eq!(store.find_permit(paying.id).await, Ok(None));
+}
+
+// Everything at once.
+
+async fn many_jobs_at_once_all_end_once(store: AnyStore) {
+    const JOBS: usize = 200;
+    let paying = permit("a", JOBS as u32);
+    commit(&store, vec![Change::InsertPermit(paying.clone())]).await;
+    let signer = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let mut done = 0;
+            while done < JOBS {
+                store.wait_for_work(&token("one")).await;
+                for job in store.claim_jobs(&token("one"), 16, NOW).await.unwrap() {
+                    commit(&store, vec![end(&job, signed())]).await;
+                    done += 1;
+                }
+            }
+        }
+    });
+    let clients = race(JOBS, |_| {
+        let (store, job) = (Arc::clone(&store), paid_by(&paying, job("a", "one")));
+        async move {
+            commit(&store, vec![accept(&job)]).await;
+            store.wait_for_end(job.id).await.unwrap().state
+        }
+    });
+    let states = tokio::time::timeout(Duration::from_secs(60), clients).await.expect("every waiter is woken");
+    signer.await.unwrap();
+    assert_eq!(states, vec![JobState::Signed; JOBS]);
+    assert_eq!(uses_of(&store, &paying).await, (0, JOBS as u32));
+}
