@@ -1,8 +1,9 @@
 //! Sealgate puts signing keys that live in USB crypto tokens, smart cards, HSMs or SoftHSM behind HTTP.
 
-pub mod config;
 pub mod cms;
+pub mod config;
 pub mod domain;
+pub mod pki;
 pub mod shutdown;
 pub mod signing;
 pub mod store;

@@ -1,21 +1,84 @@
 //! The one place that knows the order of the steps: authorise → reserve → submit → sign → verify → record.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tracing::{error, info, warn};
 
 use crate::{
     domain::{
         algorithm::{KeyKind, SignatureAlgorithm},
         caller::Caller,
         digest::ToSign,
-        ids::{CallerId, JobId, KeyName, PermitId},
-        job::{KeyAddress, SigningJob},
-        key::KeyChoice,
+        ids::{JobId, KeyName, PermitId},
+        job::{JobState, KeyAddress, SigningJob},
+        key::{ConfiguredKey, KeyChoice},
         permit::PermitRefusal,
         pin::Pin,
-        token::SlotStatus,
+        timestamp::Timestamp,
+        token::{LoginMode, SlotState, SlotStatus},
     },
-    store::{Change, StoreError},
+    permit::PermitService,
+    store::{Change, Conflict, Store, StoreError},
+    token::{
+        command::Command,
+        slot::SlotHandle,
+        supervisor::Tokens,
+    },
 };
+
+use super::{
+    dispatcher::{self, Workshop},
+    keyring::{Keyring, KnownKey, denied},
+    pins::JobPins,
+    tokens::TokenDesk,
+    verify::VerifyPool,
+};
+
+/// How often queued jobs whose deadline has passed are looked for, and old jobs forgotten.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+
+/// The most jobs forgotten in one round of housekeeping.
+const FORGET_MAX: usize = 1_000;
+
+/// The most signatures that wait for a verifier; what is beyond waits where it was made.
+const VERIFY_QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// What a client whose job found the queue full is told to wait at least, and at most.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Limits of the signing service.
+#[derive(Debug, Clone)]
+pub struct SigningSettings {
+    /// How long a job may wait before it expires. Default: 5 minutes.
+    pub job_deadline: Duration,
+    /// How long a token may be away before new work for it is refused. Default: 60 seconds.
+    pub absent_grace: Duration,
+    /// How long the result of a job is kept after it has ended. Default: 1 hour.
+    pub retention: Duration,
+    /// Threads that verify signatures. Default: half of the processors, at least one.
+    pub verifier_threads: NonZeroUsize,
+}
+
+impl Default for SigningSettings {
+    fn default() -> Self {
+        Self {
+            job_deadline: Duration::from_secs(300),
+            absent_grace: Duration::from_secs(60),
+            retention: Duration::from_secs(3600),
+            verifier_threads: half_of_the_processors(),
+        }
+    }
+}
 
 /// A key that can sign now, with everything but the private part.
 #[derive(Debug)]
@@ -37,8 +100,9 @@ pub struct SigningKey {
 /// Leave to have one signature made: caller × key × algorithm, checked. Only [`SigningService::authorise`] makes one.
 #[derive(Debug)]
 pub struct Authorised {
-    caller: CallerId,
-    key: Arc<SigningKey>,
+    caller: Caller,
+    known: Arc<KnownKey>,
+    slot: SlotHandle,
     algorithm: SignatureAlgorithm,
 }
 
@@ -126,7 +190,7 @@ impl Authorised {
     /// The key.
     #[must_use]
     pub fn key(&self) -> &SigningKey {
-        &self.key
+        &self.known.key
     }
 
     /// The algorithm.
@@ -136,10 +200,54 @@ impl Authorised {
     }
 }
 
+fn half_of_the_processors() -> NonZeroUsize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(processors / 2).unwrap_or(NonZeroUsize::MIN)
+}
+
 /// The way of one signature, from the caller's wish to the recorded result.
-pub struct SigningService {}
+pub struct SigningService {
+    workshop: Arc<Workshop>,
+    permits: Arc<PermitService>,
+    settings: SigningSettings,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
 
 impl SigningService {
+    /// Starts the service: one dispatcher per token, as tokens are seen, and the housekeeping. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// The system gave no thread for the verifiers.
+    pub fn start(
+        tokens: Tokens,
+        keys: Vec<ConfiguredKey>,
+        store: Arc<dyn Store>,
+        permits: Arc<PermitService>,
+        settings: SigningSettings,
+    ) -> std::io::Result<Arc<Self>> {
+        let verifiers = VerifyPool::start(settings.verifier_threads, VERIFY_QUEUE)?;
+        let workshop = Workshop { store, keyring: Keyring::new(tokens, keys), verifiers, pins: JobPins::default() };
+        let service = Arc::new(Self {
+            workshop: Arc::new(workshop),
+            permits,
+            settings,
+            stop: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        });
+        let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(dispatch_all(Arc::clone(&service.workshop), service.stop.subscribe()));
+        tasks.spawn(keep_house(Arc::clone(&service.workshop), service.settings.retention, service.stop.subscribe()));
+        drop(tasks);
+        Ok(service)
+    }
+
+    /// What operators may know of the tokens and do to them.
+    #[must_use]
+    pub fn desk(&self) -> TokenDesk {
+        TokenDesk::new(Arc::clone(&self.workshop))
+    }
+
     /// Finds the key that `caller` chose and checks that the caller may use it, with this algorithm (or the key's own), now.
     ///
     /// `pin` is the one that came with the request, if any: it may be needed to see the key, and is checked here, within the rules.
@@ -153,7 +261,28 @@ impl SigningService {
         algorithm: Option<SignatureAlgorithm>,
         pin: Option<&Pin>,
     ) -> Result<Authorised, Denied> {
-        unimplemented!()
+        let keyring = &self.workshop.keyring;
+        let target = keyring.locate(caller, choice)?;
+        self.check_slot(&target.slot, keyring.cached(&target).is_some())?;
+        let known = keyring.describe(caller, &target, pin).await?;
+        let algorithm = algorithm_for(&known, algorithm)?;
+        if let Some(pin) = pin.filter(|_| target.slot.login_mode() != LoginMode::PerRequest) {
+            let check = Command::CheckPin { pin: pin.duplicate() };
+            target.slot.call(check).await.map_err(|error| denied(&target.slot, error))?;
+        }
+        Ok(Authorised { caller: caller.clone(), known, slot: target.slot, algorithm })
+    }
+
+    /// Refuses what the slot will not do: at once if a person is needed, and after a grace if the token is away.
+    fn check_slot(&self, slot: &SlotHandle, key_known: bool) -> Result<(), Denied> {
+        let status = slot.status();
+        let away_for = Timestamp::from(SystemTime::now()).since(status.since);
+        let may_come_back = key_known && away_for < self.settings.absent_grace;
+        match status.state {
+            state if state.needs_a_person() => Err(Denied::SlotUnavailable(status)),
+            SlotState::Absent | SlotState::Recovering if !may_come_back => Err(Denied::SlotUnavailable(status)),
+            _ => Ok(()),
+        }
     }
 
     /// Accepts a job: durable when this returns. `with` is committed in the same step (the ticket that refers to `job`).
@@ -166,9 +295,48 @@ impl SigningService {
         job: JobId,
         to_sign: ToSign,
         payment: Payment,
-        with: Vec<Change>,
+        mut with: Vec<Change>,
     ) -> Result<(), SubmitError> {
-        unimplemented!()
+        let Authorised { caller, known, slot, algorithm } = authorised;
+        if to_sign.algorithm() != algorithm {
+            return Err(Denied::NotSupported(format!("{algorithm} was allowed, not {}", to_sign.algorithm())).into());
+        }
+        let with_pin = matches!(payment, Payment::Pin(_));
+        let permit = match payment {
+            Payment::Permit(permit) => Some(permit),
+            Payment::Pin(pin) => {
+                self.workshop.pins.keep(job, pin);
+                (slot.login_mode() != LoginMode::PerRequest).then(|| self.ask_now(&caller, &mut with))
+            }
+            Payment::AskNow => Some(self.ask_now(&caller, &mut with)),
+        };
+        let accepted = Timestamp::from(SystemTime::now());
+        let queue_bound = slot.policy().queue_bound;
+        let row = SigningJob {
+            id: job,
+            caller: caller.id.clone(),
+            key: known.key.address.clone(),
+            to_sign,
+            permit,
+            with_pin,
+            accepted,
+            deadline: accepted.after(self.settings.job_deadline),
+            state: JobState::Queued,
+            outcome: None,
+        };
+        with.push(Change::AcceptJob { job: row, queue_bound });
+        self.workshop.store.commit(with).await.map_err(|error| {
+            self.workshop.pins.forget(job);
+            refused(error)
+        })
+    }
+
+    /// A permit for this one signature. Consent is by policy: see [`PermitService`].
+    fn ask_now(&self, caller: &Caller, with: &mut Vec<Change>) -> PermitId {
+        let permit = self.permits.single_use(caller);
+        let id = permit.id;
+        with.push(Change::InsertPermit(permit));
+        id
     }
 
     /// Finds a job.
@@ -176,7 +344,7 @@ impl SigningService {
     /// # Errors
     /// The store was not reached.
     pub async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
-        unimplemented!()
+        self.workshop.store.find_job(id).await
     }
 
     /// Waits at most `bound` for the end of a job, and returns it as it then stands; `None` if there is no such job.
@@ -184,6 +352,108 @@ impl SigningService {
     /// # Errors
     /// The store was not reached.
     pub async fn wait_for_end(&self, id: JobId, bound: Duration) -> Result<Option<SigningJob>, StoreError> {
-        unimplemented!()
+        match timeout(bound, self.workshop.store.wait_for_end(id)).await {
+            Ok(Ok(job)) => Ok(Some(job)),
+            Ok(Err(StoreError::Conflict(Conflict::JobGone))) => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_) => self.find_job(id).await,
+        }
+    }
+
+    /// Stops: claims no more jobs, finishes and records what is claimed. Tokens are stopped afterwards, by whoever started them.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                error!(error = %error, "a task of the signing service failed");
+            }
+        }
+        self.workshop.verifiers.stop().await;
+    }
+}
+
+/// The algorithm to sign with: the one asked for or the key's own, if key, token and verifier can do it.
+fn algorithm_for(known: &KnownKey, asked: Option<SignatureAlgorithm>) -> Result<SignatureAlgorithm, Denied> {
+    let key = &known.key;
+    let algorithm = asked.or(known.algorithm).or_else(|| key.kind.default_algorithm());
+    let algorithm = algorithm.ok_or_else(|| Denied::NotSupported(format!("a key of kind {} cannot sign here", key.kind)))?;
+    if !algorithm.fits(&key.kind) {
+        return Err(Denied::NotSupported(format!("a key of kind {} does not sign with {algorithm}", key.kind)));
+    }
+    if !key.algorithms.contains(&algorithm) {
+        return Err(Denied::NotSupported(format!("the token does not offer {algorithm} for this key")));
+    }
+    Ok(algorithm)
+}
+
+fn refused(error: StoreError) -> SubmitError {
+    match error {
+        StoreError::Conflict(Conflict::Permit(refusal)) => SubmitError::Permit(refusal),
+        StoreError::Conflict(Conflict::QueueFull { bound }) => SubmitError::QueueFull { bound, retry_after: retry_after(bound) },
+        StoreError::Conflict(_) => SubmitError::Overtaken,
+        StoreError::Unavailable(reason) => {
+            error!(error = %reason, "the store is not available");
+            SubmitError::StoreUnavailable
+        }
+    }
+}
+
+/// A token makes some fifty signatures a second, if it is a slow one: by then half of a full queue has gone.
+fn retry_after(bound: usize) -> Duration {
+    Duration::from_secs(bound as u64 / 100).clamp(RETRY_AFTER.0, RETRY_AFTER.1)
+}
+
+/// Gives every token that is seen its dispatcher.
+async fn dispatch_all(workshop: Arc<Workshop>, mut stop: watch::Receiver<bool>) {
+    let mut changes = workshop.keyring.tokens().changes();
+    let mut served = HashSet::new();
+    let mut dispatchers = JoinSet::new();
+    while !*stop.borrow_and_update() {
+        changes.mark_unchanged();
+        for slot in workshop.keyring.tokens().slots() {
+            if served.insert(slot.token().clone()) {
+                dispatchers.spawn(dispatcher::run(Arc::clone(&workshop), slot, stop.clone()));
+            }
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = stop.changed() => {}
+            Some(Err(error)) = dispatchers.join_next(), if !dispatchers.is_empty() => error!(error = %error, "a dispatcher failed"),
+        }
+    }
+    while dispatchers.join_next().await.is_some() {}
+}
+
+/// Expires jobs that waited too long, and forgets jobs that ended long ago.
+async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watch::Receiver<bool>) {
+    let mut ticks = interval(HOUSEKEEPING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !*stop.borrow_and_update() {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stop.changed() => continue,
+        }
+        let now = Timestamp::from(SystemTime::now());
+        match workshop.store.expire_jobs(now).await {
+            Ok(0) => {}
+            Ok(expired) => info!("{expired} jobs expired before their token signed"),
+            Err(error) => warn!(error = %error, "jobs could not be expired"),
+        }
+        let long_ago = Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)));
+        if let Err(error) = workshop.store.forget_ended(long_ago, FORGET_MAX).await {
+            warn!(error = %error, "old jobs could not be forgotten");
+        }
+        forget_pins(&workshop).await;
+    }
+}
+
+/// PINs of jobs that ended without passing a dispatcher: expired or cancelled ones.
+async fn forget_pins(workshop: &Workshop) {
+    for job in workshop.pins.jobs() {
+        let Ok(found) = workshop.store.find_job(job).await else { continue };
+        if found.is_none_or(|job| job.state.is_final()) {
+            workshop.pins.forget(job);
+        }
     }
 }

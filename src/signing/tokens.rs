@@ -1,12 +1,25 @@
 //! What operators and clients may know of tokens and do to them, without knowing PKCS#11.
 
-use crate::domain::{
-    algorithm::SignatureAlgorithm,
-    ids::KeyName,
-    key_uri::Pkcs11Uri,
-    pin::Pin,
-    token::{KeyDescription, SlotReport, TokenIdentity},
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::join_all;
+
+use crate::{
+    domain::{
+        algorithm::SignatureAlgorithm,
+        ids::{KeyName, ModuleName},
+        key_uri::Pkcs11Uri,
+        pin::{Pin, PinOrigin},
+        token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
+    },
+    token::{
+        command::{Command, Reply},
+        slot::SlotHandle,
+        supervisor::FindError,
+    },
 };
+
+use super::dispatcher::Workshop;
 
 /// A key on a token that is plugged in.
 #[derive(Debug, Clone)]
@@ -37,26 +50,55 @@ pub enum TokenCommandError {
     Refused(String),
 }
 
-/// The tokens of a gateway.
-pub struct TokenDesk {}
+/// The tokens of a gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct TokenDesk(Arc<Workshop>);
 
 impl TokenDesk {
-    /// Every token that has been seen, with its state now.
-    pub fn slots(&self) -> Vec<SlotReport> {
-        unimplemented!()
+    pub(super) fn new(workshop: Arc<Workshop>) -> Self {
+        Self(workshop)
     }
 
-    /// Every key that can be seen now. Asks each token.
+    /// Every token that has been seen, with its state now.
+    #[must_use]
+    pub fn slots(&self) -> Vec<SlotReport> {
+        self.0.keyring.tokens().slots().iter().map(SlotHandle::report).collect()
+    }
+
+    /// Modules that do not run now, and why.
+    #[must_use]
+    pub fn module_problems(&self) -> BTreeMap<ModuleName, String> {
+        self.0.keyring.tokens().problems()
+    }
+
+    /// Every key that can be seen now. Asks each token; one that does not answer shows none.
     pub async fn keys(&self) -> Vec<KeyReport> {
-        unimplemented!()
+        let slots = self.0.keyring.tokens().slots();
+        let present = slots.into_iter().filter(|slot| slot.status().state != SlotState::Absent);
+        join_all(present.map(|slot| self.keys_on(slot))).await.into_iter().flatten().collect()
+    }
+
+    async fn keys_on(&self, slot: SlotHandle) -> Vec<KeyReport> {
+        let Ok(Reply::Keys(keys)) = slot.call(Command::ListKeys).await else { return Vec::new() };
+        let token = slot.token();
+        let report = |key: KeyDescription| KeyReport {
+            name: self.0.keyring.name_of(token, &key),
+            uri: token.uri().with_key(&key),
+            token: token.clone(),
+            algorithms: SignatureAlgorithm::ALL.into_iter().filter(|algorithm| algorithm.fits(&key.kind)).collect(),
+            key,
+        };
+        keys.into_iter().map(report).collect()
     }
 
     /// Whether at least one token can sign now.
+    #[must_use]
     pub fn any_can_sign(&self) -> bool {
-        unimplemented!()
+        self.0.keyring.tokens().slots().iter().any(|slot| slot.status().state.takes_work())
     }
 
-    /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try.
+    /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try. `forget_rejection`: first
+    /// forget which PINs the token has rejected.
     ///
     /// # Errors
     /// [`TokenCommandError`].
@@ -67,14 +109,38 @@ impl TokenDesk {
         insist: bool,
         forget_rejection: bool,
     ) -> Result<TokenIdentity, TokenCommandError> {
-        unimplemented!()
+        let slot = self.find(uri)?;
+        if forget_rejection {
+            self.0.keyring.tokens().forget_rejections(slot.token());
+        }
+        slot.hold(false);
+        if pin.is_none() && slot.login_mode() != LoginMode::Protected {
+            return Err(TokenCommandError::Refused("this token needs a PIN".to_owned()));
+        }
+        let login = Command::Login { pin, origin: PinOrigin::Operator { insist } };
+        self.command(&slot, login).await
     }
 
-    /// Logs out, so that nothing is signed before the next unlock.
+    /// Logs out, so that nothing is signed before the next unlock; a configured PIN is not used meanwhile.
     ///
     /// # Errors
     /// [`TokenCommandError`].
     pub async fn lock(&self, uri: &Pkcs11Uri) -> Result<TokenIdentity, TokenCommandError> {
-        unimplemented!()
+        let slot = self.find(uri)?;
+        slot.hold(true);
+        self.command(&slot, Command::Logout).await
+    }
+
+    async fn command(&self, slot: &SlotHandle, command: Command) -> Result<TokenIdentity, TokenCommandError> {
+        let answer = slot.call(command).await;
+        self.0.keyring.forget(slot.token());
+        answer.map(|_| slot.token().clone()).map_err(|error| TokenCommandError::Refused(error.to_string()))
+    }
+
+    fn find(&self, uri: &Pkcs11Uri) -> Result<SlotHandle, TokenCommandError> {
+        self.0.keyring.tokens().find(uri).map_err(|error| match error {
+            FindError::None => TokenCommandError::NotFound,
+            FindError::Ambiguous(count) => TokenCommandError::Ambiguous(count),
+        })
     }
 }

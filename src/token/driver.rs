@@ -221,6 +221,9 @@ pub enum DeviceError {
     /// The module failed in the call itself.
     #[error("the module failed and may have signed ({0})")]
     Unclear(String),
+    /// The gateway is shutting down; the command was not begun.
+    #[error("the gateway is shutting down")]
+    Stopping,
     /// The module's process ended; `entered` says whether a signature may exist.
     #[error("the module's process ended")]
     ProcessEnded {
@@ -234,7 +237,7 @@ impl DeviceError {
     #[must_use]
     pub const fn retry(&self) -> Retry {
         match self {
-            Self::TokenGone(_) | Self::SessionLost(_) | Self::Failed(_) | Self::Unclear(_) | Self::ProcessEnded { .. } => Retry::AfterReopen,
+            Self::TokenGone(_) | Self::SessionLost(_) | Self::Failed(_) | Self::Unclear(_) | Self::Stopping | Self::ProcessEnded { .. } => Retry::AfterReopen,
             Self::PinRejected | Self::PinLocked | Self::FinalTry | Self::LoginRequired(_) => Retry::AfterOperator,
             Self::AlreadyLoggedIn
             | Self::PinUnacceptable

@@ -1,0 +1,95 @@
+//! The command line: one file per verb. This is where the parts of the gateway are put together.
+//!
+//! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
+//! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
+
+mod output;
+mod place;
+mod secret;
+mod sign;
+mod ticket_client;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::telemetry;
+
+/// Puts signing keys that live in USB tokens, smart cards, HSMs or SoftHSM behind HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "sealgate", version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certificates in ./.sealgate-dev and serves them.\n\n\
+    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_API_KEY the API key of commands that use a gateway.\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Sign a file through a gateway.
+    Sign(sign::Args),
+}
+
+/// A mistake in how the program was called: it ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return clap_said(&error),
+    };
+    let done = start_log(&cli.verb).and_then(|()| match cli.verb {
+        Verb::Sign(args) => sign::run(args),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(format_args!("sealgate: {error:#}"));
+            ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
+        }
+    }
+}
+
+/// Prints what clap has to say: help and version are results, everything else is wrong usage.
+fn clap_said(error: &clap::Error) -> ExitCode {
+    // Nothing can be done about a closed terminal.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+/// Servers tell what they do; commands that answer and end speak up only when something is wrong.
+fn start_log(verb: &Verb) -> anyhow::Result<()> {
+    let level = match verb {
+        Verb::Sign(_) => "warn",
+    };
+    telemetry::start(level).map_err(|error| Usage(error.to_string()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,11 @@
+//! X.509: certificates as the gateway reads them, and the development CA that makes them.
+//!
+//! Bytes in, bytes out; nothing here reads files, the network or a clock: whoever calls passes the time in. Uses the domain only.
+//! Invariants: a certificate keeps the very bytes it was read from; a certificate that is too long is not parsed.
+
+mod certificate;
+mod dev_ca;
+
+pub use crate::domain::public_key::key_kind_of_spki;
+pub use certificate::{CERTIFICATE_MAX, Certificate, CertificateError, KeyUsage};
+pub use dev_ca::{COMMON_NAME_MAX, DevCa, DevCaError, Validity};

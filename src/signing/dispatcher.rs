@@ -1,0 +1,200 @@
+//! One task per token: claims jobs in batches, feeds them to the slot in order, and settles what comes back.
+//!
+//! Invariants: a job is durable as `Signing` before its command is sent; it is put back only if `C_Sign` was certainly not entered; every
+//! claimed job is settled before the task ends. Batches keep the number of durable claims below the number of signatures.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{sync::watch, time::sleep};
+use tracing::{error, info, warn};
+
+use crate::{
+    domain::{
+        job::{FailureCause, JobOutcome, SigningJob},
+        signature::SignatureValue,
+        token::SlotState,
+    },
+    store::{Change, Conflict, Store, StoreError},
+    token::{
+        command::{Command, Reply},
+        driver::{DeviceError, Outcome, Retry},
+        slot::{PendingReply, SlotError, SlotHandle},
+    },
+};
+
+use super::{
+    keyring::{Keyring, concerns_pin},
+    pins::JobPins,
+    verify::{PoolError, VerifyError, VerifyPool},
+};
+
+/// The most jobs of one token that are claimed at a time. More would only lengthen the list of jobs that a power loss leaves in doubt.
+pub(super) const CLAIM_MAX: usize = 16;
+
+/// The pause before a token that keeps failing is given its jobs again; it doubles up to the second one.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What all dispatchers share.
+pub(super) struct Workshop {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) keyring: Keyring,
+    pub(super) verifiers: VerifyPool,
+    pub(super) pins: JobPins,
+}
+
+/// What became of a job that was claimed.
+#[derive(Debug, PartialEq, Eq)]
+enum Settled {
+    /// It has ended.
+    Ended,
+    /// It waits again: the token must come back first.
+    PutBack,
+}
+
+/// Works through the queue of one token until `stop` is set; then finishes what is claimed.
+pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: watch::Receiver<bool>) {
+    let mut running = FuturesUnordered::new();
+    let mut status = slot.watch();
+    let mut pause = PAUSE.0;
+    while !*stop.borrow_and_update() {
+        let takes_work = status.borrow_and_update().state.takes_work();
+        // Refilled when half empty: claims stay batches, and the slot never runs dry.
+        if takes_work && running.len() <= CLAIM_MAX / 2 {
+            for job in claim(&workshop, &slot, CLAIM_MAX - running.len()).await {
+                running.push(begin(&workshop, &slot, job));
+            }
+        }
+        let wants_work = takes_work && running.len() <= CLAIM_MAX / 2;
+        tokio::select! {
+            Some(settled) = running.next(), if !running.is_empty() => match settled {
+                Settled::Ended => pause = PAUSE.0,
+                Settled::PutBack => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            },
+            () = workshop.store.wait_for_work(slot.token()), if wants_work => {}
+            _ = status.changed() => {}
+            _ = stop.changed() => {}
+        }
+    }
+    while running.next().await.is_some() {}
+}
+
+async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Vec<SigningJob> {
+    match workshop.store.claim_jobs(slot.token(), limit, SystemTime::now().into()).await {
+        Ok(jobs) => jobs,
+        Err(error) => {
+            error!(error = %error, "jobs could not be claimed");
+            sleep(PAUSE.1).await;
+            Vec::new()
+        }
+    }
+}
+
+/// Sends the job to its slot now, so that jobs start in the order of the queue, and returns what waits for it and settles it.
+fn begin(workshop: &Arc<Workshop>, slot: &SlotHandle, job: SigningJob) -> impl Future<Output = Settled> + use<> {
+    let pin = workshop.pins.duplicate(job.id);
+    let started = if job.with_pin && pin.is_none() {
+        Err(SlotError::Device(DeviceError::PinNotTried("the PIN of this signature was forgotten when the gateway restarted".to_owned())))
+    } else {
+        slot.start(Command::Sign { key: job.key.selector.clone(), to_sign: job.to_sign.clone(), pin })
+    };
+    settle(Arc::clone(workshop), slot.clone(), job, started)
+}
+
+async fn settle(workshop: Arc<Workshop>, slot: SlotHandle, job: SigningJob, started: Result<PendingReply, SlotError>) -> Settled {
+    let answer = match started {
+        Ok(pending) => pending.wait().await.map_err(SlotError::Device),
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(Reply::Signature(signature)) => {
+            let outcome = verified(&workshop, &slot, &job, signature).await;
+            end(&workshop, &job, outcome).await
+        }
+        Ok(_) => end(&workshop, &job, not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked")).await,
+        Err(error) => match verdict(&job, &slot, &error) {
+            Some((cause, detail)) => end(&workshop, &job, not_signed(cause, &detail)).await,
+            None => put_back(&workshop, &job, &error).await,
+        },
+    }
+}
+
+/// Checks a signature in software before anybody sees it.
+async fn verified(workshop: &Workshop, slot: &SlotHandle, job: &SigningJob, signature: SignatureValue) -> JobOutcome {
+    let known = match workshop.keyring.verifier_for(slot, &job.key).await {
+        Ok(known) => known,
+        Err(denied) => return not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {denied}")),
+    };
+    let Some(verifier) = known.verifier.as_ref() else { return JobOutcome::Signed(signature) };
+    match workshop.verifiers.verify(Arc::clone(verifier), job.to_sign.clone(), signature).await {
+        Ok(signature) => JobOutcome::Signed(signature),
+        Err(PoolError::Verify(VerifyError::Wrong)) => {
+            error!(job.id = %job.id, slot.token = %job.key.token, key.id = %job.key.selector, "the token made a signature that does not verify; the key is quarantined");
+            workshop.keyring.quarantine(&job.key);
+            not_signed(FailureCause::WrongSignature, "the token made a signature that does not verify; the key is quarantined")
+        }
+        Err(error) => not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {error}")),
+    }
+}
+
+/// Whether the job ends with this error, and why; `None` if it waits for the token instead.
+fn verdict(job: &SigningJob, slot: &SlotHandle, error: &SlotError) -> Option<(FailureCause, String)> {
+    let SlotError::Device(error) = error else { return None };
+    let cause = match error {
+        error if error.outcome() == Outcome::Unknown => FailureCause::OutcomeUnknown,
+        DeviceError::PinNotTried(_) if job.with_pin => FailureCause::PinRefused,
+        error if concerns_pin(error) => FailureCause::PinRefused,
+        DeviceError::LoginRequired(_) if slot.status().state != SlotState::NeedsPin || job.with_pin => FailureCause::PinRefused,
+        DeviceError::KeyNotFound(_) | DeviceError::KeyAmbiguous { .. } => FailureCause::KeyNotUsable,
+        DeviceError::Unsupported(_) => FailureCause::NotSupported,
+        error if error.retry() == Retry::Never => FailureCause::Device,
+        _ => return None,
+    };
+    Some((cause, error.to_string()))
+}
+
+fn not_signed(cause: FailureCause, detail: &str) -> JobOutcome {
+    JobOutcome::NotSigned { cause, detail: detail.to_owned() }
+}
+
+async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome) -> Settled {
+    let state = outcome.final_state();
+    let detail = match &outcome {
+        JobOutcome::Signed(_) => String::new(),
+        JobOutcome::NotSigned { detail, .. } => detail.clone(),
+    };
+    commit_surely(workshop, job, Change::EndJob { job: job.id, outcome }).await;
+    workshop.pins.forget(job.id);
+    let name = job.key.name.as_ref().map_or("-", |name| name.as_str());
+    info!(job.id = %job.id, job.caller = %job.caller, key.name = name, slot.token = %job.key.token, job.state = %state, "job {} is {state} {detail}", job.id);
+    Settled::Ended
+}
+
+async fn put_back(workshop: &Workshop, job: &SigningJob, error: &SlotError) -> Settled {
+    warn!(job.id = %job.id, error = %error, "job {} waits for its token again: {error}", job.id);
+    commit_surely(workshop, job, Change::RequeueJob(job.id)).await;
+    Settled::PutBack
+}
+
+/// Commits what happened. A store that is away is asked again until it answers: what a token did cannot be undone, only recorded.
+async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) {
+    loop {
+        match workshop.store.commit(vec![change.clone()]).await {
+            Ok(()) => return,
+            Err(StoreError::Conflict(conflict @ (Conflict::JobGone | Conflict::JobMoved))) => {
+                warn!(job.id = %job.id, error = %conflict, "the result of job {} is not recorded: {conflict}", job.id);
+                return;
+            }
+            Err(error) => {
+                error!(job.id = %job.id, error = %error, "the result of job {} waits for the store", job.id);
+                sleep(PAUSE.1).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! From a caller's wish to exactly one key: names, URIs, and what is known of a key without signing with it.
+//!
+//! What a key is was read from its token once per epoch (each time the token is taken up) and is then cached: the hot path asks no token.
+//! Invariant: a key that made a wrong signature is quarantined until the gateway starts again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    domain::{
+        algorithm::SignatureAlgorithm,
+        caller::{Caller, KeyAccess},
+        ids::KeyName,
+        job::KeyAddress,
+        key::{ConfiguredKey, KeyChoice},
+        key_uri::Pkcs11Uri,
+        pin::Pin,
+        token::{KeyDescription, KeySelector, TokenIdentity},
+    },
+    token::{
+        command::{Command, Reply},
+        driver::DeviceError,
+        slot::{SlotError, SlotHandle},
+        supervisor::{FindError, Tokens},
+    },
+};
+
+use super::{
+    service::{Denied, SigningKey},
+    verify::{Verifier, VerifyError},
+};
+
+/// A key and what verifies its signatures.
+#[derive(Debug)]
+pub(super) struct KnownKey {
+    pub(super) key: Arc<SigningKey>,
+    /// How it signs unless the request says otherwise.
+    pub(super) algorithm: Option<SignatureAlgorithm>,
+    /// `None` for a key that may sign unverified and that the gateway cannot verify.
+    pub(super) verifier: Option<Arc<Verifier>>,
+}
+
+/// What a caller's choice leads to: a slot and the object attributes that name the key on its token.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) slot: SlotHandle,
+    selector: KeySelector,
+    configured: Option<&'a ConfiguredKey>,
+}
+
+/// Every key the gateway knows of.
+pub(super) struct Keyring {
+    tokens: Tokens,
+    configured: HashMap<KeyName, ConfiguredKey>,
+    known: Mutex<HashMap<(TokenIdentity, KeySelector), (u64, Arc<KnownKey>)>>,
+    quarantined: Mutex<HashSet<KeyAddress>>,
+}
+
+impl Keyring {
+    pub(super) fn new(tokens: Tokens, keys: Vec<ConfiguredKey>) -> Self {
+        let configured = keys.into_iter().map(|key| (key.name.clone(), key)).collect();
+        Self { tokens, configured, known: Mutex::default(), quarantined: Mutex::default() }
+    }
+
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The configured name of a key, if it has one.
+    pub(super) fn name_of(&self, token: &TokenIdentity, key: &KeyDescription) -> Option<KeyName> {
+        let named = |entry: &&ConfiguredKey| entry.uri.matches_token(token) && entry.uri.matches_key(key);
+        self.configured.values().find(named).map(|entry| entry.name.clone())
+    }
+
+    /// Finds the slot of the key that `caller` chose.
+    pub(super) fn locate(&self, caller: &Caller, choice: &KeyChoice) -> Result<Target<'_>, Denied> {
+        let (uri, configured) = match choice {
+            KeyChoice::Default => self.named(caller, caller.default_key.as_ref().ok_or(Denied::NoKey)?)?,
+            KeyChoice::Named(name) => self.named(caller, name)?,
+            KeyChoice::Uri(uri) => (uri, None),
+        };
+        let slot = self.tokens.find(uri).map_err(|error| match error {
+            FindError::None => Denied::TokenAbsent,
+            FindError::Ambiguous(count) => Denied::TokenAmbiguous(count),
+        })?;
+        Ok(Target { slot, selector: uri.key_selector(), configured })
+    }
+
+    fn named(&self, caller: &Caller, name: &KeyName) -> Result<(&Pkcs11Uri, Option<&ConfiguredKey>), Denied> {
+        let unknown = || Denied::UnknownKey(name.clone());
+        let key = self.configured.get(name).filter(|_| caller.keys.allows(name)).ok_or_else(unknown)?;
+        Ok((&key.uri, Some(key)))
+    }
+
+    /// What is known of the target's key; asks the token if it was not asked since it was taken up. `pin` helps to see it.
+    pub(super) async fn describe(&self, caller: &Caller, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
+        let known = match self.cached(target) {
+            Some(known) => known,
+            None => self.ask_token(target, pin).await?,
+        };
+        if target.configured.is_none() {
+            may_use(caller, known.key.address.name.as_ref())?;
+        }
+        if lock(&self.quarantined).contains(&known.key.address) {
+            return Err(Denied::Quarantined);
+        }
+        Ok(known)
+    }
+
+    /// What is known of the target's key without asking anybody.
+    pub(super) fn cached(&self, target: &Target<'_>) -> Option<Arc<KnownKey>> {
+        let place = (target.slot.token().clone(), target.selector.clone());
+        lock(&self.known).get(&place).filter(|(epoch, _)| *epoch == target.slot.epoch()).map(|(_, known)| Arc::clone(known))
+    }
+
+    /// What verifies a job's signature: its key was described when it was accepted, or is described now (after a restart).
+    pub(super) async fn verifier_for(&self, slot: &SlotHandle, address: &KeyAddress) -> Result<Arc<KnownKey>, Denied> {
+        let configured = address.name.as_ref().and_then(|name| self.configured.get(name));
+        let target = Target { slot: slot.clone(), selector: address.selector.clone(), configured };
+        match self.cached(&target) {
+            Some(known) => Ok(known),
+            None => self.ask_token(&target, None).await,
+        }
+    }
+
+    async fn ask_token(&self, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
+        let epoch = target.slot.epoch();
+        let command = Command::DescribeKey { key: target.selector.clone(), pin: pin.map(Pin::duplicate) };
+        let (key, algorithms) = match target.slot.call(command).await {
+            Ok(Reply::Key { key, algorithms }) => (key, algorithms),
+            Ok(_) => return Err(Denied::Device("the token answered something else than it was asked".to_owned())),
+            Err(error) => return Err(denied(&target.slot, error)),
+        };
+        let known = Arc::new(self.make_known(target, key, algorithms)?);
+        let token = target.slot.token();
+        let mut cache = lock(&self.known);
+        cache.retain(|(of, _), (since, _)| of != token || *since == epoch);
+        // Under the URI's words and under the key's own, which is how its jobs name it.
+        for selector in [target.selector.clone(), known.key.address.selector.clone()] {
+            cache.insert((token.clone(), selector), (epoch, Arc::clone(&known)));
+        }
+        Ok(known)
+    }
+
+    fn make_known(&self, target: &Target<'_>, key: KeyDescription, algorithms: Vec<SignatureAlgorithm>) -> Result<KnownKey, Denied> {
+        let token = target.slot.token();
+        let by_object = self.configured.values().find(|entry| entry.uri.matches_token(token) && entry.uri.matches_key(&key));
+        let configured = target.configured.or(by_object);
+        let public_key = key.public_key.ok_or(Denied::NoPublicKey)?;
+        let unverified_allowed = configured.is_some_and(|entry| entry.allow_unverified);
+        let verifier = match Verifier::for_key(&public_key) {
+            Ok(verifier) => Some(Arc::new(verifier)),
+            Err(VerifyError::Unsupported(_)) if unverified_allowed => None,
+            Err(error) => return Err(Denied::NotSupported(format!("signatures of this key could not be verified: {error}"))),
+        };
+        let selector = KeySelector {
+            id: (!key.id.is_empty()).then_some(key.id),
+            label: (!key.label.is_empty()).then_some(key.label),
+        };
+        let address = KeyAddress { token: token.clone(), selector, name: configured.map(|entry| entry.name.clone()) };
+        let signing_key = SigningKey {
+            address,
+            kind: key.kind,
+            public_key,
+            certificate: configured.and_then(|entry| entry.certificate.clone()).or(key.certificate),
+            chain: configured.map(|entry| entry.chain.clone()).unwrap_or_default(),
+            algorithms,
+        };
+        Ok(KnownKey { key: Arc::new(signing_key), algorithm: configured.and_then(|entry| entry.algorithm), verifier })
+    }
+
+    /// Stops the use of a key that made a wrong signature.
+    pub(super) fn quarantine(&self, address: &KeyAddress) {
+        lock(&self.quarantined).insert(address.clone());
+    }
+
+    /// Forgets what was read from a token, because it was changed.
+    pub(super) fn forget(&self, token: &TokenIdentity) {
+        lock(&self.known).retain(|(of, _), _| of != token);
+    }
+}
+
+/// A key chosen by URI is open to callers that may use all keys, or this one by its name.
+fn may_use(caller: &Caller, name: Option<&KeyName>) -> Result<(), Denied> {
+    match (&caller.keys, name) {
+        (KeyAccess::All, _) => Ok(()),
+        (KeyAccess::Only(_), Some(name)) if caller.keys.allows(name) => Ok(()),
+        (KeyAccess::Only(_), _) => Err(Denied::ForeignKey),
+    }
+}
+
+/// What a token's refusal means to a caller.
+pub(super) fn denied(slot: &SlotHandle, error: SlotError) -> Denied {
+    match error {
+        SlotError::Away(status) => Denied::SlotUnavailable(status),
+        SlotError::Device(DeviceError::LoginRequired(_)) if slot.status().state.needs_a_person() => Denied::SlotUnavailable(slot.status()),
+        SlotError::Device(DeviceError::LoginRequired(why)) => Denied::PinRefused(why),
+        SlotError::Device(DeviceError::KeyNotFound(_)) => Denied::KeyNotFound,
+        SlotError::Device(DeviceError::KeyAmbiguous { count, .. }) => Denied::KeyAmbiguous(count),
+        SlotError::Device(error) if concerns_pin(&error) => Denied::PinRefused(error.to_string()),
+        SlotError::Device(DeviceError::Unsupported(why)) => Denied::NotSupported(why),
+        SlotError::Busy | SlotError::Device(_) => Denied::Device("the token could not be asked; try again".to_owned()),
+    }
+}
+
+/// Whether an error is about the PIN that was given.
+pub(super) const fn concerns_pin(error: &DeviceError) -> bool {
+    matches!(
+        error,
+        DeviceError::PinRejected
+            | DeviceError::PinUnacceptable
+            | DeviceError::PinLocked
+            | DeviceError::FinalTry
+            | DeviceError::PinNotTried(_)
+            | DeviceError::PinMismatch
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,246 @@
+//! Watches the slots of one loaded module and keeps one worker thread per token.
+//!
+//! Runs where the module is loaded: in the gateway or in the module's own process. Invariants: a token has at most one worker; a worker's
+//! [`SlotRef`] is never used again; `shutdown` returns after every worker has answered its queue, closed its session and ended.
+
+use std::{
+    collections::{HashMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use serde::{Deserialize, Serialize};
+use tracing::{error, warn};
+
+use crate::domain::{
+    ids::ModuleName,
+    key_uri::Pkcs11Uri,
+    pin::{LedgerInstance, PinLedger},
+    token::{LoginMode, TokenIdentity},
+};
+
+use super::{
+    driver::{TokenModule, TokenSighting},
+    link::{CreateToken, Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
+    worker::{self, WorkerParts},
+};
+
+/// How often the module is asked which tokens are there.
+const SCAN_EVERY: Duration = Duration::from_secs(1);
+
+/// The most commands that wait for one slot thread. Jobs wait in the store; what is here has been handed to the token.
+pub const COMMANDS_MAX: usize = 1024;
+
+/// How the tokens of a module are logged in: the first URI that matches counts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LoginModes {
+    /// URI and mode, in the configuration's order.
+    pub listed: Vec<(Pkcs11Uri, LoginMode)>,
+    /// For tokens that none of them names; `None` leaves such tokens alone.
+    pub unlisted: Option<LoginMode>,
+}
+
+impl LoginModes {
+    fn of(&self, token: &TokenIdentity) -> Option<LoginMode> {
+        self.listed.iter().find(|(uri, _)| uri.matches_token(token)).map(|(_, mode)| *mode).or(self.unlisted)
+    }
+}
+
+/// What a runner needs.
+pub struct RunnerParts {
+    /// The module's name.
+    pub name: ModuleName,
+    /// The loaded module.
+    pub module: Arc<dyn TokenModule>,
+    /// How its tokens are logged in.
+    pub modes: LoginModes,
+    /// Where PIN tries are remembered.
+    pub ledger: Arc<dyn PinLedger>,
+    /// Names this run for the ledger.
+    pub instance: LedgerInstance,
+    /// Who is told what happens.
+    pub events: Arc<dyn ModuleEvents>,
+}
+
+/// A module whose slots are being looked after. Dropping it without [`ModuleRunner::shutdown`] leaves its threads running.
+pub struct ModuleRunner {
+    shared: Arc<Shared>,
+    module: Arc<dyn TokenModule>,
+    watcher: Mutex<Option<JoinHandle<()>>>,
+    stop: Sender<()>,
+}
+
+struct Shared {
+    slots: Mutex<HashMap<SlotRef, Sender<Envelope>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, HashMap<SlotRef, Sender<Envelope>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ModuleRunner {
+    /// Starts watching; tokens that are there are taken up at once.
+    ///
+    /// # Errors
+    /// The system gave no thread.
+    pub fn start(parts: RunnerParts) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { slots: Mutex::default(), stopping: Arc::default() });
+        let module = Arc::clone(&parts.module);
+        let (stop, stopped) = bounded(0);
+        let watcher = Watcher { parts, shared: Arc::clone(&shared), workers: HashMap::new(), twins: HashSet::new(), next: 0 };
+        let watcher = thread::Builder::new().name("slot-watch".to_owned()).spawn(move || watcher.run(&stopped))?;
+        Ok(Self { shared, module, watcher: Mutex::new(Some(watcher)), stop })
+    }
+
+    /// Stops: every worker finishes the call that runs, answers what is queued, closes its session and ends. Blocks until then.
+    pub fn shutdown(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watcher) = watcher {
+            // The watcher may have ended by itself; then there is nobody to tell.
+            let _ = self.stop.send(());
+            if watcher.join().is_err() {
+                error!("the thread that watched the slots had panicked");
+            }
+        }
+    }
+}
+
+impl ModuleLink for ModuleRunner {
+    fn send(&self, slot: SlotRef, envelope: Envelope) -> Result<(), NotTaken> {
+        match self.shared.slots().get(&slot) {
+            Some(queue) => queue.try_send(envelope).map_err(|refused| match refused {
+                TrySendError::Full(_) => NotTaken::Busy,
+                TrySendError::Disconnected(_) => NotTaken::Gone,
+            }),
+            None => Err(NotTaken::Gone),
+        }
+    }
+
+    fn create_token(&self, order: CreateToken, responder: Box<dyn Responder>) -> Result<(), NotTaken> {
+        let module = Arc::clone(&self.module);
+        let making = move || {
+            let made = module.create_token(&order.label, &order.so_pin, &order.user_pin);
+            responder.answer(made.map(|()| super::command::Reply::Done));
+        };
+        thread::Builder::new().name("create-token".to_owned()).spawn(making).map(|_| ()).map_err(|_| NotTaken::Busy)
+    }
+}
+
+/// The thread behind a [`ModuleRunner`].
+struct Watcher {
+    parts: RunnerParts,
+    shared: Arc<Shared>,
+    workers: HashMap<TokenIdentity, (SlotRef, JoinHandle<()>)>,
+    twins: HashSet<TokenIdentity>,
+    next: u32,
+}
+
+impl Watcher {
+    fn run(mut self, stopped: &Receiver<()>) {
+        let mut complaint = None;
+        self.scan(&mut complaint);
+        self.parts.events.scanned();
+        while stopped.recv_timeout(SCAN_EVERY).is_err_and(|error| error.is_timeout()) {
+            self.scan(&mut complaint);
+        }
+        self.shared.slots().clear();
+        for (token, (_, worker)) in self.workers.drain() {
+            if worker.join().is_err() {
+                error!(slot.token = %token, "the slot's thread had panicked");
+            }
+        }
+    }
+
+    fn scan(&mut self, complaint: &mut Option<String>) {
+        self.reap();
+        match self.parts.module.tokens() {
+            Ok(seen) => {
+                *complaint = None;
+                self.take_up(seen);
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if complaint.as_ref() != Some(&text) {
+                    warn!(module = %self.parts.name, error = %text, "module {} does not list its tokens", self.parts.name);
+                    *complaint = Some(text);
+                }
+            }
+        }
+    }
+
+    /// Joins the workers that ended, so that their tokens can be taken up again.
+    fn reap(&mut self) {
+        let ended: Vec<TokenIdentity> = self.workers.iter().filter(|(_, (_, worker))| worker.is_finished()).map(|(token, _)| token.clone()).collect();
+        for token in ended {
+            if let Some((slot, worker)) = self.workers.remove(&token) {
+                self.shared.slots().remove(&slot);
+                if worker.join().is_err() {
+                    error!(slot.token = %token, "the slot's thread had panicked");
+                }
+            }
+        }
+    }
+
+    fn take_up(&mut self, mut seen: Vec<TokenSighting>) {
+        seen.sort_by_key(|sighting| sighting.slot);
+        let mut met = HashSet::new();
+        for sighting in seen {
+            let Some(login) = self.parts.modes.of(&sighting.token) else { continue };
+            if !met.insert(sighting.token.clone()) {
+                if self.twins.insert(sighting.token.clone()) {
+                    warn!(slot.token = %sighting.token, "two tokens cannot be told apart; only the one in the lower slot is used");
+                }
+                continue;
+            }
+            if !self.workers.contains_key(&sighting.token) {
+                self.spawn(sighting, login);
+            }
+        }
+    }
+
+    fn spawn(&mut self, sighting: TokenSighting, login: LoginMode) {
+        let slot = SlotRef(self.next);
+        self.next += 1;
+        let (sender, queue) = bounded(COMMANDS_MAX);
+        let token = sighting.token.clone();
+        let events = Arc::clone(&self.parts.events);
+        let parts = WorkerParts {
+            slot,
+            sighting,
+            login,
+            module: Arc::clone(&self.parts.module),
+            ledger: Arc::clone(&self.parts.ledger),
+            instance: self.parts.instance,
+            events: Arc::clone(&events),
+            queue,
+            stopping: Arc::clone(&self.shared.stopping),
+        };
+        self.shared.slots().insert(slot, sender);
+        events.slot_up(slot, token.clone(), login);
+        let body = move || {
+            // A panic ends this slot's thread, never the module's: the watcher starts another.
+            let reason = catch_unwind(AssertUnwindSafe(|| worker::run(parts)));
+            events.slot_down(slot, reason.unwrap_or_else(|_| "the slot's thread panicked".to_owned()));
+        };
+        match thread::Builder::new().name(worker::thread_name(&token)).spawn(body) {
+            Ok(worker) => {
+                self.workers.insert(token, (slot, worker));
+            }
+            Err(error) => {
+                self.shared.slots().remove(&slot);
+                error!(error = %error, "no thread for a slot");
+                self.parts.events.slot_down(slot, "the system gave no thread".to_owned());
+            }
+        }
+    }
+}

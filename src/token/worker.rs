@@ -1,0 +1,491 @@
+//! One thread per token slot.
+//!
+//! The thread owns the PKCS#11 session and the login; nothing else in the process touches that token. Invariants: (1) one operation at a
+//! time, in the order of the queue; (2) `entering` is said before `C_Sign`; (3) key handles belong to one session and die with it; (4) a
+//! rejected PIN stops the slot until an operator acts, so the token's retry counter is never spent twice. The thread ends when the token
+//! is gone or the runner closes the queue; what is still queued then is answered.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tracing::{debug, info, warn};
+
+use crate::domain::{
+    digest::ToSign,
+    pin::{LedgerInstance, LedgerKey, Pin, PinLedger, PinOrigin},
+    signature::SignatureValue,
+    token::{KeyDescription, KeySelector, LoginMode, SlotState, SlotStatus, TokenFlags, TokenIdentity},
+};
+
+use super::{
+    command::{Command, Reply},
+    driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenModule, TokenSighting},
+    link::{Envelope, ModuleEvents, SlotRef},
+    login::LoginDesk,
+};
+
+/// How long an idle thread waits before it looks whether its token is still there.
+const PRESENCE_CHECK: Duration = Duration::from_secs(1);
+
+/// What a slot thread is made of.
+pub(super) struct WorkerParts {
+    pub(super) slot: SlotRef,
+    pub(super) sighting: TokenSighting,
+    pub(super) login: LoginMode,
+    pub(super) module: Arc<dyn TokenModule>,
+    pub(super) ledger: Arc<dyn PinLedger>,
+    pub(super) instance: LedgerInstance,
+    pub(super) events: Arc<dyn ModuleEvents>,
+    pub(super) queue: Receiver<Envelope>,
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
+/// Runs the thread of one slot until its token is gone or the queue is closed; returns why it ended.
+pub(super) fn run(parts: WorkerParts) -> String {
+    let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(&parts.sighting.token), parts.instance);
+    match desk {
+        Ok(desk) => Worker { parts, desk, session: None, status: None }.run(),
+        Err(error) => error.to_string(),
+    }
+}
+
+struct Worker {
+    parts: WorkerParts,
+    desk: LoginDesk,
+    session: Option<Session>,
+    status: Option<(SlotState, String)>,
+}
+
+/// One session epoch: handles found in it are worthless in the next.
+struct Session {
+    driver: Box<dyn TokenDriver>,
+    keys: HashMap<KeySelector, CachedKey>,
+    flags: TokenFlags,
+    logged_in: bool,
+}
+
+impl Worker {
+    fn run(mut self) -> String {
+        let token = &self.parts.sighting.token;
+        info!(slot.token = %token, slot.login = %self.parts.login, "token taken up: {token}");
+        let mut end = self.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
+        while end.is_none() {
+            end = match self.parts.queue.recv_timeout(PRESENCE_CHECK) {
+                Ok(envelope) => self.serve(envelope),
+                Err(RecvTimeoutError::Timeout) => self.look_after_token(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+        }
+        self.close(end)
+    }
+
+    /// Answers one command; an error is returned if the thread must end.
+    fn serve(&mut self, envelope: Envelope) -> Option<DeviceError> {
+        let Envelope { command, responder } = envelope;
+        if self.parts.stopping.load(Ordering::Acquire) {
+            responder.answer(Err(DeviceError::Stopping));
+            return None;
+        }
+        let answer = self.perform(command, &mut || responder.entering());
+        let gone = answer.as_ref().err().filter(|error| matches!(error, DeviceError::TokenGone(_))).cloned();
+        responder.answer(answer);
+        gone
+    }
+
+    fn perform(&mut self, command: Command, entering: &mut dyn FnMut()) -> Result<Reply, DeviceError> {
+        match command {
+            Command::Sign { key, to_sign, pin } => self.sign(&key, &to_sign, pin.as_ref(), entering).map(Reply::Signature),
+            Command::DescribeKey { key, pin } => self.describe_key(&key, pin.as_ref()),
+            Command::ListKeys => self.with_session(|session| session.driver.list_keys()).map(Reply::Keys),
+            Command::GenerateKeyPair(spec) => self.with_session(|session| {
+                let key = session.driver.generate_key_pair(&spec)?;
+                let algorithms = session.driver.algorithms(&key.kind)?;
+                Ok(Reply::Key { key, algorithms })
+            }),
+            Command::WriteCertificate { id, label, certificate } => {
+                self.with_session(|session| session.driver.write_certificate(&id, &label, &certificate)).map(|()| Reply::Done)
+            }
+            Command::Login { pin, origin } => self.login(pin, origin).map(|()| Reply::Done),
+            Command::CheckPin { pin } => self.check_pin(&pin).map(|()| Reply::Done),
+            Command::Logout => self.logout().map(|()| Reply::Done),
+        }
+    }
+
+    // ---- signing ----
+
+    fn sign(
+        &mut self,
+        key: &KeySelector,
+        to_sign: &ToSign,
+        pin: Option<&Pin>,
+        entering: &mut dyn FnMut(),
+    ) -> Result<SignatureValue, DeviceError> {
+        if self.parts.login == LoginMode::PerRequest && self.parts.sighting.flags.login_required {
+            let pin = pin.ok_or_else(|| DeviceError::LoginRequired("each signature needs the PIN in its request".to_owned()))?;
+            return self.logged_in_for_one(pin, |worker| worker.sign_in_session(key, to_sign, Some(pin), entering));
+        }
+        if let Some(pin) = pin {
+            self.compare(pin)?;
+        }
+        self.require_login()?;
+        let mut entered = false;
+        let result = self.sign_in_session(key, to_sign, pin, &mut || {
+            entered = true;
+            entering();
+        });
+        match result {
+            // Nothing can have been signed, so it is safe to open the session again and ask once more.
+            Err(error) if error.retry() == Retry::AfterReopen && error.outcome() == Outcome::NotPerformed && !entered => {
+                self.reopen(&error)?;
+                self.require_login()?;
+                self.sign_in_session(key, to_sign, pin, entering)
+            }
+            Err(error) if error.retry() == Retry::AfterReopen => {
+                self.drop_session(&error);
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn sign_in_session(
+        &mut self,
+        key: &KeySelector,
+        to_sign: &ToSign,
+        pin: Option<&Pin>,
+        entering: &mut dyn FnMut(),
+    ) -> Result<SignatureValue, DeviceError> {
+        self.ensure_open()?;
+        let removable = self.parts.sighting.removable;
+        let Some(session) = self.session.as_mut() else { return Err(no_session()) };
+        if removable {
+            session.driver.check_presence()?;
+        }
+        let key = session.key(key)?;
+        if !key.always_authenticate {
+            return session.driver.sign(&key, to_sign, None, entering);
+        }
+        let configured = if pin.is_none() { self.desk.configured_pin() } else { None };
+        let pin = pin.or(configured.as_ref());
+        let pin = pin.ok_or_else(|| DeviceError::LoginRequired("this key wants its PIN for each signature".to_owned()))?;
+        let origin = if configured.is_some() { PinOrigin::Configured } else { PinOrigin::Request };
+        let result = self.desk.attempt(session.driver.as_mut(), pin, origin, |driver| driver.sign(&key, to_sign, Some(pin), entering));
+        if matches!(result, Err(DeviceError::PinRejected)) {
+            // A failed context login logs the whole token out (seen: OpenSC's PIV driver).
+            self.drop_session(&DeviceError::PinRejected);
+        }
+        result
+    }
+
+    fn describe_key(&mut self, selector: &KeySelector, pin: Option<&Pin>) -> Result<Reply, DeviceError> {
+        match pin {
+            Some(pin) if self.parts.login == LoginMode::PerRequest && self.parts.sighting.flags.login_required => {
+                self.logged_in_for_one(pin, |worker| worker.describe_in_session(selector))
+            }
+            Some(pin) => {
+                self.compare(pin)?;
+                self.describe_in_session(selector)
+            }
+            None => self.describe_in_session(selector),
+        }
+    }
+
+    fn describe_in_session(&mut self, selector: &KeySelector) -> Result<Reply, DeviceError> {
+        self.with_session(|session| {
+            let keys = session.driver.list_keys()?;
+            let key = only_match(keys, selector)?;
+            let algorithms = session.driver.algorithms(&key.kind)?;
+            Ok(Reply::Key { key, algorithms })
+        })
+    }
+
+    /// Runs `call` on an open session; opens it again and asks once more if it was lost.
+    fn with_session<T>(&mut self, call: impl Fn(&mut Session) -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+        self.ensure_open()?;
+        let result = self.session.as_mut().map_or_else(|| Err(no_session()), &call);
+        match result {
+            Err(error @ DeviceError::SessionLost(_)) => {
+                self.reopen(&error)?;
+                self.session.as_mut().map_or_else(|| Err(no_session()), &call)
+            }
+            other => other,
+        }
+    }
+
+    // ---- login ----
+
+    fn login(&mut self, pin: Option<Pin>, origin: PinOrigin) -> Result<(), DeviceError> {
+        self.ensure_open()?;
+        let mode = self.parts.login;
+        let Some(session) = self.session.as_mut() else { return Err(no_session()) };
+        let result = match (pin, mode) {
+            (None, LoginMode::Protected) => {
+                self.report(SlotState::WaitingAtReader, "enter the PIN at the reader");
+                self.login_at_reader()
+            }
+            (None, _) => return Err(DeviceError::LoginRequired("a PIN is needed".to_owned())),
+            // On a per-request slot an operator's good PIN lifts the limit on requests' PINs; the slot stays logged out.
+            (Some(pin), LoginMode::PerRequest) => self.desk.login(session.driver.as_mut(), &pin, origin).and_then(|()| session.driver.logout()),
+            (Some(pin), _) if session.logged_in && self.desk.is_known_good(&pin) => Ok(()),
+            (Some(pin), _) => self.desk.login_and_keep(session.driver.as_mut(), pin, origin),
+        };
+        self.after_login(&result, origin);
+        result
+    }
+
+    fn login_at_reader(&mut self) -> Result<(), DeviceError> {
+        let Some(session) = self.session.as_mut() else { return Err(no_session()) };
+        let flags = session.driver.flags()?;
+        if flags.user_pin_locked {
+            return Err(DeviceError::PinLocked);
+        }
+        match session.driver.login(None) {
+            Err(DeviceError::AlreadyLoggedIn) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn after_login(&mut self, result: &Result<(), DeviceError>, origin: PinOrigin) {
+        self.refresh_flags();
+        match result {
+            Ok(()) => {
+                if let Some(session) = self.session.as_mut() {
+                    session.logged_in = self.parts.login != LoginMode::PerRequest;
+                    // Private objects show only after a login; what was found before may be incomplete.
+                    session.keys.clear();
+                }
+                self.report_idle();
+            }
+            Err(DeviceError::PinRejected) if origin != PinOrigin::Request => {
+                self.report(SlotState::PinRejected, "the token rejected the PIN; unlock it with the right one");
+            }
+            Err(DeviceError::PinLocked) => self.report(SlotState::PinLocked, "unblock the PIN with the vendor's tool"),
+            Err(error @ (DeviceError::PinNotTried(_) | DeviceError::FinalTry)) if origin == PinOrigin::Configured => {
+                self.report(SlotState::PinRejected, &error.to_string());
+            }
+            Err(error) if error.retry() == Retry::AfterReopen => self.drop_session(error),
+            Err(_) => self.report_idle(),
+        }
+    }
+
+    /// Logs in with a request's PIN, runs `call`, logs out.
+    fn logged_in_for_one<T>(&mut self, pin: &Pin, call: impl FnOnce(&mut Self) -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+        self.ensure_open()?;
+        let Some(session) = self.session.as_mut() else { return Err(no_session()) };
+        let login = match self.desk.login(session.driver.as_mut(), pin, PinOrigin::Request) {
+            Err(error) if error.retry() == Retry::AfterReopen => {
+                self.reopen(&error)?;
+                let Some(session) = self.session.as_mut() else { return Err(no_session()) };
+                self.desk.login(session.driver.as_mut(), pin, PinOrigin::Request)
+            }
+            other => other,
+        };
+        self.after_login(&login, PinOrigin::Request);
+        login?;
+        let result = call(self);
+        let failed = result.as_ref().err().filter(|error| error.retry() == Retry::AfterReopen).cloned();
+        let logout = self.session.as_mut().map_or(Ok(()), |session| {
+            session.keys.clear();
+            session.driver.logout()
+        });
+        // A session that cannot be logged out is closed, which logs it out.
+        if let Some(error) = failed.or(logout.err()) {
+            self.drop_session(&error);
+        }
+        result
+    }
+
+    fn check_pin(&mut self, pin: &Pin) -> Result<(), DeviceError> {
+        if self.parts.login == LoginMode::PerRequest { self.logged_in_for_one(pin, |_| Ok(())) } else { self.compare(pin) }
+    }
+
+    /// Compares a request's PIN with the one that logged in; the token is not asked.
+    fn compare(&mut self, pin: &Pin) -> Result<(), DeviceError> {
+        self.require_login()?;
+        if self.desk.is_known_good(pin) { Ok(()) } else { Err(DeviceError::PinMismatch) }
+    }
+
+    fn require_login(&mut self) -> Result<(), DeviceError> {
+        self.ensure_open()?;
+        match &self.session {
+            Some(session) if session.logged_in || !session.flags.login_required => Ok(()),
+            _ => {
+                let why = self.status.as_ref().map(|(state, reason)| format!("{state} {reason}")).unwrap_or_default();
+                Err(DeviceError::LoginRequired(why.trim_end().to_owned()))
+            }
+        }
+    }
+
+    fn logout(&mut self) -> Result<(), DeviceError> {
+        self.desk.forget();
+        let result = match self.session.as_mut() {
+            Some(session) if session.logged_in => session.driver.logout(),
+            _ => Ok(()),
+        };
+        match &result {
+            Ok(()) => {
+                if let Some(session) = self.session.as_mut() {
+                    session.logged_in = false;
+                    session.keys.clear();
+                }
+                self.report(self.state_logged_out(), "locked by an operator");
+            }
+            // Closing the session logs out as well.
+            Err(error) => self.drop_session(error),
+        }
+        result
+    }
+
+    // ---- session ----
+
+    fn ensure_open(&mut self) -> Result<(), DeviceError> {
+        if self.session.is_some() { Ok(()) } else { self.open() }
+    }
+
+    fn reopen(&mut self, because: &DeviceError) -> Result<(), DeviceError> {
+        self.drop_session(because);
+        self.open()
+    }
+
+    fn drop_session(&mut self, because: &DeviceError) {
+        if self.session.take().is_some() {
+            debug!(slot.token = %self.parts.sighting.token, error = %because, "session closed");
+            self.report(SlotState::Recovering, &because.to_string());
+        }
+    }
+
+    /// Opens a session and logs in with the PIN that was kept, if there is one.
+    fn open(&mut self) -> Result<(), DeviceError> {
+        let opened = self.parts.module.open(self.parts.sighting.slot).and_then(|mut driver| {
+            let flags = driver.flags()?;
+            Ok(Session { driver, keys: HashMap::new(), flags, logged_in: false })
+        });
+        let mut session = match opened {
+            Ok(session) => session,
+            Err(error) => {
+                self.report(SlotState::Recovering, &error.to_string());
+                return Err(error);
+            }
+        };
+        self.parts.sighting.flags = session.flags;
+        let again = self.desk.login_again(session.driver.as_mut());
+        session.logged_in = matches!(again, Some(Ok(())));
+        self.session = Some(session);
+        match again {
+            Some(Err(error)) => self.after_login(&Err(error), PinOrigin::Configured),
+            _ => self.report_idle(),
+        }
+        Ok(())
+    }
+
+    fn look_after_token(&mut self) -> Option<DeviceError> {
+        let checked = match self.session.as_mut() {
+            Some(session) => session.driver.check_presence(),
+            None => self.open(),
+        };
+        match checked {
+            Err(error @ DeviceError::TokenGone(_)) => Some(error),
+            Err(error) => {
+                self.drop_session(&error);
+                None
+            }
+            Ok(()) => None,
+        }
+    }
+
+    /// Closes the session and answers what is still queued.
+    fn close(mut self, end: Option<DeviceError>) -> String {
+        self.session = None;
+        let answer = end.clone().unwrap_or(DeviceError::Stopping);
+        for envelope in self.parts.queue.try_iter() {
+            envelope.responder.answer(Err(answer.clone()));
+        }
+        let reason = end.map_or_else(|| "stopped".to_owned(), |error| error.to_string());
+        info!(slot.token = %self.parts.sighting.token, "token let go: {reason}");
+        reason
+    }
+
+    // ---- state ----
+
+    fn state_logged_out(&self) -> SlotState {
+        if self.parts.login == LoginMode::PerRequest { SlotState::Present } else { SlotState::NeedsPin }
+    }
+
+    /// Reports the state of a slot that is open and does nothing.
+    fn report_idle(&mut self) {
+        let Some(session) = &self.session else { return };
+        let flags = session.flags;
+        if flags.user_pin_locked {
+            self.report(SlotState::PinLocked, "unblock the PIN with the vendor's tool");
+        } else if session.logged_in || !flags.login_required {
+            self.report(SlotState::Ready, "");
+        } else if matches!(self.status, Some((SlotState::PinRejected, _))) {
+            // Stays until a good login or an operator's log-out.
+        } else {
+            let hint = if self.parts.login == LoginMode::PerRequest { "" } else { "an operator must unlock the token" };
+            self.report(self.state_logged_out(), hint);
+        }
+    }
+
+    fn refresh_flags(&mut self) {
+        if let Some(session) = self.session.as_mut()
+            && let Ok(flags) = session.driver.flags()
+        {
+            session.flags = flags;
+            self.parts.sighting.flags = flags;
+        }
+    }
+
+    /// Tells the gateway of a state; says nothing if nothing changed.
+    fn report(&mut self, state: SlotState, reason: &str) {
+        if self.status.as_ref().is_some_and(|(was, why)| *was == state && why == reason) {
+            return;
+        }
+        if state.needs_a_person() && state != SlotState::NeedsPin {
+            warn!(slot.token = %self.parts.sighting.token, slot.state = %state, "{state}: {reason}");
+        }
+        self.status = Some((state, reason.to_owned()));
+        let status = SlotStatus { state, reason: reason.to_owned(), since: SystemTime::now().into() };
+        self.parts.events.status(self.parts.slot, status, self.parts.sighting.flags);
+    }
+}
+
+impl Session {
+    fn key(&mut self, selector: &KeySelector) -> Result<CachedKey, DeviceError> {
+        if let Some(key) = self.keys.get(selector) {
+            return Ok(key.clone());
+        }
+        let key = self.driver.find_key(selector)?;
+        self.keys.insert(selector.clone(), key.clone());
+        Ok(key)
+    }
+}
+
+fn no_session() -> DeviceError {
+    DeviceError::SessionLost("no session".to_owned())
+}
+
+fn only_match(keys: Vec<KeyDescription>, selector: &KeySelector) -> Result<KeyDescription, DeviceError> {
+    let fits = |key: &KeyDescription| {
+        selector.id.as_ref().is_none_or(|id| *id == key.id) && selector.label.as_ref().is_none_or(|label| *label == key.label)
+    };
+    let mut matching: Vec<KeyDescription> = keys.into_iter().filter(fits).collect();
+    match (matching.pop(), matching.len()) {
+        (Some(key), 0) => Ok(key),
+        (None, _) => Err(DeviceError::KeyNotFound(selector.to_string())),
+        (Some(_), others) => Err(DeviceError::KeyAmbiguous { selector: selector.to_string(), count: others + 1 }),
+    }
+}
+
+/// The name of a slot's thread: at most 15 bytes are shown by the kernel, so the serial's end comes first.
+pub(super) fn thread_name(token: &TokenIdentity) -> String {
+    let tail = |text: &str, keep: usize| text.chars().skip(text.chars().count().saturating_sub(keep)).collect::<String>();
+    format!("slot-{}", if token.serial.is_empty() { tail(&token.label, 10) } else { tail(&token.serial, 10) })
+}
