@@ -44,8 +44,10 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The PKCS#11 modules it loads.
     pub modules: Vec<ModuleSettings>,
-    /// How tokens are treated; the first that matches a token counts. A token that none matches is left alone.
+    /// How tokens are treated; the first that matches a token counts.
     pub token_policies: Vec<TokenPolicy>,
+    /// How tokens are treated that none of them matches; `None` leaves them alone.
+    pub unlisted: Option<TokenPolicy>,
     /// The keys that have names.
     pub keys: Vec<ConfiguredKey>,
     /// Who may ask for signatures.
@@ -106,7 +108,8 @@ fn check(raw: RawConfig, base: &Path, mistakes: &mut Mistakes) -> Option<Config>
         note_missing_sections(&raw, mistakes);
     }
     let modules = modules::check(raw.modules, base, mistakes);
-    let token_policies = tokens::check(raw.token_lists, raw.tokens, &names, base, mistakes);
+    let token_policies = tokens::check(raw.token_lists, &names, base, mistakes);
+    let unlisted = tokens::unlisted(raw.tokens, mistakes);
     let keys = keys::check(raw.keys, &names, base, mistakes);
     let permit = settings::permit(raw.permit, mistakes);
     let listeners = listeners::check(raw.listeners, &names, mistakes);
@@ -114,7 +117,7 @@ fn check(raw: RawConfig, base: &Path, mistakes: &mut Mistakes) -> Option<Config>
     let http = settings::http(raw.http, mistakes);
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
-    Some(Config { data_dir, listeners, modules, token_policies, keys, callers, ticket_api, permit, http })
+    Some(Config { data_dir, listeners, modules, token_policies, unlisted, keys, callers, ticket_api, permit, http })
 }
 
 fn note_missing_sections(raw: &RawConfig, mistakes: &mut Mistakes) {

@@ -62,7 +62,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(config.modules[0].isolation, Isolation::Process);
     assert!(config.modules[0].os_locking);
     assert_eq!(config.listeners, [Listener { address: "127.0.0.1:9091".parse().unwrap(), caller: None }]);
-    let unlisted = config.token_policies.last().unwrap();
+    let unlisted = config.unlisted.unwrap();
     assert_eq!((unlisted.login, unlisted.queue_bound), (LoginMode::PerRequest, 1024));
     assert!(unlisted.uri == "pkcs11:".parse().unwrap());
     assert_eq!(config.callers[0].caller.keys, KeyAccess::All);
@@ -81,7 +81,7 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.modules[2].env["SOFTHSM2_CONF"], EnvValue("/etc/softhsm2.conf".to_owned()));
     assert_eq!(config.token_policies[0].pin, Some(PinSource::File(folder.path("pin"))));
     assert_eq!(config.token_policies[1].pin, Some(PinSource::Credential("hsm-pin".to_owned())));
-    assert_eq!(config.token_policies.len(), 3, "unlisted tokens are ignored, so there is no policy for them");
+    assert_eq!(config.unlisted, None);
     assert_eq!(config.keys[0].algorithm.unwrap().to_string(), "rsa-pss-sha256");
     assert_eq!(config.callers[1].caller.default_key.as_ref().unwrap().as_str(), "seal");
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);

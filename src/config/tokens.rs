@@ -26,24 +26,16 @@ const LOGIN_MODES: &[(&str, LoginMode)] = &[
 const UNLISTED: &[(&str, Option<LoginMode>)] =
     &[("per-request", Some(LoginMode::PerRequest)), ("operator", Some(LoginMode::Operator)), ("ignore", None)];
 
-pub(super) fn check(
-    raw: Vec<Item<RawToken>>,
-    unlisted: Option<Item<RawTokens>>,
-    names: &Names,
-    base: &Path,
-    mistakes: &mut Mistakes,
-) -> Vec<TokenPolicy> {
+pub(super) fn check(raw: Vec<Item<RawToken>>, names: &Names, base: &Path, mistakes: &mut Mistakes) -> Vec<TokenPolicy> {
     let mut uris = Unique::new();
-    let mut policies: Vec<TokenPolicy> = raw.into_iter().filter_map(|item| one(item, names, base, &mut uris, mistakes)).collect();
-    if let Some(login) = unlisted_login(unlisted, mistakes) {
-        policies.push(TokenPolicy { uri: Pkcs11Uri::default(), login, pin: None, queue_bound: as_bound(QUEUE_DEFAULT) });
-    }
-    policies
+    raw.into_iter().filter_map(|item| one(item, names, base, &mut uris, mistakes)).collect()
 }
 
-fn unlisted_login(raw: Option<Item<RawTokens>>, mistakes: &mut Mistakes) -> Option<LoginMode> {
+/// How tokens are treated that no `[[token]]` names; `None` leaves them alone.
+pub(super) fn unlisted(raw: Option<Item<RawTokens>>, mistakes: &mut Mistakes) -> Option<TokenPolicy> {
     let (at, written) = raw.map_or_else(|| (Place::default(), None), |item| (item.at, item.raw.unlisted));
-    mistakes.choose(&at, "unlisted", written.as_deref().unwrap_or("per-request"), UNLISTED).flatten()
+    let login = mistakes.choose(&at, "unlisted", written.as_deref().unwrap_or("per-request"), UNLISTED).flatten()?;
+    Some(TokenPolicy { uri: Pkcs11Uri::default(), login, pin: None, queue_bound: as_bound(QUEUE_DEFAULT) })
 }
 
 fn one(item: Item<RawToken>, names: &Names, base: &Path, uris: &mut Unique<Pkcs11Uri>, mistakes: &mut Mistakes) -> Option<TokenPolicy> {
