@@ -1,8 +1,10 @@
 //! Sealgate puts signing keys that live in USB crypto tokens, smart cards, HSMs or SoftHSM behind HTTP.
 
+pub mod cli;
 pub mod cms;
 pub mod config;
 pub mod domain;
+pub mod permit;
 pub mod pki;
 pub mod shutdown;
 pub mod signing;

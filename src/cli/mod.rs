@@ -3,14 +3,16 @@
 //! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
+mod dev;
 mod output;
 mod place;
 mod secret;
 mod sign;
 mod ticket_client;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::telemetry;
@@ -80,6 +82,16 @@ fn start_log(verb: &Verb) -> anyhow::Result<()> {
         Verb::Sign(_) => "warn",
     };
     telemetry::start(level).map_err(|error| Usage(error.to_string()).into())
+}
+
+/// The program that hosts modules in processes of their own: this one.
+fn host_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("the path of this program cannot be found; start it by its full path")
+}
+
+/// The runtime of commands that ask a gateway and end.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("the asynchronous runtime did not start")
 }
 
 #[cfg(test)]

@@ -1,0 +1,62 @@
+//! The token side as the configuration wants it, with a gateway around it or without one.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+
+use super::host_program;
+use crate::{
+    config::{self, Config},
+    domain::token::{LoginMode, TokenPolicy},
+    store::pin_ledger::MemoryPinLedger,
+    token::{
+        pkcs11::ModuleOptions,
+        supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+    },
+};
+
+/// How long modules may take to show their tokens; slow readers need some seconds.
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(20);
+
+/// Whether tokens are logged in when they are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logins {
+    /// As the configuration says.
+    AsConfigured,
+    /// Not at all: to look at a token costs no PIN try.
+    None,
+}
+
+/// What the token side is started from.
+pub(super) fn token_settings(config: &Config, logins: Logins) -> anyhow::Result<TokenSettings> {
+    let policy = |policy: &TokenPolicy| match logins {
+        Logins::AsConfigured => policy.clone(),
+        Logins::None => TokenPolicy { login: LoginMode::Operator, pin: None, ..policy.clone() },
+    };
+    Ok(TokenSettings {
+        modules: config.modules.iter().map(module_settings).collect(),
+        policies: config.token_policies.iter().map(policy).collect(),
+        unlisted: config.unlisted.as_ref().map(policy),
+        host_program: host_program()?,
+    })
+}
+
+fn module_settings(module: &config::ModuleSettings) -> ModuleSettings {
+    let environment = || module.env.iter().map(|(variable, value)| (variable.clone(), value.0.clone())).collect();
+    ModuleSettings {
+        options: ModuleOptions { name: module.name.clone(), os_locking: module.os_locking, init_args: module.init_args.clone() },
+        source: ModuleSource::Library(module.path.clone()),
+        isolation: match module.isolation {
+            config::Isolation::Process => Isolation::Process(environment()),
+            config::Isolation::Thread => Isolation::Thread,
+        },
+    }
+}
+
+/// Opens the modules for a command that runs while no gateway does. The caller stops them.
+pub(super) async fn open(config: &Config, logins: Logins) -> anyhow::Result<Tokens> {
+    let ledger = MemoryPinLedger::new().context("no record of PIN tries")?;
+    let tokens = Tokens::start(token_settings(config, logins)?, Arc::new(ledger)).context("a module's thread did not start")?;
+    tokens.settled(SETTLE_MAX).await;
+    Ok(tokens)
+}
