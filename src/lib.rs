@@ -1,5 +1,6 @@
 //! Sealgate puts signing keys that live in USB crypto tokens, smart cards, HSMs or SoftHSM behind HTTP.
 
+pub mod auth;
 pub mod cli;
 pub mod cms;
 pub mod config;

@@ -149,8 +149,13 @@ fn end(job: &SigningJob, outcome: JobOutcome) -> Change {
 }
 
 fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
-    ticket.signing =
-        Some(TicketSigning { job: job.id, algorithm: job.to_sign.algorithm(), signed_attrs: vec![0x31, 0], certificate: vec![0x30, 0] });
+    ticket.signing = Some(TicketSigning {
+        job: job.id,
+        algorithm: job.to_sign.algorithm(),
+        signed_attrs: vec![0x31, 0],
+        certificate: vec![0x30, 0],
+        chain: Vec::new(),
+    });
     ticket
 }
 

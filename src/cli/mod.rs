@@ -3,7 +3,10 @@
 //! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
+mod bench;
 mod dev;
+mod module_host;
+mod modules;
 mod output;
 mod place;
 mod secret;
@@ -33,6 +36,14 @@ const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certifi
 enum Verb {
     /// Sign a file through a gateway.
     Sign(sign::Args),
+    /// Measure signatures per second, straight on the token and through a gateway.
+    Bench(bench::Args),
+    /// Hold one PKCS#11 module for a gateway.
+    #[command(hide = true)]
+    ModuleHost,
+    /// Sign on the token alone for `bench`.
+    #[command(name = bench::bare::VERB, hide = true)]
+    BenchToken,
 }
 
 /// A mistake in how the program was called: it ends with exit code 2.
@@ -54,11 +65,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return clap_said(&error),
     };
-    let done = start_log(&cli.verb).and_then(|()| match cli.verb {
-        Verb::Sign(args) => sign::run(args),
-    });
+    let done = start_log(&cli.verb).and_then(|()| cli.verb.run());
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::note(format_args!("sealgate: {error:#}"));
             ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
@@ -76,12 +85,28 @@ fn clap_said(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Servers tell what they do; commands that answer and end speak up only when something is wrong.
+impl Verb {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Sign(args) => sign::run(args)?,
+            Self::Bench(args) => bench::run(&args)?,
+            Self::BenchToken => bench::bare::run()?,
+            Self::ModuleHost => return Ok(module_host::run()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Servers tell what they do; commands that answer and end speak up only when something is wrong.
+    const fn log_level(&self) -> &'static str {
+        match self {
+            Self::ModuleHost => "info",
+            Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+        }
+    }
+}
+
 fn start_log(verb: &Verb) -> anyhow::Result<()> {
-    let level = match verb {
-        Verb::Sign(_) => "warn",
-    };
-    telemetry::start(level).map_err(|error| Usage(error.to_string()).into())
+    telemetry::start(verb.log_level()).map_err(|error| Usage(error.to_string()).into())
 }
 
 /// The program that hosts modules in processes of their own: this one.

@@ -16,5 +16,5 @@ mod tlv;
 pub use attributes::{SignedAttributes, signed_attributes};
 pub use certificate::CERTIFICATE_MAX;
 pub use error::CmsError;
-pub use hash::digest;
+pub use hash::{Hasher, digest};
 pub use signed_data::{AttachedFrame, CERTIFICATES_MAX, CONTENT_MAX, SignedData, embedded_certificates};

@@ -76,6 +76,8 @@ pub struct TicketSigning {
     pub signed_attrs: Vec<u8>,
     /// The signer's certificate in DER.
     pub certificate: Vec<u8>,
+    /// Certificates of its CAs in DER, nearest first, for embedding.
+    pub chain: Vec<Vec<u8>>,
 }
 
 /// Whether the content stands inside the signature.

@@ -127,10 +127,15 @@ impl Certificate {
         Some(name.value().into_owned())
     }
 
-    /// The serial number in lower-case hexadecimal digits, without leading zero bytes.
+    /// The serial number in lower-case hexadecimal digits, two a byte.
     #[must_use]
     pub fn serial(&self) -> String {
-        hex::encode(self.parsed.tbs_certificate().serial_number().as_bytes())
+        let number = match self.parsed.tbs_certificate().serial_number().as_bytes() {
+            // DER puts a zero byte before a number whose first bit is set.
+            [0, number @ ..] if !number.is_empty() => number,
+            number => number,
+        };
+        hex::encode(number)
     }
 
     /// The first moment of its validity.

@@ -117,7 +117,9 @@ async fn settle(workshop: Arc<Workshop>, slot: SlotHandle, job: SigningJob, star
             let outcome = verified(&workshop, &slot, &job, signature).await;
             end(&workshop, &job, outcome).await
         }
-        Ok(_) => end(&workshop, &job, not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked")).await,
+        Ok(_) => {
+            end(&workshop, &job, not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked")).await
+        }
         Err(error) => match verdict(&job, &slot, &error) {
             Some((cause, detail)) => end(&workshop, &job, not_signed(cause, &detail)).await,
             None => put_back(&workshop, &job, &error).await,

@@ -155,10 +155,7 @@ impl Keyring {
             Err(VerifyError::Unsupported(_)) if unverified_allowed => None,
             Err(error) => return Err(Denied::NotSupported(format!("signatures of this key could not be verified: {error}"))),
         };
-        let selector = KeySelector {
-            id: (!key.id.is_empty()).then_some(key.id),
-            label: (!key.label.is_empty()).then_some(key.label),
-        };
+        let selector = KeySelector { id: (!key.id.is_empty()).then_some(key.id), label: (!key.label.is_empty()).then_some(key.label) };
         let address = KeyAddress { token: token.clone(), selector, name: configured.map(|entry| entry.name.clone()) };
         let signing_key = SigningKey {
             address,

@@ -29,11 +29,7 @@ use crate::{
     },
     permit::PermitService,
     store::{Change, Conflict, Store, StoreError},
-    token::{
-        command::Command,
-        slot::SlotHandle,
-        supervisor::Tokens,
-    },
+    token::{command::Command, slot::SlotHandle, supervisor::Tokens},
 };
 
 use super::{
@@ -228,13 +224,8 @@ impl SigningService {
     ) -> std::io::Result<Arc<Self>> {
         let verifiers = VerifyPool::start(settings.verifier_threads, VERIFY_QUEUE)?;
         let workshop = Workshop { store, keyring: Keyring::new(tokens, keys), verifiers, pins: JobPins::default() };
-        let service = Arc::new(Self {
-            workshop: Arc::new(workshop),
-            permits,
-            settings,
-            stop: watch::Sender::new(false),
-            tasks: Mutex::default(),
-        });
+        let service =
+            Arc::new(Self { workshop: Arc::new(workshop), permits, settings, stop: watch::Sender::new(false), tasks: Mutex::default() });
         let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(dispatch_all(Arc::clone(&service.workshop), service.stop.subscribe()));
         tasks.spawn(keep_house(Arc::clone(&service.workshop), service.settings.retention, service.stop.subscribe()));

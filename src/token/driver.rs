@@ -237,7 +237,9 @@ impl DeviceError {
     #[must_use]
     pub const fn retry(&self) -> Retry {
         match self {
-            Self::TokenGone(_) | Self::SessionLost(_) | Self::Failed(_) | Self::Unclear(_) | Self::Stopping | Self::ProcessEnded { .. } => Retry::AfterReopen,
+            Self::TokenGone(_) | Self::SessionLost(_) | Self::Failed(_) | Self::Unclear(_) | Self::Stopping | Self::ProcessEnded { .. } => {
+                Retry::AfterReopen
+            }
             Self::PinRejected | Self::PinLocked | Self::FinalTry | Self::LoginRequired(_) => Retry::AfterOperator,
             Self::AlreadyLoggedIn
             | Self::PinUnacceptable

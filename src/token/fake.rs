@@ -134,6 +134,8 @@ struct State {
     sessions: BTreeSet<u64>,
     calls: Vec<Call>,
     plans: Vec<Plan>,
+    /// The next signature is one over another digest.
+    next_is_wrong: bool,
 }
 
 #[derive(Debug)]
@@ -194,6 +196,7 @@ impl Script {
             sessions: BTreeSet::new(),
             calls: Vec::new(),
             plans: Vec::new(),
+            next_is_wrong: false,
         })))
     }
 
@@ -271,6 +274,11 @@ impl Script {
         gate
     }
 
+    /// Makes the next signature a wrong one: it does not verify.
+    pub fn sign_wrongly(&self) {
+        self.state().next_is_wrong = true;
+    }
+
     /// Everything that was called, in order.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
@@ -331,15 +339,20 @@ impl State {
         if self.logged_in { Ok(()) } else { Err(DeviceError::SessionLost("nobody is logged in".to_owned())) }
     }
 
-    /// Judges a PIN, at the price of a try if it is wrong.
+    fn check_pin_is_at_hand(&self, pin: Option<&Pin>) -> Result<(), DeviceError> {
+        if pin.is_some() || self.flags.protected_authentication_path {
+            return Ok(());
+        }
+        Err(DeviceError::LoginRequired("the fake has no PIN pad".to_owned()))
+    }
+
+    /// Judges a PIN, at the price of a try if it is wrong. At the fake's PIN pad the right one is typed.
     fn try_pin(&mut self, pin: Option<&Pin>) -> Result<(), DeviceError> {
-        let Some(pin) = pin.map(Pin::reveal).or(self.flags.protected_authentication_path.then_some(self.pin.as_str())) else {
-            return Err(DeviceError::LoginRequired("the fake has no PIN pad".to_owned()));
-        };
+        self.check_pin_is_at_hand(pin)?;
         if self.tries_left == 0 {
             return Err(DeviceError::PinLocked);
         }
-        let right = pin == self.pin;
+        let right = pin.is_none_or(|pin| pin.reveal() == self.pin);
         self.tries_left = if right { FAKE_TRIES } else { self.tries_left - 1 };
         self.update_pin_flags();
         if right { Ok(()) } else { Err(DeviceError::PinRejected) }
@@ -530,12 +543,17 @@ impl TokenDriver for FakeDriver {
             state.key(key.handle)?;
         }
         if key.always_authenticate {
+            self.script.state().check_pin_is_at_hand(pin)?;
             let judged = self.call(Call::ContextLogin).and_then(|mut state| state.try_pin(pin));
             judged.inspect_err(|_| self.abandoned = true)?;
         }
         entering();
-        let state = self.call(Call::Sign)?;
-        let signed: Result<Signature, _> = state.key(key.handle)?.signing_key.sign_prehash(digest.as_bytes());
+        let mut state = self.call(Call::Sign)?;
+        let mut digest = digest.as_bytes().to_vec();
+        if std::mem::take(&mut state.next_is_wrong) {
+            digest[0] ^= 1;
+        }
+        let signed: Result<Signature, _> = state.key(key.handle)?.signing_key.sign_prehash(&digest);
         let signature = signed.map_err(|error| DeviceError::Unclear(error.to_string()))?;
         SignatureValue::from_token(&key.kind, signature.to_bytes().to_vec()).map_err(|error| DeviceError::Unclear(error.to_string()))
     }

@@ -129,7 +129,8 @@ fn permitted_by_flags(flags: TokenFlags, origin: PinOrigin, known_good: bool) ->
         return Err(DeviceError::FinalTry);
     }
     if flags.user_pin_count_low && origin == PinOrigin::Request && !known_good {
-        let why = "a wrong PIN was entered since the last good login, so PINs from requests are not tried; an operator must unlock the token";
+        let why =
+            "a wrong PIN was entered since the last good login, so PINs from requests are not tried; an operator must unlock the token";
         return Err(DeviceError::PinNotTried(why.to_owned()));
     }
     Ok(())

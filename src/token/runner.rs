@@ -28,14 +28,12 @@ use crate::domain::{
 use super::{
     driver::{TokenModule, TokenSighting},
     link::{CreateToken, Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
+    slot::OUTSTANDING_MAX,
     worker::{self, WorkerParts},
 };
 
 /// How often the module is asked which tokens are there.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
-
-/// The most commands that wait for one slot thread. Jobs wait in the store; what is here has been handed to the token.
-pub const COMMANDS_MAX: usize = 1024;
 
 /// How the tokens of a module are logged in: the first URI that matches counts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -180,7 +178,8 @@ impl Watcher {
 
     /// Joins the workers that ended, so that their tokens can be taken up again.
     fn reap(&mut self) {
-        let ended: Vec<TokenIdentity> = self.workers.iter().filter(|(_, (_, worker))| worker.is_finished()).map(|(token, _)| token.clone()).collect();
+        let ended: Vec<TokenIdentity> =
+            self.workers.iter().filter(|(_, (_, worker))| worker.is_finished()).map(|(token, _)| token.clone()).collect();
         for token in ended {
             if let Some((slot, worker)) = self.workers.remove(&token) {
                 self.shared.slots().remove(&slot);
@@ -211,7 +210,7 @@ impl Watcher {
     fn spawn(&mut self, sighting: TokenSighting, login: LoginMode) {
         let slot = SlotRef(self.next);
         self.next += 1;
-        let (sender, queue) = bounded(COMMANDS_MAX);
+        let (sender, queue) = bounded(OUTSTANDING_MAX);
         let token = sighting.token.clone();
         let events = Arc::clone(&self.parts.events);
         let parts = WorkerParts {

@@ -1,7 +1,7 @@
 //! The async face of one token slot, the same whether the thread behind it runs here or in another process.
 //!
 //! A handle stands for the *token*: it stays when the token is pulled and reaches it again when it is back, in whatever slot. Invariant: at
-//! most [`COMMANDS_MAX`](super::runner::COMMANDS_MAX) commands are outstanding; every one that was taken is answered, at the latest when the thread or process behind it ends.
+//! most [`OUTSTANDING_MAX`] commands are outstanding; every one that was taken is answered, at the latest when the thread or process behind it ends.
 
 use std::{
     fmt,
@@ -20,8 +20,10 @@ use super::{
     command::{Command, Reply},
     driver::DeviceError,
     link::{Envelope, ModuleLink, NotTaken, Responder, SlotRef},
-    runner::COMMANDS_MAX,
 };
+
+/// The most commands to one token that were taken and are not answered. Jobs wait in the store; what is here has been handed to the token.
+pub const OUTSTANDING_MAX: usize = 1024;
 
 /// A cheap, cloneable handle to one token and the thread that owns it.
 #[derive(Clone)]
@@ -237,7 +239,7 @@ impl Place {
     fn take(shared: &Arc<Shared>) -> Option<Self> {
         let place = Self(Arc::clone(shared));
         // Counted before it is compared: of two that race for the last place at most one gets it.
-        (shared.outstanding.fetch_add(1, Ordering::AcqRel) < COMMANDS_MAX).then_some(place)
+        (shared.outstanding.fetch_add(1, Ordering::AcqRel) < OUTSTANDING_MAX).then_some(place)
     }
 }
 

@@ -208,7 +208,8 @@ impl Tokens {
         let link = link.ok_or_else(|| DeviceError::TokenGone(format!("module {module} does not run")))?;
         let (sender, answer) = oneshot::channel();
         let order = CreateToken { label: label.to_owned(), so_pin, user_pin };
-        link.create_token(order, Box::new(PlainAnswer(sender))).map_err(|_| DeviceError::TokenGone(format!("module {module} has just ended")))?;
+        link.create_token(order, Box::new(PlainAnswer(sender)))
+            .map_err(|_| DeviceError::TokenGone(format!("module {module} has just ended")))?;
         answer.await.unwrap_or(Err(DeviceError::ProcessEnded { entered: false })).map(|_| ())
     }
 
@@ -386,7 +387,9 @@ impl Inner {
         self.runtime.spawn(async move {
             let pin = tokio::task::spawn_blocking(move || pin_source::read(&source)).await;
             let problem = match pin {
-                Ok(Ok(pin)) => slot.call(Command::Login { pin: Some(pin), origin: PinOrigin::Configured }).await.err().map(|error| error.to_string()),
+                Ok(Ok(pin)) => {
+                    slot.call(Command::Login { pin: Some(pin), origin: PinOrigin::Configured }).await.err().map(|error| error.to_string())
+                }
                 Ok(Err(error)) => {
                     slot.set_status(status_now(SlotState::NeedsPin, &error.to_string()));
                     Some(error.to_string())

@@ -232,7 +232,9 @@ impl Worker {
             }
             (None, _) => return Err(DeviceError::LoginRequired("a PIN is needed".to_owned())),
             // On a per-request slot an operator's good PIN lifts the limit on requests' PINs; the slot stays logged out.
-            (Some(pin), LoginMode::PerRequest) => self.desk.login(session.driver.as_mut(), &pin, origin).and_then(|()| session.driver.logout()),
+            (Some(pin), LoginMode::PerRequest) => {
+                self.desk.login(session.driver.as_mut(), &pin, origin).and_then(|()| session.driver.logout())
+            }
             (Some(pin), _) if session.logged_in && self.desk.is_known_good(&pin) => Ok(()),
             (Some(pin), _) => self.desk.login_and_keep(session.driver.as_mut(), pin, origin),
         };

@@ -232,7 +232,7 @@ mod tests {
             .prop_map(|(id, label, digest, pin)| sign(id, label, digest, pin));
         let writing = (any::<Vec<u8>>(), any::<String>(), any::<Vec<u8>>())
             .prop_map(|(id, label, certificate)| Command::WriteCertificate { id, label, certificate });
-        prop_oneof![signing, writing, Just(Command::ListKeys), Just(Command::Logout)]
+        prop_oneof![signing, writing, Just(()).prop_map(|()| Command::ListKeys), Just(()).prop_map(|()| Command::Logout)]
     }
 
     proptest! {

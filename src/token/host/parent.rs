@@ -109,7 +109,11 @@ pub fn run(
         }
     };
     // Either it has closed the socket already, or it had its time.
-    if outcome == ChildEnd::Stopped { wait_or_kill(&mut child) } else { kill(&mut child) };
+    if outcome == ChildEnd::Stopped {
+        wait_or_kill(&mut child)
+    } else {
+        kill(&mut child)
+    };
     let status = child.wait()?;
     let outcome = match outcome {
         ChildEnd::Died(reason) => ChildEnd::Died(if reason.is_empty() { status.to_string() } else { reason }),
@@ -326,6 +330,12 @@ impl Reader {
 
 impl LedgerAttempt {
     fn borrowed(&self) -> LoginAttempt<'_> {
-        LoginAttempt { token: self.token.clone(), pin: &self.pin, origin: self.origin, known_good: self.known_good, instance: self.instance }
+        LoginAttempt {
+            token: self.token.clone(),
+            pin: &self.pin,
+            origin: self.origin,
+            known_good: self.known_good,
+            instance: self.instance,
+        }
     }
 }

@@ -10,6 +10,7 @@ use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11},
     error::{Error, RvError},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{discovery, driver::Pkcs11Driver, raw, raw::SignFunctions, return_value::said};
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// How a module is to be initialised.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleOptions {
     /// The module's name in the configuration; it becomes part of the identity of its tokens.
     pub name: ModuleName,

@@ -1,0 +1,134 @@
+//! API keys, and the hashes of them that are kept.
+
+use std::{fmt, str::FromStr};
+
+use aws_lc_rs::{
+    digest,
+    rand::{SecureRandom, SystemRandom},
+};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// How many letters and digits an API key has: 226 bits that nobody can guess, in a form that survives copying.
+pub const API_KEY_LEN: usize = 38;
+
+const LETTERS_AND_DIGITS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// An API key. No `Clone`, `Display` or `Serialize`; `Debug` shows nothing; the memory is wiped when it is dropped.
+pub struct ApiKey(SecretString);
+
+impl ApiKey {
+    /// The key in clear: to be shown once to whoever is to use it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// The system gave no random numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system gave no random numbers")]
+pub struct RandomUnavailable;
+
+/// Makes a new API key.
+///
+/// # Errors
+/// [`RandomUnavailable`].
+pub fn generate_api_key() -> Result<ApiKey, RandomUnavailable> {
+    let random = SystemRandom::new();
+    let mut key = Zeroizing::new(String::with_capacity(API_KEY_LEN));
+    let mut bytes = Zeroizing::new([0u8; 64]);
+    while key.len() < API_KEY_LEN {
+        random.fill(&mut bytes[..]).map_err(|_| RandomUnavailable)?;
+        // Bytes from the last, incomplete run of 62 are left out, or some characters would be likelier than others.
+        let even = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < 62 * 4);
+        let missing = API_KEY_LEN - key.len();
+        key.extend(even.take(missing).map(|byte| char::from(LETTERS_AND_DIGITS[byte % 62])));
+    }
+    Ok(ApiKey(SecretString::from(key.as_str())))
+}
+
+/// The SHA-256 of an API key, as it stands in a configuration: 64 hexadecimal digits.
+///
+/// A plain hash is enough for a key that is random: there is nothing to guess it from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKeyHash([u8; 32]);
+
+/// A text that is no hash of an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the hash of an API key is its SHA-256 in 64 hexadecimal digits")]
+pub struct ApiKeyHashError;
+
+impl ApiKeyHash {
+    /// The hash of a key in clear.
+    #[must_use]
+    pub fn of(key: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
+        Self(hash)
+    }
+
+    /// Whether this is the hash of the same key; takes equally long whichever byte differs.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl FromStr for ApiKeyHash {
+    type Err = ApiKeyHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).map_err(|_| ApiKeyHashError)?;
+        Ok(Self(hash))
+    }
+}
+
+impl fmt::Display for ApiKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for ApiKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKeyHash({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_letters_and_digits_and_never_the_same_twice() {
+        let keys: HashSet<String> = (0..100).map(|_| generate_api_key().unwrap().reveal().to_owned()).collect();
+        assert_eq!(keys.len(), 100);
+        for key in &keys {
+            assert_eq!(key.len(), API_KEY_LEN);
+            assert!(key.chars().all(|c| c.is_ascii_alphanumeric()), "{key}");
+        }
+        let used: HashSet<char> = keys.iter().flat_map(|key| key.chars()).collect();
+        assert_eq!(used.len(), 62);
+    }
+
+    #[test]
+    fn a_key_shows_nothing_and_its_hash_is_read_as_it_is_written() {
+        let key = generate_api_key().unwrap();
+        assert_eq!(format!("{key:?}"), "ApiKey(…)");
+        let hash = ApiKeyHash::of(key.reveal());
+        assert!(hash.to_string().parse::<ApiKeyHash>().unwrap().matches(&hash));
+        assert!(!ApiKeyHash::of("another").matches(&hash));
+        assert_eq!("abc".parse::<ApiKeyHash>(), Err(ApiKeyHashError));
+    }
+}

@@ -1,0 +1,397 @@
+//! Uploaded content on its way in: in memory up to a threshold, in a private file beyond it.
+//!
+//! The SHA-256 is computed as the bytes come. Hashing and file work run on blocking threads, in pieces of [`PIECE_LEN`]. Invariants: every
+//! file is mode 0600 in a directory of mode 0700 that one gateway holds a lock on; what is kept is counted against the two budgets, and a
+//! dropped upload leaves nothing behind.
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tempfile::TempPath;
+use tokio::task::spawn_blocking;
+use tracing::{error, warn};
+
+use super::{TicketError, TicketSettings};
+use crate::{
+    cms::{self, Hasher},
+    domain::{
+        algorithm::HashAlgorithm,
+        digest::Digest,
+        ticket::{Content, ContentPlace},
+    },
+};
+
+/// How much of an upload is hashed and written at a time, in bytes.
+const PIECE_LEN: usize = 256 * 1024;
+/// What may be hashed without leaving the event loop, in bytes: well below a millisecond.
+const INLINE_HASH_MAX: usize = 64 * 1024;
+/// What the spool's files are called.
+const FILE_PREFIX: &str = "content-";
+
+/// Where uploaded content goes.
+pub(super) struct Spool {
+    settings: TicketSettings,
+    memory: Arc<Budget>,
+    disk: Arc<Budget>,
+    /// Held as long as the spool is open.
+    _lock: File,
+}
+
+impl Spool {
+    /// Opens the spool directory, makes it if it is missing, and removes what an earlier run left in it: its tickets are gone too.
+    ///
+    /// # Errors
+    /// The directory cannot be made private, or another gateway uses it.
+    pub(super) fn open(settings: TicketSettings) -> io::Result<Self> {
+        let dir = &settings.spool_dir;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        // Fails for a directory that belongs to somebody else.
+        fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+        let lock = File::create(dir.join(".lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another gateway uses this spool directory"),
+            TryLockError::Error(error) => error,
+        })?;
+        remove_leftovers(dir)?;
+        let memory = Arc::new(Budget::new(settings.content_memory_max));
+        let disk = Arc::new(Budget::new(settings.content_disk_max));
+        Ok(Self { settings, memory, disk, _lock: lock })
+    }
+
+    /// Begins an upload.
+    pub(super) fn upload(self: &Arc<Self>) -> Upload {
+        Upload { buffer: Vec::new(), memory: Share::none(&self.memory), file: None, len: 0, spool: Arc::clone(self) }
+    }
+
+    /// Gives up content that no ticket refers to any more.
+    pub(super) fn discard(&self, content: Content) {
+        match content.place {
+            ContentPlace::Memory(_) => self.memory.release(content.len),
+            ContentPlace::Spooled(path) => {
+                self.disk.release(content.len);
+                // Unlinking a long file takes a moment; nobody waits for it.
+                spawn_blocking(move || {
+                    if let Err(error) = fs::remove_file(&path) {
+                        warn!(error = %error, "a spooled file could not be removed");
+                    }
+                });
+            }
+        }
+    }
+
+    fn create_file(&self) -> Result<Writing, TicketError> {
+        let created = tempfile::Builder::new().prefix(FILE_PREFIX).tempfile_in(&self.settings.spool_dir).map_err(unavailable)?;
+        let (file, path) = created.into_parts();
+        Ok(Writing { file, path, hasher: Hasher::new(HashAlgorithm::Sha256), disk: Share::none(&self.disk) })
+    }
+}
+
+/// One upload, being received. Dropped, it leaves nothing behind.
+pub struct Upload {
+    spool: Arc<Spool>,
+    /// All of it so far, or what has not been written to the file yet.
+    buffer: Vec<u8>,
+    memory: Share,
+    file: Option<Writing>,
+    len: u64,
+}
+
+struct Writing {
+    file: File,
+    path: TempPath,
+    hasher: Hasher,
+    disk: Share,
+}
+
+impl Upload {
+    /// The most bytes that are taken.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.spool.settings.upload_bytes_max
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// [`TicketError::TooLarge`], [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
+    pub async fn write(&mut self, piece: &[u8]) -> Result<(), TicketError> {
+        let piece_len = piece.len() as u64;
+        self.len = self.len.saturating_add(piece_len);
+        if self.len > self.limit() {
+            return Err(TicketError::TooLarge { limit: self.limit() });
+        }
+        if self.file.is_none() && (self.len > self.spool.settings.spool_threshold || !self.memory.grow(piece_len)) {
+            let spool = Arc::clone(&self.spool);
+            self.file = Some(blocking(move || spool.create_file()).await?);
+            self.memory.release();
+        }
+        self.buffer.extend_from_slice(piece);
+        if self.file.is_some() && self.buffer.len() >= PIECE_LEN { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), TicketError> {
+        let Some(mut writing) = self.file.take() else { return Ok(()) };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let flushed = blocking(move || {
+            if !writing.disk.grow(buffer.len() as u64) {
+                return Err(TicketError::SpoolFull);
+            }
+            writing.hasher.update(&buffer);
+            writing.file.write_all(&buffer).map_err(unavailable)?;
+            buffer.clear();
+            Ok((writing, buffer))
+        });
+        let (writing, buffer) = flushed.await?;
+        self.file = Some(writing);
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Ends the upload.
+    ///
+    /// # Errors
+    /// [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
+    pub(super) async fn finish(mut self) -> Result<Received, TicketError> {
+        self.flush().await?;
+        let Self { buffer, memory, file, len, .. } = self;
+        if let Some(Writing { path, hasher, disk, .. }) = file {
+            let place = ContentPlace::Spooled(path.to_path_buf());
+            return Ok(Received { content: Content { place, len, sha256: hasher.finish() }, path: Some(path), share: disk });
+        }
+        let hash = move || Ok((cms::digest(HashAlgorithm::Sha256, &buffer), buffer));
+        let (sha256, buffer) = if len > INLINE_HASH_MAX as u64 { blocking(hash).await? } else { hash()? };
+        Ok(Received { content: Content { place: ContentPlace::Memory(buffer.into()), len, sha256 }, path: None, share: memory })
+    }
+}
+
+/// Content that was received whole and belongs to no ticket yet. Dropped, it leaves nothing behind.
+pub(super) struct Received {
+    content: Content,
+    path: Option<TempPath>,
+    share: Share,
+}
+
+impl Received {
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Leaves the content to the ticket that refers to it now; [`Spool::discard`] is the way to end it.
+    pub(super) fn keep(self) {
+        self.share.keep();
+        if let Some(Err(error)) = self.path.map(TempPath::keep) {
+            error!(error = %error, "a spooled file could not be kept");
+        }
+    }
+}
+
+/// Hashes content with the hash function that a signature wants; the SHA-256 is there already.
+pub(super) async fn digest_of(content: &Content, hash: HashAlgorithm) -> Result<Digest, TicketError> {
+    if hash == HashAlgorithm::Sha256 {
+        return Ok(content.sha256.clone());
+    }
+    match content.place.clone() {
+        ContentPlace::Memory(bytes) => blocking(move || Ok(cms::digest(hash, &bytes))).await,
+        ContentPlace::Spooled(path) => blocking(move || hash_file(&path, hash).map_err(unavailable)).await,
+    }
+}
+
+fn hash_file(path: &Path, hash: HashAlgorithm) -> io::Result<Digest> {
+    let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::new(hash), vec![0; PIECE_LEN]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(&piece[..n]),
+        }
+    }
+}
+
+/// Runs what would hold up an event loop on a blocking thread.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TicketError> + Send + 'static,
+) -> Result<T, TicketError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        error!(error = %error, "a blocking task did not end well");
+        Err(TicketError::SpoolUnavailable)
+    })
+}
+
+pub(super) fn unavailable(error: io::Error) -> TicketError {
+    error!(error = %error, "the spool directory cannot be used");
+    TicketError::SpoolUnavailable
+}
+
+fn remove_leftovers(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(FILE_PREFIX) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A number of bytes that all uploads together may take.
+struct Budget {
+    used: AtomicU64,
+    max: u64,
+}
+
+impl Budget {
+    const fn new(max: u64) -> Self {
+        Self { used: AtomicU64::new(0), max }
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.max);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What one upload has taken of a budget; given back when it is dropped.
+struct Share {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Share {
+    fn none(budget: &Arc<Budget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    fn grow(&mut self, bytes: u64) -> bool {
+        let taken = self.budget.take(bytes);
+        self.bytes += if taken { bytes } else { 0 };
+        taken
+    }
+
+    fn release(&mut self) {
+        self.budget.release(std::mem::take(&mut self.bytes));
+    }
+
+    /// Leaves the bytes taken: whoever has the content gives them back.
+    fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spool(dir: &Path, change: impl FnOnce(&mut TicketSettings)) -> Arc<Spool> {
+        let mut settings = TicketSettings { spool_threshold: 1000, upload_bytes_max: 2_000_000, ..TicketSettings::new(dir.join("spool")) };
+        change(&mut settings);
+        Arc::new(Spool::open(settings).unwrap())
+    }
+
+    fn files(dir: &Path) -> Vec<fs::DirEntry> {
+        let entries = fs::read_dir(dir.join("spool")).unwrap().map(Result::unwrap);
+        entries.filter(|entry| entry.file_name() != ".lock").collect()
+    }
+
+    async fn receive(spool: &Arc<Spool>, bytes: &[u8], piece: usize) -> Result<Received, TicketError> {
+        let mut upload = spool.upload();
+        for piece in bytes.chunks(piece) {
+            upload.write(piece).await?;
+        }
+        upload.finish().await
+    }
+
+    fn used(spool: &Spool) -> (u64, u64) {
+        (spool.memory.used.load(Ordering::Relaxed), spool.disk.used.load(Ordering::Relaxed))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn content_of_any_length_in_pieces_of_any_length_is_kept_and_hashed(len in 0usize..700_000, piece in 1usize..300_000) {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let bytes: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+            runtime.block_on(async {
+                let received = receive(&spool(dir.path(), |_| {}), &bytes, piece).await.unwrap();
+                let content = received.content();
+                prop_assert_eq!(content.len, len as u64);
+                prop_assert_eq!(&content.sha256, &cms::digest(HashAlgorithm::Sha256, &bytes));
+                for hash in HashAlgorithm::ALL {
+                    prop_assert_eq!(digest_of(content, hash).await.unwrap(), cms::digest(hash, &bytes));
+                }
+                match &content.place {
+                    ContentPlace::Memory(kept) => prop_assert!(len <= 1000 && kept[..] == bytes[..]),
+                    ContentPlace::Spooled(path) => prop_assert!(len > 1000 && fs::read(path).unwrap() == bytes),
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_spooled_file_is_private_and_goes_with_its_upload() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(dir.path(), |_| {});
+        assert_eq!(fs::metadata(dir.path().join("spool")).unwrap().permissions().mode() & 0o777, 0o700);
+        let received = receive(&spool, &[1; 5000], 1000).await.unwrap();
+        assert_eq!(files(dir.path())[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(used(&spool), (0, 5000));
+        drop(received);
+        assert_eq!((files(dir.path()).len(), used(&spool)), (0, (0, 0)));
+        let mut cut_off = spool.upload();
+        cut_off.write(&[1; 5000]).await.unwrap();
+        drop(cut_off);
+        assert_eq!((files(dir.path()).len(), used(&spool)), (0, (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_or_too_much_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(dir.path(), |settings| {
+            settings.upload_bytes_max = 600_000;
+            settings.content_disk_max = 700_000;
+            settings.content_memory_max = 1500;
+        });
+        let error = |result: Result<Received, TicketError>| result.err();
+        assert_eq!(error(receive(&spool, &[0; 600_001], 1000).await), Some(TicketError::TooLarge { limit: 600_000 }));
+        let first = receive(&spool, &[0; 600_000], 1000).await.unwrap();
+        assert_eq!(error(receive(&spool, &[0; 600_000], 1000).await), Some(TicketError::SpoolFull));
+        let small = receive(&spool, &[0; 1000], 100).await.unwrap();
+        let spooled_for_want_of_memory = receive(&spool, &[0; 1000], 100).await.unwrap();
+        assert!(matches!(small.content().place, ContentPlace::Memory(_)));
+        assert!(matches!(spooled_for_want_of_memory.content().place, ContentPlace::Spooled(_)));
+        assert_eq!(used(&spool), (1000, 601_000));
+        drop((first, small, spooled_for_want_of_memory));
+        assert_eq!(used(&spool), (0, 0));
+    }
+
+    #[test]
+    fn a_spool_directory_has_one_gateway_which_removes_what_the_last_one_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = spool(dir.path(), |_| {});
+        fs::write(dir.path().join("spool/content-old"), "old").unwrap();
+        let second = Spool::open(TicketSettings::new(dir.path().join("spool")));
+        assert_eq!(second.err().map(|error| error.kind()), Some(io::ErrorKind::ResourceBusy));
+        drop(first);
+        spool(dir.path(), |_| {});
+        assert_eq!(files(dir.path()).len(), 0);
+    }
+}

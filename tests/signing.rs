@@ -1,0 +1,363 @@
+//! The way of one signature over the scripted token: what is accepted, what becomes of it, and what is never done twice.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{sync::Arc, time::Duration};
+
+use sealgate::{
+    domain::{
+        algorithm::{HashAlgorithm, SignatureAlgorithm},
+        caller::{Caller, ConsentPolicy, KeyAccess},
+        digest::{Digest, SigningInput, ToSign},
+        ids::{JobId, PermitId},
+        job::{FailureCause, JobOutcome, JobState, SigningJob},
+        key::{ConfiguredKey, KeyChoice},
+        pin::Pin,
+        token::{LoginMode, SlotState, TokenPolicy},
+    },
+    permit::{PermitService, PermitSettings},
+    signing::service::{Denied, Payment, SigningService, SigningSettings, SubmitError},
+    store::{Store, memory::MemoryStore, pin_ledger::MemoryPinLedger},
+    token::{
+        driver::DeviceError,
+        fake::{Call, FAKE_PIN, Script},
+        pkcs11::ModuleOptions,
+        supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+    },
+};
+
+/// After so long a test that waits for an event has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const QUEUE_BOUND: usize = 4;
+
+const ALGORITHM: SignatureAlgorithm = SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256);
+
+/// A gateway's inside, without HTTP: one scripted token with the key `one`.
+struct Rig {
+    script: Script,
+    tokens: Tokens,
+    store: Arc<dyn Store>,
+    permits: Arc<PermitService>,
+    service: Arc<SigningService>,
+}
+
+impl Rig {
+    async fn new(login: LoginMode) -> Self {
+        Self::with(login, SigningSettings::default()).await
+    }
+
+    async fn with(login: LoginMode, settings: SigningSettings) -> Self {
+        let script = Script::new("scripted");
+        script.add_key(&[1], "one");
+        let tokens = Tokens::start(
+            TokenSettings {
+                modules: vec![ModuleSettings {
+                    options: ModuleOptions::named("fake".parse().unwrap()),
+                    source: ModuleSource::Loaded(Arc::new(script.module())),
+                    isolation: Isolation::Thread,
+                }],
+                policies: vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin: None, queue_bound: QUEUE_BOUND }],
+                unlisted: None,
+                host_program: "/nonexistent".into(),
+            },
+            Arc::new(MemoryPinLedger::new().unwrap()),
+        )
+        .unwrap();
+        tokens.settled(PATIENCE).await;
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
+        let key = ConfiguredKey {
+            name: "one".parse().unwrap(),
+            uri: "pkcs11:object=one".parse().unwrap(),
+            algorithm: None,
+            certificate: None,
+            chain: Vec::new(),
+            allow_unverified: false,
+        };
+        let service = SigningService::start(tokens.clone(), vec![key], Arc::clone(&store), Arc::clone(&permits), settings).unwrap();
+        let rig = Self { script, tokens, store, permits, service };
+        rig.until(|state| matches!(state, SlotState::NeedsPin | SlotState::Present)).await;
+        rig
+    }
+
+    async fn unlocked() -> Self {
+        let rig = Self::new(LoginMode::Operator).await;
+        rig.unlock().await;
+        rig
+    }
+
+    async fn unlock(&self) {
+        let pin = Pin::new(FAKE_PIN.to_owned()).unwrap();
+        self.service.desk().unlock(&"pkcs11:".parse().unwrap(), Some(pin), false, false).await.unwrap();
+    }
+
+    async fn until(&self, wanted: impl Fn(SlotState) -> bool) {
+        let slot = self.tokens.find(&"pkcs11:".parse().unwrap()).unwrap();
+        let mut status = slot.watch();
+        let reached = tokio::time::timeout(PATIENCE, status.wait_for(|status| wanted(status.state))).await.map(|seen| seen.is_ok());
+        assert_eq!(reached, Ok(true), "the slot is still {:?}", slot.status());
+    }
+
+    async fn submit(&self, caller: &Caller, payment: Payment) -> Result<JobId, SubmitError> {
+        let pin = match &payment {
+            Payment::Pin(pin) => Some(pin.duplicate()),
+            _ => None,
+        };
+        let authorised = self.service.authorise(caller, &KeyChoice::Default, None, pin.as_ref()).await?;
+        let job = JobId::random();
+        self.service.submit(authorised, job, to_sign(), payment, Vec::new()).await.map(|()| job)
+    }
+
+    async fn ended(&self, job: JobId) -> SigningJob {
+        let job = self.service.wait_for_end(job, PATIENCE).await.unwrap().unwrap();
+        assert!(job.state.is_final(), "job is {}", job.state);
+        job
+    }
+
+    async fn uses(&self, permit: PermitId) -> (u32, u32) {
+        let permit = self.store.find_permit(permit).await.unwrap().unwrap();
+        (permit.reserved, permit.committed)
+    }
+}
+
+fn to_sign() -> ToSign {
+    let digest = Digest::new(HashAlgorithm::Sha256, vec![7; 32]).unwrap();
+    ToSign::new(ALGORITHM, SigningInput::Digest(digest)).unwrap()
+}
+
+fn caller(name: &str) -> Caller {
+    Caller {
+        id: name.parse().unwrap(),
+        keys: KeyAccess::All,
+        default_key: Some("one".parse().unwrap()),
+        consent: ConsentPolicy::Auto,
+        permit_uses_max: 1000,
+    }
+}
+
+fn cause(job: &SigningJob) -> FailureCause {
+    match job.outcome {
+        Some(JobOutcome::NotSigned { cause, .. }) => cause,
+        ref other => panic!("expected a failure, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_signed_verified_and_its_use_committed() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    let permit = rig.permits.request(&ci, 2).await.unwrap().id;
+    let job = rig.submit(&ci, Payment::Permit(permit)).await.unwrap();
+    let job = rig.ended(job).await;
+    assert_eq!(job.state, JobState::Signed);
+    assert_eq!(rig.uses(permit).await, (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_parallel_jobs_spend_just_the_uses_there_are() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    let permit = rig.permits.request(&ci, 10).await.unwrap().id;
+    let mut signed = 0;
+    let mut waiting = Vec::new();
+    for _ in 0..100 {
+        match rig.submit(&ci, Payment::Permit(permit)).await {
+            Ok(job) => waiting.push(job),
+            Err(SubmitError::QueueFull { .. }) => {
+                // The bound is small on purpose: let the queue run empty and go on.
+                for job in waiting.drain(..) {
+                    rig.ended(job).await;
+                    signed += 1;
+                }
+            }
+            Err(SubmitError::Permit(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for job in waiting {
+        rig.ended(job).await;
+        signed += 1;
+    }
+    assert_eq!((signed, rig.script.count(Call::Sign)), (10, 10));
+    assert_eq!(rig.uses(permit).await, (0, 10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_outcome_is_in_doubt_and_keeps_its_use() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    let permit = rig.permits.request(&ci, 1).await.unwrap().id;
+    rig.script.fail(Call::Sign, 1, DeviceError::Unclear("CKR_DEVICE_ERROR".to_owned()));
+    let job = rig.submit(&ci, Payment::Permit(permit)).await.unwrap();
+    assert_eq!(rig.ended(job).await.state, JobState::InDoubt);
+    assert_eq!(rig.uses(permit).await, (0, 1));
+    assert_eq!(rig.script.count(Call::Sign), 1);
+    // The slot goes on with the next job.
+    let next = rig.submit(&ci, Payment::AskNow).await.unwrap();
+    assert_eq!(rig.ended(next).await.state, JobState::Signed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_before_signing_gives_the_use_back() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    let permit = rig.permits.request(&ci, 1).await.unwrap().id;
+    rig.script.fail(Call::SignInit, 1, DeviceError::Refused("CKR_KEY_FUNCTION_NOT_PERMITTED".to_owned()));
+    let job = rig.submit(&ci, Payment::Permit(permit)).await.unwrap();
+    let job = rig.ended(job).await;
+    assert_eq!((job.state, cause(&job)), (JobState::Failed, FailureCause::Device));
+    assert_eq!(rig.uses(permit).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queued_job_waits_for_its_token_to_come_back() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    rig.submit(&ci, Payment::AskNow).await.unwrap();
+    rig.script.pull();
+    rig.until(|state| state == SlotState::Absent).await;
+    // The key is known and the token is away for less than the grace: work is accepted.
+    let job = rig.submit(&ci, Payment::AskNow).await.unwrap();
+    rig.script.put_back();
+    rig.until(|state| state == SlotState::NeedsPin).await;
+    assert_eq!(rig.service.find_job(job).await.unwrap().unwrap().state, JobState::Queued);
+    rig.unlock().await;
+    assert_eq!(rig.ended(job).await.state, JobState::Signed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_nobody_could_sign_in_time_expires_and_gives_its_use_back() {
+    let settings = SigningSettings { job_deadline: Duration::from_millis(1), ..SigningSettings::default() };
+    let rig = Rig::with(LoginMode::Operator, settings).await;
+    rig.unlock().await;
+    let ci = caller("ci");
+    let gate = rig.script.hang(Call::ListKeys, 2);
+    rig.service.authorise(&ci, &KeyChoice::Default, None, None).await.unwrap();
+    let slot = rig.tokens.find(&"pkcs11:".parse().unwrap()).unwrap();
+    let busy = slot.start(sealgate::token::command::Command::ListKeys).unwrap();
+    gate.wait_entered();
+    let permit = rig.permits.request(&ci, 1).await.unwrap().id;
+    rig.script.pull();
+    gate.release();
+    drop(busy.wait().await);
+    rig.until(|state| state == SlotState::Absent).await;
+    let job = rig.submit(&ci, Payment::Permit(permit)).await.unwrap();
+    let job = rig.ended(job).await;
+    assert_eq!((job.state, cause(&job)), (JobState::Expired, FailureCause::DeadlinePassed));
+    assert_eq!(rig.uses(permit).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_an_answer_and_spends_nothing() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    let permit = rig.permits.request(&ci, 1000).await.unwrap().id;
+    let gate = rig.script.hang(Call::Sign, 1);
+    let mut jobs = vec![rig.submit(&ci, Payment::Permit(permit)).await.unwrap()];
+    gate.wait_entered();
+    let refusal = loop {
+        match rig.submit(&ci, Payment::Permit(permit)).await {
+            Ok(job) => jobs.push(job),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refusal, SubmitError::QueueFull { bound: QUEUE_BOUND, .. }), "{refusal}");
+    gate.release();
+    let accepted = u32::try_from(jobs.len()).unwrap();
+    for job in jobs {
+        assert_eq!(rig.ended(job).await.state, JobState::Signed);
+    }
+    assert_eq!(rig.uses(permit).await, (0, accepted));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_needs_a_person_takes_no_new_work() {
+    let rig = Rig::new(LoginMode::Operator).await;
+    let refusal = rig.submit(&caller("ci"), Payment::AskNow).await.unwrap_err();
+    assert!(matches!(refusal, SubmitError::Denied(Denied::SlotUnavailable(_))), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_pin_on_an_unlocked_slot_is_refused_without_a_login_or_a_signature() {
+    let rig = Rig::unlocked().await;
+    let logins = rig.script.count(Call::Login);
+    let wrong = Payment::Pin(Pin::new("000000".to_owned()).unwrap());
+    let refusal = rig.submit(&caller("ci"), wrong).await.unwrap_err();
+    assert!(matches!(refusal, SubmitError::Denied(Denied::PinRefused(_))), "{refusal}");
+    assert_eq!((rig.script.count(Call::Login), rig.script.count(Call::Sign)), (logins, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_per_request_slot_the_pin_is_the_consent() {
+    let rig = Rig::new(LoginMode::PerRequest).await;
+    let ci = caller("ci");
+    let job = rig.submit(&ci, Payment::Pin(Pin::new(FAKE_PIN.to_owned()).unwrap())).await.unwrap();
+    let job = rig.ended(job).await;
+    assert_eq!((job.state, job.permit), (JobState::Signed, None));
+    assert!(!rig.script.is_logged_in());
+    // The key is known now, so the wrong PIN is found out when the job is signed.
+    let wrong = rig.submit(&ci, Payment::Pin(Pin::new("000000".to_owned()).unwrap())).await.unwrap();
+    assert_eq!(cause(&rig.ended(wrong).await), FailureCause::PinRefused);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_permit_looks_like_none() {
+    let rig = Rig::unlocked().await;
+    let permit = rig.permits.request(&caller("ci"), 1).await.unwrap().id;
+    let refusal = rig.submit(&caller("other"), Payment::Permit(permit)).await.unwrap_err();
+    assert_eq!(refusal, SubmitError::Permit(sealgate::domain::permit::PermitRefusal::Unknown));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_uses_only_the_keys_that_are_its_own() {
+    let rig = Rig::unlocked().await;
+    let mut narrow = caller("narrow");
+    narrow.keys = KeyAccess::Only(vec!["other".parse().unwrap()]);
+    for choice in [KeyChoice::Default, KeyChoice::Named("one".parse().unwrap())] {
+        let refusal = rig.service.authorise(&narrow, &choice, None, None).await.unwrap_err();
+        assert_eq!(refusal, Denied::UnknownKey("one".parse().unwrap()));
+    }
+    narrow.keys = KeyAccess::Only(vec!["one".parse().unwrap()]);
+    let by_uri = KeyChoice::Uri("pkcs11:object=one".parse().unwrap());
+    assert!(rig.service.authorise(&narrow, &by_uri, None, None).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_algorithm_that_the_key_does_not_have_is_refused_early() {
+    let rig = Rig::unlocked().await;
+    let refusal = rig.service.authorise(&caller("ci"), &KeyChoice::Default, Some(SignatureAlgorithm::Ed25519), None).await.unwrap_err();
+    assert!(matches!(refusal, Denied::NotSupported(_)), "{refusal}");
+    assert_eq!(rig.script.count(Call::SignInit), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_signature_never_leaves_spends_its_use_and_quarantines_the_key() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    let permit = rig.permits.request(&ci, 1).await.unwrap().id;
+    rig.script.sign_wrongly();
+    let job = rig.submit(&ci, Payment::Permit(permit)).await.unwrap();
+    let job = rig.ended(job).await;
+    assert_eq!((job.state, cause(&job)), (JobState::Failed, FailureCause::WrongSignature));
+    assert_eq!(rig.uses(permit).await, (0, 1));
+    let refusal = rig.submit(&ci, Payment::AskNow).await.unwrap_err();
+    assert_eq!(refusal, SubmitError::Denied(Denied::Quarantined));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_settles_what_was_claimed() {
+    let rig = Rig::unlocked().await;
+    let ci = caller("ci");
+    let gate = rig.script.hang(Call::Sign, 1);
+    let job = rig.submit(&ci, Payment::AskNow).await.unwrap();
+    gate.wait_entered();
+    let stopping = tokio::spawn({
+        let service = Arc::clone(&rig.service);
+        async move { service.stop().await }
+    });
+    gate.release();
+    stopping.await.unwrap();
+    assert_eq!(rig.ended(job).await.state, JobState::Signed);
+    rig.tokens.stop().await;
+}

@@ -1,0 +1,350 @@
+//! Slot threads over the scripted token: order, login rules, loss and return of the token, orderly stop.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{sync::Arc, time::Duration};
+
+use sealgate::{
+    domain::{
+        algorithm::{HashAlgorithm, SignatureAlgorithm},
+        digest::{Digest, SigningInput, ToSign},
+        pin::{Pin, PinOrigin},
+        token::{KeySelector, LoginMode, PinSource, SlotState, TokenPolicy},
+    },
+    store::pin_ledger::MemoryPinLedger,
+    token::{
+        command::{Command, Reply},
+        driver::DeviceError,
+        fake::{Call, FAKE_PIN, Script},
+        pkcs11::ModuleOptions,
+        slot::{SlotError, SlotHandle},
+        supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+    },
+};
+
+const OPERATOR: PinOrigin = PinOrigin::Operator { insist: false };
+
+/// After so long a test that waits for an event has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One scripted token behind a running supervisor.
+struct Rig {
+    script: Script,
+    tokens: Tokens,
+    slot: SlotHandle,
+}
+
+impl Rig {
+    async fn with(script: Script, login: LoginMode, pin: Option<PinSource>) -> Self {
+        let policy = TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound: 16 };
+        let settings = TokenSettings {
+            modules: vec![ModuleSettings {
+                options: ModuleOptions::named("fake".parse().unwrap()),
+                source: ModuleSource::Loaded(Arc::new(script.module())),
+                isolation: Isolation::Thread,
+            }],
+            policies: vec![policy],
+            unlisted: None,
+            host_program: "/nonexistent".into(),
+        };
+        let tokens = Tokens::start(settings, Arc::new(MemoryPinLedger::new().unwrap())).unwrap();
+        tokens.settled(PATIENCE).await;
+        let slot = tokens.find(&"pkcs11:".parse().unwrap()).unwrap();
+        let rig = Self { script, tokens, slot };
+        rig.until(|state| state != SlotState::Recovering && state != SlotState::Absent).await;
+        rig
+    }
+
+    async fn new(login: LoginMode) -> Self {
+        let script = Script::new("scripted");
+        script.add_key(&[1], "one");
+        Self::with(script, login, None).await
+    }
+
+    async fn unlocked() -> Self {
+        let rig = Self::new(LoginMode::Operator).await;
+        rig.login(FAKE_PIN).await.unwrap();
+        rig
+    }
+
+    async fn until(&self, wanted: impl Fn(SlotState) -> bool) {
+        let mut status = self.slot.watch();
+        let reached = tokio::time::timeout(PATIENCE, status.wait_for(|status| wanted(status.state))).await.map(|seen| seen.is_ok());
+        assert_eq!(reached, Ok(true), "the slot is still {:?}", self.slot.status());
+    }
+
+    async fn login(&self, pin: &str) -> Result<Reply, SlotError> {
+        self.slot.call(Command::Login { pin: Some(a_pin(pin)), origin: OPERATOR }).await
+    }
+
+    async fn sign(&self, pin: Option<&str>) -> Result<Reply, SlotError> {
+        self.slot.call(sign_command(pin)).await
+    }
+}
+
+fn a_pin(text: &str) -> Pin {
+    Pin::new(text.to_owned()).unwrap()
+}
+
+fn sign_command(pin: Option<&str>) -> Command {
+    let digest = Digest::new(HashAlgorithm::Sha256, vec![7; 32]).unwrap();
+    Command::Sign {
+        key: KeySelector { id: Some(vec![1]), label: None },
+        to_sign: ToSign::new(SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256), SigningInput::Digest(digest)).unwrap(),
+        pin: pin.map(a_pin),
+    }
+}
+
+fn device_error(result: Result<Reply, SlotError>) -> DeviceError {
+    match result {
+        Err(SlotError::Device(error)) => error,
+        other => panic!("expected an error of the device, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_locked_slot_signs_nothing_and_an_unlocked_one_signs() {
+    let rig = Rig::new(LoginMode::Operator).await;
+    assert_eq!(rig.slot.status().state, SlotState::NeedsPin);
+    assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
+    assert_eq!(rig.script.count(Call::Sign), 0);
+    rig.login(FAKE_PIN).await.unwrap();
+    assert_eq!(rig.slot.status().state, SlotState::Ready);
+    assert!(matches!(rig.sign(None).await, Ok(Reply::Signature(_))));
+}
+
+#[tokio::test]
+async fn the_key_is_looked_up_once_for_many_signatures() {
+    let rig = Rig::unlocked().await;
+    for _ in 0..20 {
+        rig.sign(None).await.unwrap();
+    }
+    assert_eq!((rig.script.count(Call::FindKey), rig.script.count(Call::Login), rig.script.count(Call::Sign)), (1, 1, 20));
+}
+
+#[tokio::test]
+async fn commands_start_in_the_order_in_which_they_were_handed_over() {
+    let rig = Rig::unlocked().await;
+    let gate = rig.script.hang(Call::Sign, 1);
+    let first = rig.slot.start(sign_command(None)).unwrap();
+    gate.wait_entered();
+    let second = rig.slot.start(Command::ListKeys).unwrap();
+    let third = rig.slot.start(sign_command(None)).unwrap();
+    assert_eq!(rig.slot.status().state, SlotState::Busy);
+    assert_eq!(rig.slot.outstanding(), 3);
+    gate.release();
+    for pending in [first, second, third] {
+        pending.wait().await.unwrap();
+    }
+    let order: Vec<Call> = rig.script.calls().into_iter().filter(|call| matches!(call, Call::Sign | Call::ListKeys)).collect();
+    assert_eq!(order, [Call::Sign, Call::ListKeys, Call::Sign]);
+}
+
+#[tokio::test]
+async fn a_wrong_pin_of_the_operator_stops_the_slot_after_one_login_and_is_never_tried_again() {
+    let rig = Rig::new(LoginMode::Operator).await;
+    assert_eq!(device_error(rig.login("000000").await), DeviceError::PinRejected);
+    assert_eq!(rig.slot.status().state, SlotState::PinRejected);
+    for _ in 0..5 {
+        assert!(matches!(device_error(rig.login("000000").await), DeviceError::PinNotTried(_)));
+        assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
+    }
+    assert_eq!(rig.script.count(Call::Login), 1);
+    rig.login(FAKE_PIN).await.unwrap();
+    assert_eq!(rig.slot.status().state, SlotState::Ready);
+}
+
+#[tokio::test]
+async fn a_wrong_configured_pin_is_tried_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pin");
+    std::fs::write(&file, "999999\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let script = Script::new("scripted");
+    script.add_key(&[1], "one");
+    let rig = Rig::with(script, LoginMode::Configured, Some(PinSource::File(file.clone()))).await;
+    rig.until(|state| state == SlotState::PinRejected).await;
+    for _ in 0..50 {
+        assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
+    }
+    assert_eq!(rig.script.count(Call::Login), 1);
+}
+
+#[tokio::test]
+async fn a_configured_pin_logs_in_by_itself_and_again_after_the_session_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pin");
+    std::fs::write(&file, format!("{FAKE_PIN}\n")).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let script = Script::new("scripted");
+    script.add_key(&[1], "one");
+    let rig = Rig::with(script, LoginMode::Configured, Some(PinSource::File(file))).await;
+    rig.until(|state| state == SlotState::Ready).await;
+    rig.script.fail(Call::SignInit, 1, DeviceError::SessionLost("CKR_SESSION_HANDLE_INVALID".to_owned()));
+    assert!(matches!(rig.sign(None).await, Ok(Reply::Signature(_))));
+    assert_eq!(rig.script.count(Call::Sign), 1);
+}
+
+#[tokio::test]
+async fn what_may_have_been_signed_is_not_signed_again_by_itself() {
+    let rig = Rig::unlocked().await;
+    rig.script.fail(Call::Sign, 1, DeviceError::Unclear("CKR_DEVICE_ERROR".to_owned()));
+    assert!(matches!(device_error(rig.sign(None).await), DeviceError::Unclear(_)));
+    assert_eq!(rig.script.count(Call::Sign), 1);
+    // The slot itself recovers.
+    assert!(matches!(rig.sign(None).await, Ok(Reply::Signature(_))));
+}
+
+#[tokio::test]
+async fn on_an_unlocked_slot_a_requests_pin_is_compared_and_never_tried() {
+    let rig = Rig::unlocked().await;
+    assert!(matches!(rig.sign(Some(FAKE_PIN)).await, Ok(Reply::Signature(_))));
+    assert_eq!(device_error(rig.sign(Some("000000")).await), DeviceError::PinMismatch);
+    assert_eq!(device_error(rig.slot.call(Command::CheckPin { pin: a_pin("111111") }).await), DeviceError::PinMismatch);
+    assert_eq!((rig.script.count(Call::Login), rig.script.count(Call::Sign)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_per_request_slot_logs_in_for_each_signature_and_out_again() {
+    let rig = Rig::new(LoginMode::PerRequest).await;
+    assert_eq!(rig.slot.status().state, SlotState::Present);
+    assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
+    for _ in 0..2 {
+        assert!(matches!(rig.sign(Some(FAKE_PIN)).await, Ok(Reply::Signature(_))));
+        assert!(!rig.script.is_logged_in());
+    }
+    assert_eq!((rig.script.count(Call::Login), rig.script.count(Call::Logout)), (2, 2));
+}
+
+#[tokio::test]
+async fn wrong_pins_from_requests_spend_one_try_and_only_their_sender_notices() {
+    let rig = Rig::new(LoginMode::PerRequest).await;
+    rig.sign(Some(FAKE_PIN)).await.unwrap();
+    assert_eq!(device_error(rig.sign(Some("000001")).await), DeviceError::PinRejected);
+    for wrong in ["000001", "000002", "000003"] {
+        assert!(matches!(device_error(rig.sign(Some(wrong)).await), DeviceError::PinNotTried(_)), "{wrong}");
+    }
+    assert!(matches!(rig.sign(Some(FAKE_PIN)).await, Ok(Reply::Signature(_))));
+    assert_eq!(rig.script.count(Call::Login), 3);
+}
+
+#[tokio::test]
+async fn after_a_wrong_pin_on_a_fresh_per_request_slot_the_operators_unlock_lets_others_sign() {
+    let rig = Rig::new(LoginMode::PerRequest).await;
+    assert_eq!(device_error(rig.sign(Some("000001")).await), DeviceError::PinRejected);
+    assert!(matches!(device_error(rig.sign(Some(FAKE_PIN)).await), DeviceError::PinNotTried(_)));
+    rig.login(FAKE_PIN).await.unwrap();
+    assert_eq!(rig.slot.status().state, SlotState::Present);
+    assert!(matches!(rig.sign(Some(FAKE_PIN)).await, Ok(Reply::Signature(_))));
+    assert!(!rig.script.is_logged_in());
+}
+
+#[tokio::test]
+async fn the_tokens_own_warnings_are_heeded_before_any_login() {
+    let rig = Rig::new(LoginMode::PerRequest).await;
+    rig.script.change_flags(|flags| flags.user_pin_count_low = true);
+    assert!(matches!(device_error(rig.sign(Some(FAKE_PIN)).await), DeviceError::PinNotTried(_)));
+    rig.script.change_flags(|flags| flags.user_pin_final_try = true);
+    assert_eq!(device_error(rig.login(FAKE_PIN).await), DeviceError::FinalTry);
+    rig.script.change_flags(|flags| flags.user_pin_locked = true);
+    assert_eq!(device_error(rig.login(FAKE_PIN).await), DeviceError::PinLocked);
+    assert_eq!(rig.slot.status().state, SlotState::PinLocked);
+    assert_eq!(rig.script.count(Call::Login), 0);
+}
+
+#[tokio::test]
+async fn an_operator_who_insists_may_spend_the_last_try() {
+    let rig = Rig::new(LoginMode::Operator).await;
+    rig.script.change_flags(|flags| flags.user_pin_final_try = true);
+    let insisting = Command::Login { pin: Some(a_pin(FAKE_PIN)), origin: PinOrigin::Operator { insist: true } };
+    rig.slot.call(insisting).await.unwrap();
+    assert_eq!(rig.script.count(Call::Login), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_wants_its_pin_for_each_signature_is_given_it_right_before_signing() {
+    let script = Script::new("scripted");
+    script.add_always_authenticate_key(&[1], "one");
+    let rig = Rig::with(script, LoginMode::Operator, None).await;
+    rig.login(FAKE_PIN).await.unwrap();
+    assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
+    assert!(matches!(rig.sign(Some(FAKE_PIN)).await, Ok(Reply::Signature(_))));
+    let around: Vec<Call> =
+        rig.script.calls().into_iter().filter(|call| matches!(call, Call::SignInit | Call::ContextLogin | Call::Sign)).collect();
+    assert_eq!(around, [Call::SignInit, Call::ContextLogin, Call::Sign]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_pulled_and_put_back_is_the_same_token() {
+    let rig = Rig::unlocked().await;
+    let epoch = rig.slot.epoch();
+    rig.script.pull();
+    rig.until(|state| state == SlotState::Absent).await;
+    assert!(matches!(rig.sign(None).await, Err(SlotError::Away(_))));
+    rig.script.put_back();
+    rig.until(|state| state == SlotState::NeedsPin).await;
+    assert!(rig.slot.epoch() > epoch);
+    assert_eq!(rig.tokens.slots().len(), 1);
+    rig.login(FAKE_PIN).await.unwrap();
+    assert!(matches!(rig.sign(None).await, Ok(Reply::Signature(_))));
+}
+
+#[tokio::test]
+async fn a_token_pulled_during_a_command_ends_it_as_not_performed() {
+    let rig = Rig::unlocked().await;
+    rig.script.pull();
+    let error = device_error(rig.sign(None).await);
+    assert!(matches!(error, DeviceError::TokenGone(_)), "{error}");
+    assert_eq!(rig.script.count(Call::Sign), 0);
+}
+
+#[tokio::test]
+async fn locking_logs_out_and_the_kept_pin_is_gone() {
+    let rig = Rig::unlocked().await;
+    rig.slot.call(Command::Logout).await.unwrap();
+    assert_eq!(rig.slot.status().state, SlotState::NeedsPin);
+    assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
+    assert!(!rig.script.is_logged_in());
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_runs_and_answers_what_waits() {
+    let rig = Rig::unlocked().await;
+    let gate = rig.script.hang(Call::Sign, 1);
+    let running = rig.slot.start(sign_command(None)).unwrap();
+    gate.wait_entered();
+    let waiting = rig.slot.start(sign_command(None)).unwrap();
+    let stopping = tokio::spawn({
+        let tokens = rig.tokens.clone();
+        async move { tokens.stop().await }
+    });
+    gate.release();
+    assert!(matches!(running.wait().await, Ok(Reply::Signature(_))));
+    stopping.await.unwrap();
+    let answered = waiting.wait().await;
+    assert!(
+        matches!(answered, Ok(Reply::Signature(_)) | Err(DeviceError::Stopping | DeviceError::ProcessEnded { entered: false })),
+        "{answered:?}"
+    );
+    assert_eq!(rig.script.count(Call::Close), 1);
+}
+
+#[tokio::test]
+async fn a_full_slot_says_so_and_takes_no_more() {
+    let rig = Rig::unlocked().await;
+    let gate = rig.script.hang(Call::Sign, 1);
+    let mut taken = vec![rig.slot.start(sign_command(None)).unwrap()];
+    gate.wait_entered();
+    let refusal = loop {
+        match rig.slot.start(Command::ListKeys) {
+            Ok(pending) => taken.push(pending),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refusal, SlotError::Busy);
+    assert_eq!(taken.len(), sealgate::token::slot::OUTSTANDING_MAX);
+    gate.release();
+    for pending in taken {
+        pending.wait().await.unwrap();
+    }
+}
