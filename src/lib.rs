@@ -11,4 +11,5 @@ pub mod shutdown;
 pub mod signing;
 pub mod store;
 pub mod telemetry;
+pub mod ticket;
 pub mod token;

@@ -4,12 +4,15 @@
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
 mod bench;
+mod data_folder;
 mod dev;
+mod gateway;
 mod module_host;
 mod modules;
 mod output;
 mod place;
 mod secret;
+mod serve;
 mod sign;
 mod ticket_client;
 
@@ -34,6 +37,10 @@ const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certifi
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make a token, keys and certificates for development, and serve them.
+    Dev(dev::Args),
+    /// Run the gateway.
+    Serve(serve::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -88,6 +95,8 @@ fn clap_said(error: &clap::Error) -> ExitCode {
 impl Verb {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Dev(args) => dev::run(&args)?,
+            Self::Serve(args) => serve::run(&args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -99,7 +108,7 @@ impl Verb {
     /// Servers tell what they do; commands that answer and end speak up only when something is wrong.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::ModuleHost => "info",
+            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost => "info",
             Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
         }
     }
@@ -117,6 +126,11 @@ fn host_program() -> anyhow::Result<PathBuf> {
 /// The runtime of commands that ask a gateway and end.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("the asynchronous runtime did not start")
+}
+
+/// The runtime of a gateway.
+fn server_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the asynchronous runtime did not start")
 }
 
 #[cfg(test)]

@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::dev;
+use super::{data_folder::control_socket, dev};
 use crate::config::Config;
-
-/// The name of the control socket in a gateway's data folder.
-pub(super) const CONTROL_SOCKET: &str = "control.sock";
 
 /// `--config FILE` or `--dir DIR`.
 #[derive(Debug, Args)]
@@ -36,7 +33,7 @@ impl GatewayArgs {
             Some(file) => Config::load(file)?,
             None => Config::load(&dev_config(&self.dir)?)?,
         };
-        let control = config.data_dir.join(CONTROL_SOCKET);
+        let control = control_socket(&config.data_dir);
         Ok(Place { config, control })
     }
 }

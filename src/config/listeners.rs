@@ -10,7 +10,7 @@ use super::{
 use crate::domain::ids::CallerId;
 
 /// The port that is listened on where the configuration names none, on the loopback address.
-pub(super) const DEFAULT_PORT: u16 = 9091;
+pub const DEFAULT_PORT: u16 = 9091;
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use std::{
 
 pub use self::{
     callers::CallerSettings,
-    listeners::Listener,
+    listeners::{DEFAULT_PORT, Listener},
     mistakes::ConfigErrors,
     modules::{EnvValue, Isolation, ModuleSettings},
     settings::{HttpSettings, Language, PermitSettings, TicketApiSettings},

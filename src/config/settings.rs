@@ -67,8 +67,8 @@ pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistake
     let (at, raw) = split(raw);
     let language = mistakes.choose(&at, "language", raw.language.as_deref().unwrap_or("uk"), LANGUAGES);
     let idle = mistakes.bounded(&at, "idle_minutes", raw.idle_minutes, 60, (1, 7 * 24 * 60));
-    let tickets_per_caller = mistakes.bounded(&at, "tickets_per_caller", raw.tickets_per_caller, 1000, (1, 1_000_000));
-    let upload_max_bytes = mistakes.bounded(&at, "upload_max_bytes", raw.upload_max_bytes, 256 * MIB, (KIB, 4 * GIB));
+    let tickets_per_caller = mistakes.bounded(&at, "tickets_per_caller", raw.tickets_per_caller, 10_000, (1, 1_000_000));
+    let upload_max_bytes = mistakes.bounded(&at, "upload_max_bytes", raw.upload_max_bytes, 100 * MIB, (KIB, 4 * GIB));
     let spool_threshold_bytes = mistakes.bounded(&at, "spool_threshold_bytes", raw.spool_threshold_bytes, MIB, (0, 64 * MIB));
     let blocking_get = mistakes.bounded(&at, "blocking_get_seconds", raw.blocking_get_seconds, 55, (1, 600));
     let job_deadline = mistakes.bounded(&at, "job_deadline_seconds", raw.job_deadline_seconds, 300, (1, 24 * 3600));

@@ -3,15 +3,17 @@
 //! `token.json` stays: what the token and its keys are, for the next start. `dev.json` stands only while the gateway serves: everything that
 //! a script or a test needs, the PIN and the API key among it. Its fields are a contract; later ones are added, none is renamed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::layout::{Layout, write_private, write_public};
-use crate::domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin};
+use crate::{
+    auth::ApiKey,
+    domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
+};
 
 /// What the token is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,9 +57,9 @@ impl TokenRecord {
 pub(super) struct DevJson<'a> {
     pub(super) url: &'a str,
     #[serde(serialize_with = "exposed")]
-    pub(super) api_key: &'a SecretString,
+    pub(super) api_key: &'a ApiKey,
     pub(super) ca_certificate: PathBuf,
-    pub(super) module: &'a PathBuf,
+    pub(super) module: &'a Path,
     pub(super) softhsm2_conf: PathBuf,
     pub(super) token_uri: &'a Pkcs11Uri,
     #[serde(serialize_with = "revealed")]
@@ -71,7 +73,7 @@ pub(super) struct DevJson<'a> {
 pub(super) struct DevKey<'a> {
     pub(super) name: &'a KeyName,
     pub(super) uri: &'a Pkcs11Uri,
-    pub(super) certificate: PathBuf,
+    pub(super) certificate: &'a Path,
 }
 
 impl DevJson<'_> {
@@ -82,8 +84,8 @@ impl DevJson<'_> {
     }
 }
 
-fn exposed<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose_secret())
+fn exposed<S: Serializer>(secret: &ApiKey, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.reveal())
 }
 
 fn revealed<S: Serializer>(pin: &Pin, serializer: S) -> Result<S::Ok, S::Error> {
@@ -113,15 +115,16 @@ mod tests {
         let layout = Layout::new(dir.path()).unwrap();
         let uri: Pkcs11Uri = "pkcs11:token=sealgate-dev".parse().unwrap();
         let name: KeyName = "ec-p256".parse().unwrap();
+        let api_key = crate::auth::generate_api_key().unwrap();
         let json = DevJson {
             url: "http://127.0.0.1:9091",
-            api_key: &SecretString::from("key"),
+            api_key: &api_key,
             ca_certificate: layout.certificate("ca"),
-            module: &PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"),
+            module: Path::new("/usr/lib/softhsm/libsofthsm2.so"),
             softhsm2_conf: layout.softhsm2_conf(),
             token_uri: &uri,
             user_pin: &Pin::new("1234".to_owned()).unwrap(),
-            keys: vec![DevKey { name: &name, uri: &uri, certificate: layout.certificate("ec-p256") }],
+            keys: vec![DevKey { name: &name, uri: &uri, certificate: &layout.certificate("ec-p256") }],
             config: layout.config(),
         };
         json.write(&layout).unwrap();
@@ -132,7 +135,7 @@ mod tests {
             fields,
             ["api_key", "ca_certificate", "config", "keys", "module", "softhsm2_conf", "token_uri", "url", "user_pin"]
         );
-        assert_eq!(read["api_key"], "key");
+        assert_eq!(read["api_key"], api_key.reveal());
         assert_eq!(read["user_pin"], "1234");
         assert_eq!(read["keys"][0]["certificate"], layout.certificate("ec-p256").to_str().unwrap());
     }

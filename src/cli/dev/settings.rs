@@ -6,7 +6,6 @@ use aws_lc_rs::{
     digest::{self, SHA256},
     rand::{SecureRandom as _, SystemRandom},
 };
-use secrecy::{ExposeSecret as _, SecretString};
 use toml::Value;
 use zeroize::Zeroizing;
 
@@ -14,13 +13,11 @@ use super::{
     layout::{Layout, write_private},
     record::TokenRecord,
 };
-use crate::domain::pin::Pin;
+use crate::{auth::ApiKey, domain::pin::Pin};
 
 /// The key that the caller of development mode signs with when it names none.
 pub(in crate::cli) const DEFAULT_KEY: &str = "ec-p256";
 
-/// Bytes of randomness in an API key.
-const API_KEY_BYTES: usize = 32;
 /// Digits of a PIN.
 const PIN_DIGITS: usize = 8;
 
@@ -30,7 +27,7 @@ pub(super) struct DevSettings<'a> {
     pub(super) listen: SocketAddr,
     pub(super) module: &'a Path,
     pub(super) token: &'a TokenRecord,
-    pub(super) api_key: &'a SecretString,
+    pub(super) api_key: &'a ApiKey,
 }
 
 impl DevSettings<'_> {
@@ -42,7 +39,7 @@ impl DevSettings<'_> {
     fn render(&self) -> String {
         let Self { layout, listen, module, token, .. } = self;
         let quoted_path = |path: &Path| quoted(&path.display().to_string());
-        let api_key_sha256 = hex::encode(digest::digest(&SHA256, self.api_key.expose_secret().as_bytes()));
+        let api_key_sha256 = hex::encode(digest::digest(&SHA256, self.api_key.reveal().as_bytes()));
         let mut text = format!(
             "# Written by `sealgate dev` at each start; what is changed here is lost. Copy it to begin a configuration of your own.\n\
              data_dir = {data_dir}\n\n\
@@ -71,29 +68,19 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A new API key.
-pub(super) fn new_api_key() -> anyhow::Result<SecretString> {
-    let mut bytes = Zeroizing::new([0; API_KEY_BYTES]);
-    fill_random(bytes.as_mut_slice())?;
-    Ok(SecretString::from(hex::encode(bytes.as_slice())))
-}
-
 /// A new PIN.
 pub(super) fn new_pin() -> anyhow::Result<Pin> {
     let mut bytes = Zeroizing::new([0; PIN_DIGITS]);
-    fill_random(bytes.as_mut_slice())?;
+    let filled = SystemRandom::new().fill(bytes.as_mut_slice());
+    filled.map_err(|_| anyhow::anyhow!("the system has no random numbers; try again later"))?;
     // 256 is no multiple of 10, so the digits 0 to 5 are a little more frequent: of no account for a PIN that stands in a file beside the token.
     Ok(Pin::new(bytes.iter().map(|byte| char::from(b'0' + byte % 10)).collect::<String>())?)
-}
-
-fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
-    SystemRandom::new().fill(bytes).map_err(|_| anyhow::anyhow!("the system has no random numbers; try again later"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::dev::record::KeyRecord, config::Config};
+    use crate::{auth::generate_api_key, cli::dev::record::KeyRecord, config::Config};
 
     #[test]
     fn the_configuration_of_development_mode_is_a_sound_one_and_does_not_hold_the_api_key() {
@@ -108,7 +95,7 @@ mod tests {
         let uri = |text: &str| text.parse().unwrap();
         let keys = vec![KeyRecord { name: "ec-p256".parse().unwrap(), uri: uri("pkcs11:token=a%20b;id=%02;type=private") }];
         let token = TokenRecord { uri: uri("pkcs11:token=a%20b"), keys };
-        let api_key = new_api_key().unwrap();
+        let api_key = generate_api_key().unwrap();
         let settings =
             DevSettings { layout: &layout, listen: "127.0.0.1:0".parse().unwrap(), module: &module, token: &token, api_key: &api_key };
         settings.write().unwrap();
@@ -117,12 +104,12 @@ mod tests {
         assert_eq!(config.keys[0].uri, token.keys[0].uri);
         assert_eq!(config.callers[0].caller.default_key.as_ref().unwrap().as_str(), DEFAULT_KEY);
         let text = std::fs::read_to_string(layout.config()).unwrap();
-        assert!(!text.contains(api_key.expose_secret()));
+        assert!(!text.contains(api_key.reveal()));
     }
 
     #[test]
-    fn secrets_differ_each_time() {
-        assert_ne!(new_api_key().unwrap().expose_secret(), new_api_key().unwrap().expose_secret());
+    fn pins_differ_each_time() {
+        assert_ne!(new_pin().unwrap().reveal(), new_pin().unwrap().reveal());
         assert_eq!(new_pin().unwrap().reveal().len(), PIN_DIGITS);
     }
 }
