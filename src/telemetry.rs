@@ -10,6 +10,10 @@ use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 /// The environment variable with the log filter.
 pub const LOG_VARIABLE: &str = "SEALGATE_LOG";
 
+/// Libraries that report ordinary things as errors; they speak only where the filter names them. (cryptoki: each mechanism that it has no name
+/// for.)
+const QUIETED: [&str; 1] = ["cryptoki"];
+
 /// A log filter that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -33,6 +37,10 @@ pub fn start(default: &str) -> Result<(), TelemetryError> {
 
 fn parse_filter(written: Option<&str>, default: &str) -> Result<EnvFilter, TelemetryError> {
     let directives = written.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(default);
+    let directives = QUIETED
+        .iter()
+        .filter(|library| !directives.contains(*library))
+        .fold(directives.to_owned(), |all, library| format!("{all},{library}=off"));
     EnvFilter::builder().parse(directives).map_err(|error| TelemetryError::Filter(error.to_string()))
 }
 
@@ -43,8 +51,15 @@ mod tests {
     #[test]
     fn a_filter_that_is_none_is_refused_and_an_empty_one_is_the_default() {
         assert!(matches!(parse_filter(Some("sealgate=loud"), "info"), Err(TelemetryError::Filter(_))));
-        assert_eq!(parse_filter(Some(" "), "info").unwrap().to_string(), "info");
-        assert_eq!(parse_filter(None, "warn").unwrap().to_string(), "warn");
-        assert_eq!(parse_filter(Some("sealgate=debug"), "info").unwrap().to_string(), "sealgate=debug");
+        let filter = |written, default| parse_filter(written, default).unwrap().to_string();
+        assert_eq!(filter(Some(" "), "info"), filter(Some("info"), "warn"));
+        assert_eq!(filter(None, "warn"), filter(Some("warn"), "info"));
+    }
+
+    #[test]
+    fn a_noisy_library_is_heard_only_where_it_is_asked_for() {
+        let filter = |written| parse_filter(Some(written), "info").unwrap().to_string();
+        assert!(filter("debug").contains("cryptoki=off"));
+        assert!(!filter("info,cryptoki=debug").contains("cryptoki=off"));
     }
 }

@@ -36,7 +36,8 @@ impl DataFolder {
     /// Makes the folder if it is missing, and takes it.
     pub(super) fn claim(dir: &Path) -> anyhow::Result<Self> {
         let shown = dir.display();
-        let unusable = || format!("the data folder {shown} cannot be used; give it to the user that runs the gateway, or change `data_dir`");
+        let unusable =
+            || format!("the data folder {shown} cannot be used; give it to the user that runs the gateway, or change `data_dir`");
         DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(unusable)?;
         let lock = File::create(dir.join("gateway.lock")).with_context(unusable)?;
         match lock.try_lock() {
@@ -55,7 +56,10 @@ impl DataFolder {
     pub(super) fn bind_control(&self) -> anyhow::Result<UnixListener> {
         self.bind_private_socket().with_context(|| {
             let path = control_socket(&self.dir);
-            format!("the control socket {} cannot be made; a path of more than 100 bytes is too long, choose a shorter folder", path.display())
+            format!(
+                "the control socket {} cannot be made; a path of more than 100 bytes is too long, choose a shorter folder",
+                path.display()
+            )
         })
     }
 

@@ -94,7 +94,8 @@ impl Gateway {
         if tokio::time::timeout(bound, ready).await.is_ok() {
             return Ok(());
         }
-        let problems: Vec<String> = self.tokens.problems().into_iter().map(|(module, problem)| format!("module {module}: {problem}")).collect();
+        let problems: Vec<String> =
+            self.tokens.problems().into_iter().map(|(module, problem)| format!("module {module}: {problem}")).collect();
         match self.tokens.find(uri) {
             Ok(slot) => bail!("the token is {}: {}; {}", slot.status().state, slot.status().reason, problems.join("; ")),
             Err(error) => bail!("the token did not show up: {error}; {}", problems.join("; ")),
@@ -127,7 +128,8 @@ impl Gateway {
 
 fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     let bind = |address: SocketAddr| {
-        TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
+        TcpListener::bind(address)
+            .with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
     };
     config.listeners.iter().map(|listener| bind(listener.address)).collect()
 }

@@ -41,7 +41,10 @@ impl GatewayArgs {
 fn dev_config(dir: &Path) -> anyhow::Result<PathBuf> {
     let file = dev::layout::Layout::new(dir)?.config();
     if !file.is_file() {
-        anyhow::bail!("{} is not a folder of development mode; name a configuration with --config FILE, or run `sealgate dev`", dir.display());
+        anyhow::bail!(
+            "{} is not a folder of development mode; name a configuration with --config FILE, or run `sealgate dev`",
+            dir.display()
+        );
     }
     Ok(file)
 }

@@ -80,7 +80,8 @@ impl TicketClient {
     pub(super) fn new(url: &str, api_key: Option<SecretString>) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") {
-            let what = format!("`{url}` is not a gateway's address; use one that begins with http:// (a TLS proxy's https:// is not spoken yet)");
+            let what =
+                format!("`{url}` is not a gateway's address; use one that begins with http:// (a TLS proxy's https:// is not spoken yet)");
             return Err(Usage(what).into());
         }
         // A proxy of the environment is for the internet, not for a gateway beside us that is given a key and documents.

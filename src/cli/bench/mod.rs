@@ -133,7 +133,8 @@ impl Bench {
         let running = DevGateway::read(&args.dir)?;
         let name = args.key.as_deref().unwrap_or(dev::DEFAULT_KEY);
         let known = || running.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ");
-        let key = running.keys.iter().find(|key| key.name == name).with_context(|| format!("there is no key {name}; use one of {}", known()))?;
+        let key =
+            running.keys.iter().find(|key| key.name == name).with_context(|| format!("there is no key {name}; use one of {}", known()))?;
         let bare_key = BareKey { module: &running.module, softhsm2_conf: &running.softhsm2_conf, uri: &key.uri, pin: &running.user_pin.0 };
         let bare = Some(BareLoop::start(&bare_key)?);
         let client = TicketClient::new(&running.url, Some(running.api_key.0.clone()))?;
@@ -164,7 +165,8 @@ impl DevGateway {
         let json = std::fs::read(&file).with_context(|| {
             format!("{} is not there: start `sealgate dev --dir {}` first, or name a gateway with --url", file.display(), dir.display())
         })?;
-        serde_json::from_slice(&json).with_context(|| format!("{} is not from this version of `sealgate dev`; start it again", file.display()))
+        serde_json::from_slice(&json)
+            .with_context(|| format!("{} is not from this version of `sealgate dev`; start it again", file.display()))
     }
 }
 
@@ -177,7 +179,10 @@ impl Report {
         for Line { concurrency, figures, ratio } in &self.gateway {
             rows.push(row(&format!("gateway, {concurrency} at a time"), figures, *ratio));
         }
-        output::line(format_args!("key {}, {} s each in {} rounds; the client shares this machine's cores", self.key, self.seconds, self.rounds))?;
+        output::line(format_args!(
+            "key {}, {} s each in {} rounds; the client shares this machine's cores",
+            self.key, self.seconds, self.rounds
+        ))?;
         output::table(&rows)
     }
 }

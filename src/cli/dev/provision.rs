@@ -44,8 +44,12 @@ pub(super) const TOKEN_LABEL: &str = "sealgate-dev";
 const MODULE: &str = "softhsm";
 /// How long SoftHSM may take to show its slots.
 const SETTLE_MAX: Duration = Duration::from_secs(20);
-/// How long certificates are valid.
-const VALID_FOR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long the keys' certificates are valid.
+const VALID_FOR: Duration = Duration::from_secs(10 * YEAR);
+/// How long the CA is valid: longer than anything that it issues.
+const CA_VALID_FOR: Duration = Duration::from_secs(20 * YEAR);
+/// About a year, in seconds.
+const YEAR: u64 = 365 * 24 * 3600;
 /// The most commands that may wait for the token while it is made; they come one at a time.
 const QUEUE: usize = 1;
 
@@ -88,13 +92,12 @@ async fn fill_token(tokens: &Tokens, layout: &Layout, user_pin: Pin) -> anyhow::
     let slot = tokens.find(&label).context("SoftHSM does not show the token that it has just made; remove the folder and try again")?;
     let origin = PinOrigin::Operator { insist: false };
     ask(&slot, Command::Login { pin: Some(user_pin), origin }, "logged in with its new PIN").await?;
-    let validity = validity()?;
-    let ca = DevCa::create("Sealgate development CA", validity).context("no development CA was made")?;
+    let ca = DevCa::create("Sealgate development CA", valid_for(CA_VALID_FOR)?).context("no development CA was made")?;
     write_private(&layout.ca_key(), ca.key_pem()?.as_bytes())?;
     write_public(&layout.certificate("ca"), ca.certificate().to_pem().as_bytes())?;
     let mut keys = Vec::new();
     for (id, (name, kind)) in (1_u8..).zip(KEYS) {
-        make_key(&slot, &ca, validity, layout, KeyPairSpec { kind, id: vec![id], label: name.to_owned() }).await?;
+        make_key(&slot, &ca, layout, KeyPairSpec { kind, id: vec![id], label: name.to_owned() }).await?;
         tracing::info!("made key {name} and its certificate");
     }
     let Reply::Keys(found) = ask(&slot, Command::ListKeys, "read back").await? else { bail!("the token listed no keys") };
@@ -107,11 +110,11 @@ async fn fill_token(tokens: &Tokens, layout: &Layout, user_pin: Pin) -> anyhow::
     Ok(TokenRecord { uri, keys })
 }
 
-async fn make_key(slot: &SlotHandle, ca: &DevCa, validity: Validity, layout: &Layout, spec: KeyPairSpec) -> anyhow::Result<()> {
+async fn make_key(slot: &SlotHandle, ca: &DevCa, layout: &Layout, spec: KeyPairSpec) -> anyhow::Result<()> {
     let (id, label) = (spec.id.clone(), spec.label.clone());
     let Reply::Key { key, .. } = ask(slot, Command::GenerateKeyPair(spec), "given a key").await? else { bail!("the token made no key") };
     let public_key = key.public_key.with_context(|| format!("the token does not show the public key of {label}"))?;
-    let certificate = ca.issue(&public_key, &format!("Sealgate development {label}"), validity)?;
+    let certificate = ca.issue(&public_key, &format!("Sealgate development {label}"), valid_for(VALID_FOR)?)?;
     write_public(&layout.certificate(&label), certificate.to_pem().as_bytes())?;
     let write = Command::WriteCertificate { id, label, certificate: certificate.as_der().to_vec() };
     ask(slot, write, "given a certificate").await.map(|_| ())
@@ -163,9 +166,9 @@ fn module_name() -> anyhow::Result<ModuleName> {
     Ok(MODULE.parse()?)
 }
 
-fn validity() -> anyhow::Result<Validity> {
+fn valid_for(span: Duration) -> anyhow::Result<Validity> {
     let now = Timestamp::from(SystemTime::now());
-    Validity::new(now, now.after(VALID_FOR)).context("the clock of this machine is wrong; set it")
+    Validity::new(now, now.after(span)).context("the clock of this machine is wrong; set it")
 }
 
 #[cfg(test)]

@@ -131,10 +131,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.dev_json()).unwrap()).unwrap();
         let mut fields: Vec<&str> = read.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
-        assert_eq!(
-            fields,
-            ["api_key", "ca_certificate", "config", "keys", "module", "softhsm2_conf", "token_uri", "url", "user_pin"]
-        );
+        assert_eq!(fields, ["api_key", "ca_certificate", "config", "keys", "module", "softhsm2_conf", "token_uri", "url", "user_pin"]);
         assert_eq!(read["api_key"], api_key.reveal());
         assert_eq!(read["user_pin"], "1234");
         assert_eq!(read["keys"][0]["certificate"], layout.certificate("ec-p256").to_str().unwrap());
