@@ -1,5 +1,7 @@
 //! Sealgate puts signing keys that live in USB crypto tokens, smart cards, HSMs or SoftHSM behind HTTP.
 
+#![doc = include_str!("../docs/architecture.md")]
+
 pub mod auth;
 pub mod cli;
 pub mod cms;
