@@ -23,13 +23,14 @@ use sealgate::{
         token::{KeyPairSpec, KeySelector, LoginMode, PinSource, SlotState, TokenPolicy},
     },
     signing::verify::verify,
-    store::pin_ledger::MemoryPinLedger,
+    store::pin_ledger::StoredPinLedger,
     token::{
         command::{Command, Reply},
         driver::DeviceError,
         pkcs11::ModuleOptions,
         slot::{PendingReply, SlotError, SlotHandle},
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
     },
 };
 
@@ -46,6 +47,7 @@ fn hosted(name: &str, library: PathBuf, environment: &[(&str, std::ffi::OsString
         options: ModuleOptions::named(name.parse().unwrap()),
         source: ModuleSource::Library(library),
         isolation: Isolation::Process(environment),
+        limits: CallLimits::default(),
     }
 }
 
@@ -56,7 +58,7 @@ fn start(modules: Vec<ModuleSettings>, login: LoginMode, pin: Option<PinSource>)
         unlisted: None,
         host_program: env!("CARGO_BIN_EXE_sealgate").into(),
     };
-    Tokens::start(settings, Arc::new(MemoryPinLedger::new().unwrap())).unwrap()
+    Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap()
 }
 
 async fn slot_of(tokens: &Tokens, uri: &str) -> SlotHandle {
@@ -111,18 +113,20 @@ async fn signs(slot: &SlotHandle, public_key: &[u8]) {
     }
 }
 
-/// The process that hosts the module whose SoftHSM configuration this is.
-fn child_of(configuration: &Path) -> u32 {
-    let wanted = format!("SOFTHSM2_CONF={}", configuration.display());
-    let hosts = |pid: u32| {
-        let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let words =
-            |bytes: Vec<u8>| bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>();
-        words(read("cmdline")).iter().any(|word| word == "module-host") && words(read("environ")).contains(&wanted)
+/// The process that hosts this module for this test: the child of ours that was started last with its name.
+fn child_of(module: &str) -> u32 {
+    let words = |pid: u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>()
+    };
+    let is_ours = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|parent| parent.trim() == std::process::id().to_string()))
     };
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let found: Vec<u32> = pids.filter(|pid| hosts(*pid)).collect();
-    assert_eq!(found.len(), 1, "processes for {wanted}: {found:?}");
+    let found: Vec<u32> =
+        pids.filter(|pid| is_ours(*pid) && words(*pid).get(1..3).is_some_and(|words| words == ["module-host", module])).collect();
+    assert_eq!(found.len(), 1, "processes of {module}: {found:?}");
     found[0]
 }
 
@@ -189,7 +193,7 @@ async fn while_one_child_hangs_another_modules_jobs_finish() {
         unlock(slot).await;
         public_keys.push(make_key(slot).await);
     }
-    let child = child_of(&hsms[0].configuration());
+    let child = child_of("hangs");
     signal("-STOP", child);
     let hanging: Vec<PendingReply> = (0..20).map(|_| begin(&hangs)).collect();
     for _ in 0..50 {
@@ -212,7 +216,7 @@ async fn a_child_killed_under_load_answers_everything_and_comes_back() {
     let pin_file = directory.path().join("pin");
     fs::write(&pin_file, format!("{USER_PIN}\n")).unwrap();
     fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let modules = vec![hosted("softhsm", SoftHsm::module(), &hsm.environment())];
+    let modules = vec![hosted("killed", SoftHsm::module(), &hsm.environment())];
     let tokens = start(modules, LoginMode::Configured, Some(PinSource::File(pin_file)));
     let slot = slot_of(&tokens, "pkcs11:token=t").await;
     until(&slot, |state| state == SlotState::Ready).await;
@@ -220,7 +224,7 @@ async fn a_child_killed_under_load_answers_everything_and_comes_back() {
     for _ in 0..3 {
         let epoch = slot.epoch();
         let pending: Vec<PendingReply> = (0..200).map(|_| begin(&slot)).collect();
-        signal("-KILL", child_of(&hsm.configuration()));
+        signal("-KILL", child_of("killed"));
         let mut unknown = 0;
         for reply in pending {
             match reply.wait().await {
@@ -246,7 +250,7 @@ async fn a_wrong_configured_pin_is_tried_once_and_not_again_after_a_crash_of_the
     fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let spy_log = directory.path().join("spy.log");
     let environment = [hsm.environment(), softhsm::spy_environment(&spy_log)].concat();
-    let modules = vec![hosted("spied", softhsm::spy_module(), &environment)];
+    let modules = vec![hosted("wrong-pin", softhsm::spy_module(), &environment)];
     let tokens = start(modules, LoginMode::Configured, Some(PinSource::File(pin_file)));
     let slot = slot_of(&tokens, "pkcs11:token=t").await;
     for _ in 0..2 {
@@ -255,7 +259,7 @@ async fn a_wrong_configured_pin_is_tried_once_and_not_again_after_a_crash_of_the
             assert!(matches!(device_error(slot.call(sign_command(None)).await), DeviceError::LoginRequired(_)));
         }
         let epoch = slot.epoch();
-        signal("-KILL", child_of(&hsm.configuration()));
+        signal("-KILL", child_of("wrong-pin"));
         until(&slot, |state| state == SlotState::PinRejected && slot.epoch() > epoch).await;
     }
     assert_eq!(softhsm::spy_count(&spy_log, "C_Login"), 1);
@@ -318,9 +322,9 @@ async fn the_gateways_end_is_the_childs_end() {
     let directory = tempfile::tempdir().unwrap();
     let hsm = SoftHsm::in_directory(directory.path());
     hsm.init_token("t");
-    let tokens = start(vec![hosted("softhsm", SoftHsm::module(), &hsm.environment())], LoginMode::Operator, None);
+    let tokens = start(vec![hosted("ended", SoftHsm::module(), &hsm.environment())], LoginMode::Operator, None);
     slot_of(&tokens, "pkcs11:token=t").await;
-    let child = child_of(&hsm.configuration());
+    let child = child_of("ended");
     tokens.stop().await;
     assert!(!Path::new(&format!("/proc/{child}")).exists(), "the child is still there");
 }

@@ -17,12 +17,13 @@ use sealgate::{
     },
     permit::{PermitService, PermitSettings},
     signing::service::{Denied, Payment, SigningService, SigningSettings, SubmitError},
-    store::{Store, memory::MemoryStore, pin_ledger::MemoryPinLedger},
+    store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     token::{
         driver::DeviceError,
         fake::{Call, FAKE_PIN, Script},
         pkcs11::ModuleOptions,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
     },
 };
 
@@ -56,12 +57,13 @@ impl Rig {
                     options: ModuleOptions::named("fake".parse().unwrap()),
                     source: ModuleSource::Loaded(Arc::new(script.module())),
                     isolation: Isolation::Thread,
+                    limits: CallLimits::default(),
                 }],
                 policies: vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin: None, queue_bound: QUEUE_BOUND }],
                 unlisted: None,
                 host_program: "/nonexistent".into(),
             },
-            Arc::new(MemoryPinLedger::new().unwrap()),
+            Arc::new(StoredPinLedger::in_memory().unwrap()),
         )
         .unwrap();
         tokens.settled(PATIENCE).await;

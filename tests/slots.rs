@@ -11,7 +11,7 @@ use sealgate::{
         pin::{Pin, PinOrigin},
         token::{KeySelector, LoginMode, PinSource, SlotState, TokenPolicy},
     },
-    store::pin_ledger::MemoryPinLedger,
+    store::pin_ledger::StoredPinLedger,
     token::{
         command::{Command, Reply},
         driver::DeviceError,
@@ -19,6 +19,7 @@ use sealgate::{
         pkcs11::ModuleOptions,
         slot::{SlotError, SlotHandle},
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
     },
 };
 
@@ -36,18 +37,23 @@ struct Rig {
 
 impl Rig {
     async fn with(script: Script, login: LoginMode, pin: Option<PinSource>) -> Self {
+        Self::with_limits(script, login, pin, CallLimits::default()).await
+    }
+
+    async fn with_limits(script: Script, login: LoginMode, pin: Option<PinSource>, limits: CallLimits) -> Self {
         let policy = TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound: 16 };
         let settings = TokenSettings {
             modules: vec![ModuleSettings {
                 options: ModuleOptions::named("fake".parse().unwrap()),
                 source: ModuleSource::Loaded(Arc::new(script.module())),
                 isolation: Isolation::Thread,
+                limits,
             }],
             policies: vec![policy],
             unlisted: None,
             host_program: "/nonexistent".into(),
         };
-        let tokens = Tokens::start(settings, Arc::new(MemoryPinLedger::new().unwrap())).unwrap();
+        let tokens = Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap();
         tokens.settled(PATIENCE).await;
         let slot = tokens.find(&"pkcs11:".parse().unwrap()).unwrap();
         let rig = Self { script, tokens, slot };
@@ -347,4 +353,49 @@ async fn a_full_slot_says_so_and_takes_no_more() {
     for pending in taken {
         pending.wait().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_return_wedges_the_slot_until_it_does() {
+    let script = Script::new("scripted");
+    script.add_key(&[1], "one");
+    let limits = CallLimits { sign: Duration::from_millis(20), ..CallLimits::default() };
+    let rig = Rig::with_limits(script, LoginMode::Operator, None, limits).await;
+    rig.login(FAKE_PIN).await.unwrap();
+    let gate = rig.script.hang(Call::Sign, 1);
+    let hanging = rig.slot.start(sign_command(None)).unwrap();
+    rig.until(|state| state == SlotState::Wedged).await;
+    assert!(rig.slot.status().reason.contains("C_Sign"), "{:?}", rig.slot.status());
+    gate.release();
+    assert!(matches!(hanging.wait().await, Ok(Reply::Signature(_))));
+    rig.until(|state| state == SlotState::Ready).await;
+}
+
+#[tokio::test]
+async fn a_module_that_fails_again_and_again_is_started_again() {
+    let rig = Rig::unlocked().await;
+    let epoch = rig.slot.epoch();
+    for nth in 1..=20 {
+        rig.script.fail(Call::SignInit, nth, DeviceError::Failed("CKR_GENERAL_ERROR".to_owned()));
+    }
+    let mut status = rig.slot.watch();
+    while rig.slot.epoch() == epoch {
+        // Whatever is answered meanwhile: nothing was signed.
+        assert!(rig.sign(None).await.is_err());
+        if rig.slot.status().state == SlotState::NeedsPin || rig.slot.status().state == SlotState::Absent {
+            tokio::time::timeout(PATIENCE, status.wait_for(|_| rig.slot.epoch() > epoch)).await.unwrap().unwrap();
+        }
+    }
+    rig.until(|state| state == SlotState::NeedsPin).await;
+    assert_eq!(rig.script.count(Call::Sign), 0);
+}
+
+#[tokio::test]
+async fn a_module_that_is_not_initialised_any_more_is_started_again_at_once() {
+    let rig = Rig::unlocked().await;
+    let epoch = rig.slot.epoch();
+    rig.script.fail(Call::SignInit, 1, DeviceError::ModuleLost("CKR_CRYPTOKI_NOT_INITIALIZED".to_owned()));
+    rig.script.fail(Call::Open, 1, DeviceError::ModuleLost("CKR_CRYPTOKI_NOT_INITIALIZED".to_owned()));
+    assert!(rig.sign(None).await.is_err());
+    rig.until(|state| state == SlotState::NeedsPin && rig.slot.epoch() > epoch).await;
 }

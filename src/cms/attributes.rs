@@ -94,6 +94,7 @@ impl SignedAttributes {
     /// The same attributes as `signedAttrs [0] IMPLICIT`: only the tag differs.
     pub(super) fn to_implicit(&self) -> Vec<u8> {
         let mut bytes = self.der.clone();
+        // The first byte is the SET's tag: `from_der` lets nothing else in.
         bytes[0] = context(0);
         bytes
     }

@@ -71,7 +71,7 @@ pub enum PinOrigin {
 
 /// A keyed hash (HMAC-SHA-256) of a PIN: enough to know it again, useless without the key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct PinTag(pub [u8; 32]);
+pub struct PinTag(#[serde(with = "hex::serde")] pub [u8; 32]);
 
 impl fmt::Debug for PinTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

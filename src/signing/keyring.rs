@@ -50,11 +50,17 @@ pub(super) struct Target<'a> {
     configured: Option<&'a ConfiguredKey>,
 }
 
+/// A token, and how a URI or a job names a key on it.
+type Place = (TokenIdentity, KeySelector);
+
+/// [`SlotHandle::epoch`] of the time when something was read.
+type Epoch = u64;
+
 /// Every key the gateway knows of.
 pub(super) struct Keyring {
     tokens: Tokens,
     configured: HashMap<KeyName, ConfiguredKey>,
-    known: Mutex<HashMap<(TokenIdentity, KeySelector), (u64, Arc<KnownKey>)>>,
+    known: Mutex<HashMap<Place, (Epoch, Arc<KnownKey>)>>,
     quarantined: Mutex<HashSet<KeyAddress>>,
 }
 

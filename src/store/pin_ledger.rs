@@ -1,33 +1,88 @@
-//! A record of PIN tries in memory: enough for one run of the gateway.
+//! The record of PIN tries: what each token has rejected, and whether an attempt is under way.
 //!
-//! Rejected values are kept as HMAC-SHA-256 under a secret that is made at random for this run and never leaves it, so the record says
-//! nothing about a PIN to anybody. Invariant: looking and opening an attempt are one step under one mutex, so two slots of one card never
-//! try at once.
+//! Rejected values are kept as HMAC-SHA-256 under a random secret in a file of its own, so the record says nothing about a PIN to anybody who
+//! has not both. Invariants: looking and opening an attempt are one step under one mutex, so two slots of one card never try at once; with a
+//! directory, an attempt is on disk (synced) before its token is touched, so neither crash nor restart forgets a rejection.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aws_lc_rs::{hmac, rand::SystemRandom};
+use aws_lc_rs::{hmac, rand};
+use tracing::error;
+use zeroize::Zeroizing;
 
 use crate::domain::pin::{LedgerEntry, LedgerKey, LedgerRefusal, LoginAttempt, LoginVerdict, Pin, PinLedger, PinTag};
 
-/// A ledger in memory. It forgets everything when the process ends; no method blocks.
-pub struct MemoryPinLedger {
+/// The record's file in its directory.
+pub const LEDGER_FILE: &str = "pin-tries.json";
+/// The file of the secret that the record's hashes are made with.
+pub const SECRET_FILE: &str = "pin-tries.key";
+
+const SECRET_LEN: usize = 32;
+
+type Entries = BTreeMap<LedgerKey, LedgerEntry>;
+
+/// A ledger in memory, or in a directory of the gateway's.
+pub struct StoredPinLedger {
     secret: hmac::Key,
-    entries: Mutex<HashMap<LedgerKey, LedgerEntry>>,
+    state: Mutex<State>,
 }
 
-impl MemoryPinLedger {
-    /// Makes an empty ledger under a new random secret.
+struct State {
+    entries: Entries,
+    /// What stands in the file; attempts that count against no limit are not worth a write.
+    saved: Entries,
+    directory: Option<PathBuf>,
+}
+
+/// Why the record of PIN tries cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// A file cannot be read or written.
+    #[error("cannot use {path}: {cause}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{0} is damaged; restore it, or remove it together with its neighbour if every rejected PIN may be tried once more")]
+    Damaged(PathBuf),
+    /// The system has no random numbers.
+    #[error("the system has no random numbers")]
+    NoRandomness,
+}
+
+impl StoredPinLedger {
+    /// Makes an empty ledger that forgets everything when the process ends.
     ///
     /// # Errors
-    /// [`LedgerRefusal::Unavailable`] if the system has no random numbers.
-    pub fn new() -> Result<Self, LedgerRefusal> {
-        let secret = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
-            .map_err(|_| LedgerRefusal::Unavailable("the system has no random numbers".to_owned()))?;
-        Ok(Self { secret, entries: Mutex::default() })
+    /// [`LedgerError::NoRandomness`].
+    pub fn in_memory() -> Result<Self, LedgerError> {
+        let state = State { entries: Entries::new(), saved: Entries::new(), directory: None };
+        Ok(Self { secret: key_of(&*new_secret()?), state: Mutex::new(state) })
+    }
+
+    /// Opens the ledger in `directory`, or makes it. Blocks on the file system.
+    ///
+    /// # Errors
+    /// [`LedgerError`]: without its record the gateway must not try PINs.
+    pub fn open(directory: &Path) -> Result<Self, LedgerError> {
+        let ledger = directory.join(LEDGER_FILE);
+        let saved = match read(&ledger)? {
+            Some(text) => serde_json::from_slice(&text).map_err(|_| LedgerError::Damaged(ledger.clone()))?,
+            None => Entries::new(),
+        };
+        let secret = open_secret(&directory.join(SECRET_FILE), saved.is_empty())?;
+        let state = State { entries: saved.clone(), saved, directory: Some(directory.to_owned()) };
+        Ok(Self { secret: key_of(&*secret), state: Mutex::new(state) })
     }
 
     fn tag(&self, token: &LedgerKey, pin: &Pin) -> PinTag {
@@ -41,31 +96,110 @@ impl MemoryPinLedger {
         PinTag(tag)
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<LedgerKey, LedgerEntry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl PinLedger for MemoryPinLedger {
+impl PinLedger for StoredPinLedger {
     fn begin(&self, attempt: &LoginAttempt<'_>) -> Result<(), LedgerRefusal> {
         let tag = self.tag(&attempt.token, attempt.pin);
-        let mut entries = self.entries();
-        let entry = entries.entry(attempt.token.clone()).or_default();
+        let mut state = self.state();
+        let before = state.entries.get(&attempt.token).cloned();
+        let entry = state.entries.entry(attempt.token.clone()).or_default();
         if attempt.known_good {
-            entry.begin_known_good(&tag, attempt.instance)
-        } else {
-            entry.begin(&tag, attempt.origin, attempt.instance)
+            return entry.begin_known_good(&tag, attempt.instance);
         }
+        let allowed = entry.begin(&tag, attempt.origin, attempt.instance);
+        if let Err(cause) = state.save() {
+            error!(error = %cause, "the record of PIN tries cannot be written, so no PIN is tried");
+            state.put(&attempt.token, before);
+            return Err(LedgerRefusal::Unavailable(cause.to_string()));
+        }
+        allowed
     }
 
     fn end(&self, attempt: &LoginAttempt<'_>, verdict: LoginVerdict) {
         let tag = self.tag(&attempt.token, attempt.pin);
-        self.entries().entry(attempt.token.clone()).or_default().end(&tag, verdict);
+        let mut state = self.state();
+        state.entries.entry(attempt.token.clone()).or_default().end(&tag, verdict);
+        // If this fails the attempt stays open on disk, which is the safe side: after a restart it counts as cut off.
+        if let Err(cause) = state.save() {
+            error!(error = %cause, "the end of a login could not be recorded");
+        }
     }
 
     fn forget(&self, token: &LedgerKey) {
-        self.entries().remove(token);
+        let mut state = self.state();
+        state.put(token, None);
+        if let Err(cause) = state.save() {
+            error!(error = %cause, "what a token had rejected could not be forgotten for good");
+        }
     }
+}
+
+impl State {
+    fn put(&mut self, token: &LedgerKey, entry: Option<LedgerEntry>) {
+        match entry {
+            Some(entry) => drop(self.entries.insert(token.clone(), entry)),
+            None => drop(self.entries.remove(token)),
+        }
+    }
+
+    /// Brings the file up to date: whole, synced, in one rename.
+    fn save(&mut self) -> Result<(), LedgerError> {
+        let Some(directory) = self.directory.as_ref().filter(|_| self.entries != self.saved) else { return Ok(()) };
+        let path = directory.join(LEDGER_FILE);
+        let at = |cause| LedgerError::Io { path: path.clone(), cause };
+        let text = serde_json::to_vec(&self.entries).map_err(|error| at(error.into()))?;
+        write_whole(directory, &path, &text).map_err(at)?;
+        self.saved.clone_from(&self.entries);
+        Ok(())
+    }
+}
+
+fn key_of(secret: &[u8]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret)
+}
+
+fn new_secret() -> Result<Zeroizing<[u8; SECRET_LEN]>, LedgerError> {
+    let mut secret = Zeroizing::new([0; SECRET_LEN]);
+    rand::fill(&mut *secret).map_err(|_| LedgerError::NoRandomness)?;
+    Ok(secret)
+}
+
+/// Reads the secret; makes one only if there is nothing yet that was hashed with another.
+fn open_secret(path: &Path, may_make: bool) -> Result<Zeroizing<[u8; SECRET_LEN]>, LedgerError> {
+    if let Some(text) = read(path)? {
+        let mut secret = Zeroizing::new([0; SECRET_LEN]);
+        hex::decode_to_slice(text.trim_ascii_end(), &mut *secret).map_err(|_| LedgerError::Damaged(path.to_owned()))?;
+        return Ok(secret);
+    }
+    if !may_make {
+        return Err(LedgerError::Damaged(path.to_owned()));
+    }
+    let secret = new_secret()?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let text = Zeroizing::new(hex::encode(*secret) + "\n");
+    write_whole(directory, path, text.as_bytes()).map_err(|cause| LedgerError::Io { path: path.to_owned(), cause })?;
+    Ok(secret)
+}
+
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, LedgerError> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(LedgerError::Io { path: path.to_owned(), cause }),
+    }
+}
+
+fn write_whole(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -97,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_rejected_pin_is_refused_for_its_token_only_until_an_operator_clears_it() {
-        let ledger = MemoryPinLedger::new().unwrap();
+        let ledger = StoredPinLedger::in_memory().unwrap();
         let wrong = pin("0000");
         ledger.begin(&attempt(&wrong, "a", PinOrigin::Configured)).unwrap();
         ledger.end(&attempt(&wrong, "a", PinOrigin::Configured), LoginVerdict::Rejected);
@@ -109,7 +243,7 @@ mod tests {
 
     #[test]
     fn of_many_threads_that_try_at_once_one_may() {
-        let ledger = MemoryPinLedger::new().unwrap();
+        let ledger = StoredPinLedger::in_memory().unwrap();
         let (barrier, ledger) = (&std::sync::Barrier::new(8), &ledger);
         let allowed = std::thread::scope(|scope| {
             let tries: Vec<_> = (0..8)
@@ -128,10 +262,60 @@ mod tests {
 
     #[test]
     fn the_same_pin_looks_different_on_two_tokens_and_in_two_runs() {
-        let (one, other) = (MemoryPinLedger::new().unwrap(), MemoryPinLedger::new().unwrap());
+        let (one, other) = (StoredPinLedger::in_memory().unwrap(), StoredPinLedger::in_memory().unwrap());
         let pin = pin("1234");
         assert_eq!(one.tag(&token("a"), &pin), one.tag(&token("a"), &pin));
         assert_ne!(one.tag(&token("a"), &pin), one.tag(&token("b"), &pin));
         assert_ne!(one.tag(&token("a"), &pin), other.tag(&token("a"), &pin));
+    }
+
+    fn rejected(ledger: &StoredPinLedger, wrong: &Pin) {
+        ledger.begin(&attempt(wrong, "a", PinOrigin::Configured)).unwrap();
+        ledger.end(&attempt(wrong, "a", PinOrigin::Configured), LoginVerdict::Rejected);
+    }
+
+    #[test]
+    fn a_rejection_is_remembered_after_a_restart_and_the_pin_stands_nowhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let wrong = pin("73155");
+        rejected(&StoredPinLedger::open(directory.path()).unwrap(), &wrong);
+        let again = StoredPinLedger::open(directory.path()).unwrap();
+        assert_eq!(again.begin(&attempt(&wrong, "a", PinOrigin::Configured)), Err(LedgerRefusal::RejectedBefore));
+        for file in [LEDGER_FILE, SECRET_FILE] {
+            let path = directory.path().join(file);
+            assert!(!fs::read_to_string(&path).unwrap().contains("73155"));
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions()) & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_on_disk_before_it_is_allowed() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = StoredPinLedger::open(directory.path()).unwrap();
+        ledger.begin(&attempt(&pin("1"), "a", PinOrigin::Request)).unwrap();
+        // A crash now: the next run finds the attempt and takes a request's try as spent.
+        let next = StoredPinLedger::open(directory.path()).unwrap();
+        let other = pin("2");
+        let later = LoginAttempt { instance: LedgerInstance(2), ..attempt(&other, "a", PinOrigin::Request) };
+        assert_eq!(next.begin(&later), Err(LedgerRefusal::TrySpent));
+    }
+
+    #[test]
+    fn without_a_place_to_write_no_pin_is_tried() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = StoredPinLedger::open(directory.path()).unwrap();
+        directory.close().unwrap();
+        let refusal = ledger.begin(&attempt(&pin("1"), "a", PinOrigin::Configured)).unwrap_err();
+        assert!(matches!(refusal, LedgerRefusal::Unavailable(_)), "{refusal}");
+    }
+
+    #[test]
+    fn a_damaged_record_or_a_lost_secret_is_an_error_and_not_a_fresh_start() {
+        let directory = tempfile::tempdir().unwrap();
+        rejected(&StoredPinLedger::open(directory.path()).unwrap(), &pin("1"));
+        fs::remove_file(directory.path().join(SECRET_FILE)).unwrap();
+        assert!(matches!(StoredPinLedger::open(directory.path()), Err(LedgerError::Damaged(_))));
+        fs::write(directory.path().join(LEDGER_FILE), "{").unwrap();
+        assert!(matches!(StoredPinLedger::open(directory.path()), Err(LedgerError::Damaged(_))));
     }
 }

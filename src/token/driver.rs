@@ -106,7 +106,8 @@ pub trait TokenDriver: Send {
     /// Finds the one private key that `selector` names.
     ///
     /// # Errors
-    /// [`DeviceError::KeyNotFound`], [`DeviceError::KeyAmbiguous`], or what the module said.
+    /// [`DeviceError::KeyNotFound`], [`DeviceError::KeyAmbiguous`], or what the module said. [`DeviceError::SessionLost`] if no key matches
+    /// while nobody is logged in: that proves nothing about the key.
     fn find_key(&mut self, selector: &KeySelector) -> Result<CachedKey, DeviceError>;
 
     /// Signs; ECDSA comes back as r‖s. `pin` is given to keys that want one for each signature, with nothing between it and `C_Sign`.
@@ -174,6 +175,9 @@ pub enum DeviceError {
     /// `CKR_USER_ALREADY_LOGGED_IN`.
     #[error("the token is logged in already")]
     AlreadyLoggedIn,
+    /// The module is not initialised any more (`CKR_CRYPTOKI_NOT_INITIALIZED`).
+    #[error("the module must be started again ({0})")]
+    ModuleLost(String),
     /// The token rejected the PIN.
     #[error("the token rejected the PIN")]
     PinRejected,
@@ -237,9 +241,13 @@ impl DeviceError {
     #[must_use]
     pub const fn retry(&self) -> Retry {
         match self {
-            Self::TokenGone(_) | Self::SessionLost(_) | Self::Failed(_) | Self::Unclear(_) | Self::Stopping | Self::ProcessEnded { .. } => {
-                Retry::AfterReopen
-            }
+            Self::TokenGone(_)
+            | Self::ModuleLost(_)
+            | Self::SessionLost(_)
+            | Self::Failed(_)
+            | Self::Unclear(_)
+            | Self::Stopping
+            | Self::ProcessEnded { .. } => Retry::AfterReopen,
             Self::PinRejected | Self::PinLocked | Self::FinalTry | Self::LoginRequired(_) => Retry::AfterOperator,
             Self::AlreadyLoggedIn
             | Self::PinUnacceptable

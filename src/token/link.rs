@@ -85,4 +85,10 @@ pub trait ModuleEvents: Send + Sync {
 
     /// The module's slots were looked through for the first time.
     fn scanned(&self);
+
+    /// A call does not return: one of this slot's thread, or (`None`) of the search for tokens. Said once a call.
+    fn overdue(&self, slot: Option<SlotRef>, call: String);
+
+    /// Only a new start of the module will help: it fails again and again, or is not initialised any more.
+    fn replace(&self, reason: String);
 }

@@ -12,7 +12,10 @@ use crate::domain::{
     token::TokenFlags,
 };
 
-use super::driver::{DeviceError, TokenDriver};
+use super::{
+    driver::{DeviceError, TokenDriver},
+    host::fence::lock_in_memory,
+};
 
 /// How often, and how long, a login waits for another login on the same card to end.
 const LEDGER_WAITS: (u32, Duration) = (100, Duration::from_millis(50));
@@ -44,6 +47,7 @@ impl LoginDesk {
     /// Logs in and keeps the PIN, so that a lost session can be opened again.
     pub(super) fn login_and_keep(&mut self, driver: &mut dyn TokenDriver, pin: Pin, origin: PinOrigin) -> Result<(), DeviceError> {
         self.login(driver, &pin, origin)?;
+        lock_in_memory(&pin);
         self.kept = Some((pin, origin));
         Ok(())
     }

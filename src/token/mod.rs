@@ -16,4 +16,5 @@ pub mod pkcs11;
 mod runner;
 pub mod slot;
 pub mod supervisor;
+pub mod watchdog;
 mod worker;

@@ -29,6 +29,7 @@ use super::{
     driver::{TokenModule, TokenSighting},
     link::{CreateToken, Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
     slot::OUTSTANDING_MAX,
+    watchdog::{CallLimits, Watchdog, WatchedModule},
     worker::{self, WorkerParts},
 };
 
@@ -64,6 +65,8 @@ pub struct RunnerParts {
     pub instance: LedgerInstance,
     /// Who is told what happens.
     pub events: Arc<dyn ModuleEvents>,
+    /// After how long a call is taken for one that never returns.
+    pub limits: CallLimits,
 }
 
 /// A module whose slots are being looked after. Dropping it without [`ModuleRunner::shutdown`] leaves its threads running.
@@ -94,7 +97,12 @@ impl ModuleRunner {
         let shared = Arc::new(Shared { slots: Mutex::default(), stopping: Arc::default() });
         let module = Arc::clone(&parts.module);
         let (stop, stopped) = bounded(0);
-        let watcher = Watcher { parts, shared: Arc::clone(&shared), workers: HashMap::new(), twins: HashSet::new(), next: 0 };
+        let watchdog = Watchdog::start(parts.limits)?;
+        let events = Arc::clone(&parts.events);
+        let watch = watchdog.watch(Box::new(move |call| events.overdue(None, call)));
+        let scanned = WatchedModule { module: Arc::clone(&parts.module), watch, limits: parts.limits };
+        let shared_here = Arc::clone(&shared);
+        let watcher = Watcher { parts, shared: shared_here, workers: HashMap::new(), twins: HashSet::new(), next: 0, watchdog, scanned };
         let watcher = thread::Builder::new().name("slot-watch".to_owned()).spawn(move || watcher.run(&stopped))?;
         Ok(Self { shared, module, watcher: Mutex::new(Some(watcher)), stop })
     }
@@ -141,6 +149,8 @@ struct Watcher {
     workers: HashMap<TokenIdentity, (SlotRef, JoinHandle<()>)>,
     twins: HashSet<TokenIdentity>,
     next: u32,
+    watchdog: Watchdog,
+    scanned: WatchedModule,
 }
 
 impl Watcher {
@@ -161,7 +171,7 @@ impl Watcher {
 
     fn scan(&mut self, complaint: &mut Option<String>) {
         self.reap();
-        match self.parts.module.tokens() {
+        match self.scanned.tokens() {
             Ok(seen) => {
                 *complaint = None;
                 self.take_up(seen);
@@ -207,6 +217,12 @@ impl Watcher {
         }
     }
 
+    fn watched_for(&self, slot: SlotRef) -> WatchedModule {
+        let events = Arc::clone(&self.parts.events);
+        let watch = self.watchdog.watch(Box::new(move |call| events.overdue(Some(slot), call)));
+        WatchedModule { module: Arc::clone(&self.parts.module), watch, limits: self.parts.limits }
+    }
+
     fn spawn(&mut self, sighting: TokenSighting, login: LoginMode) {
         let slot = SlotRef(self.next);
         self.next += 1;
@@ -217,7 +233,7 @@ impl Watcher {
             slot,
             sighting,
             login,
-            module: Arc::clone(&self.parts.module),
+            module: self.watched_for(slot),
             ledger: Arc::clone(&self.parts.ledger),
             instance: self.parts.instance,
             events: Arc::clone(&events),

@@ -170,7 +170,7 @@ impl SlotHandle {
         let place = Place::take(&self.0).ok_or(SlotError::Busy)?;
         let (sender, answer) = oneshot::channel();
         let entered = Arc::new(AtomicBool::new(false));
-        let responder = Box::new(OneAnswer { sender, entered: Arc::clone(&entered), _place: place });
+        let responder = Box::new(OneAnswer { sender, entered: Arc::clone(&entered), place });
         let live = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
         let Some(live) = live.as_ref() else { return Err(SlotError::Away(self.status())) };
         match live.link.send(live.slot, Envelope { command, responder }) {
@@ -252,7 +252,7 @@ impl Drop for Place {
 struct OneAnswer {
     sender: oneshot::Sender<Result<Reply, DeviceError>>,
     entered: Arc<AtomicBool>,
-    _place: Place,
+    place: Place,
 }
 
 impl Responder for OneAnswer {
@@ -261,7 +261,10 @@ impl Responder for OneAnswer {
     }
 
     fn answer(self: Box<Self>, answer: Result<Reply, DeviceError>) {
+        let Self { sender, place, .. } = *self;
+        // First the place: whoever has the answer must not find the slot still busy with it.
+        drop(place);
         // Nobody waits any more if the asker was dropped; the token's state is the same either way.
-        let _ = self.sender.send(answer);
+        let _ = sender.send(answer);
     }
 }

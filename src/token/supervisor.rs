@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -34,19 +34,22 @@ use super::{
     driver::{DeviceError, TokenModule},
     host::{
         frame::StartModule,
-        parent::{self, ChildEnd, ChildSettings},
+        parent::{self, ChildEnd, ChildSettings, Nudge},
     },
     link::{CreateToken, ModuleEvents, ModuleLink, Responder, SlotRef},
     pin_source,
     pkcs11::{ModuleOptions, Pkcs11Module},
     runner::{LoginModes, ModuleRunner, RunnerParts},
     slot::{SlotHandle, status_now},
+    watchdog::CallLimits,
 };
 
 /// The first pause before a module that ended is started again; it doubles each time.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const RESTART_MAX: Duration = Duration::from_secs(10);
+/// The most nudges that wait for a module's thread; one is enough to end it.
+const NUDGES_MAX: usize = 4;
 /// A module that ran for so long starts again after the first pause.
 const RAN_WELL: Duration = Duration::from_secs(30);
 
@@ -70,6 +73,8 @@ pub struct ModuleSettings {
     pub source: ModuleSource,
     /// Where its slot threads run.
     pub isolation: Isolation,
+    /// After how long a call into it is taken for one that never returns.
+    pub limits: CallLimits,
 }
 
 /// Where a module comes from.
@@ -299,11 +304,12 @@ impl Keeper {
             options: self.module.options.clone(),
             modes: self.inner.login_modes(),
             instance: self.inner.next_instance(),
+            limits: self.module.limits,
         };
         let settings = ChildSettings { program: self.inner.host_program.clone(), environment: environment.clone(), start };
-        let hub = self.hub();
+        let (hub, nudges) = self.hub();
         let bind = |link: Arc<dyn ModuleLink>| hub.bind(link);
-        parent::run(settings, Arc::clone(&hub) as Arc<dyn ModuleEvents>, Arc::clone(&self.inner.ledger), bind, stop)
+        parent::run(settings, Arc::clone(&hub) as Arc<dyn ModuleEvents>, Arc::clone(&self.inner.ledger), bind, stop, &nudges)
     }
 
     fn run_here(&self, stop: &Receiver<()>) -> std::io::Result<ChildEnd> {
@@ -314,7 +320,7 @@ impl Keeper {
                 Err(error) => return Ok(ChildEnd::Died(error.to_string())),
             },
         };
-        let hub = self.hub();
+        let (hub, nudges) = self.hub();
         let runner = Arc::new(ModuleRunner::start(RunnerParts {
             name: self.module.options.name.clone(),
             module,
@@ -322,21 +328,35 @@ impl Keeper {
             ledger: Arc::clone(&self.inner.ledger),
             instance: self.inner.next_instance(),
             events: Arc::clone(&hub) as Arc<dyn ModuleEvents>,
+            limits: self.module.limits,
         })?);
         hub.bind(Arc::clone(&runner) as Arc<dyn ModuleLink>);
-        // Both an order to stop and the gateway's own end mean the same.
-        let _ = stop.recv();
+        let ended = loop {
+            select! {
+                // Both an order to stop and the gateway's own end mean the same.
+                recv(stop) -> _ => break ChildEnd::Stopped,
+                recv(nudges) -> nudge => match nudge {
+                    Ok(Nudge::Replace(reason)) if !hub.any_wedged() => break ChildEnd::Died(reason),
+                    // A thread cannot be killed; the slot is marked as wedged and the other modules go on.
+                    Ok(_) => {}
+                    Err(_) => break ChildEnd::Stopped,
+                },
+            }
+        };
         runner.shutdown();
-        Ok(ChildEnd::Stopped)
+        Ok(ended)
     }
 
-    fn hub(&self) -> Arc<EventHub> {
-        Arc::new(EventHub {
+    fn hub(&self) -> (Arc<EventHub>, Receiver<Nudge>) {
+        let (nudge, nudges) = bounded(NUDGES_MAX);
+        let hub = EventHub {
             inner: Arc::clone(&self.inner),
             module: self.module.options.name.clone(),
             link: OnceLock::new(),
             slots: Mutex::default(),
-        })
+            nudge,
+        };
+        (Arc::new(hub), nudges)
     }
 }
 
@@ -410,6 +430,7 @@ struct EventHub {
     module: ModuleName,
     link: OnceLock<Weak<dyn ModuleLink>>,
     slots: Mutex<HashMap<SlotRef, SlotHandle>>,
+    nudge: Sender<Nudge>,
 }
 
 impl EventHub {
@@ -421,6 +442,10 @@ impl EventHub {
 
     fn slot(&self, slot: SlotRef) -> Option<SlotHandle> {
         lock(&self.slots).get(&slot).cloned()
+    }
+
+    fn any_wedged(&self) -> bool {
+        lock(&self.slots).values().any(|slot| slot.status().state == SlotState::Wedged)
     }
 }
 
@@ -456,5 +481,19 @@ impl ModuleEvents for EventHub {
     fn scanned(&self) {
         lock(&self.inner.problems).remove(&self.module);
         self.inner.heard(&self.module);
+    }
+
+    fn overdue(&self, slot: Option<SlotRef>, call: String) {
+        error!(module = %self.module, "module {}: {call}", self.module);
+        if let Some(handle) = slot.and_then(|slot| self.slot(slot)) {
+            handle.set_status(status_now(SlotState::Wedged, &call));
+            self.inner.changed();
+        }
+        // A queue that is full holds an earlier nudge, which does the same.
+        let _ = self.nudge.try_send(Nudge::Kill(call));
+    }
+
+    fn replace(&self, reason: String) {
+        let _ = self.nudge.try_send(Nudge::Replace(reason));
     }
 }

@@ -26,20 +26,25 @@ use crate::domain::{
 
 use super::{
     command::{Command, Reply},
-    driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenModule, TokenSighting},
+    driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenSighting},
     link::{Envelope, ModuleEvents, SlotRef},
     login::LoginDesk,
+    watchdog::WatchedModule,
 };
 
 /// How long an idle thread waits before it looks whether its token is still there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
+
+/// So many failures in a row, and the module is taken for one that recovers only by being started again. An error that leaves the outcome of
+/// a signature open counts twice: at most two jobs end in doubt before the module is replaced.
+const FAILURES_MAX: u32 = 4;
 
 /// What a slot thread is made of.
 pub(super) struct WorkerParts {
     pub(super) slot: SlotRef,
     pub(super) sighting: TokenSighting,
     pub(super) login: LoginMode,
-    pub(super) module: Arc<dyn TokenModule>,
+    pub(super) module: WatchedModule,
     pub(super) ledger: Arc<dyn PinLedger>,
     pub(super) instance: LedgerInstance,
     pub(super) events: Arc<dyn ModuleEvents>,
@@ -51,7 +56,7 @@ pub(super) struct WorkerParts {
 pub(super) fn run(parts: WorkerParts) -> String {
     let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(&parts.sighting.token), parts.instance);
     match desk {
-        Ok(desk) => Worker { parts, desk, session: None, status: None }.run(),
+        Ok(desk) => Worker { parts, desk, session: None, status: None, failures: 0 }.run(),
         Err(error) => error.to_string(),
     }
 }
@@ -61,6 +66,8 @@ struct Worker {
     desk: LoginDesk,
     session: Option<Session>,
     status: Option<(SlotState, String)>,
+    /// Failures of the module in a row; any success ends the row.
+    failures: u32,
 }
 
 /// One session epoch: handles found in it are worthless in the next.
@@ -94,6 +101,8 @@ impl Worker {
             return None;
         }
         let answer = self.perform(command, &mut || responder.entering());
+        self.count_failures(answer.as_ref().err());
+        self.report_return();
         let gone = answer.as_ref().err().filter(|error| matches!(error, DeviceError::TokenGone(_))).cloned();
         responder.answer(answer);
         gone
@@ -392,6 +401,8 @@ impl Worker {
             Some(session) => session.driver.check_presence(),
             None => self.open(),
         };
+        self.count_failures(checked.as_ref().err());
+        self.report_return();
         match checked {
             Err(error @ DeviceError::TokenGone(_)) => Some(error),
             Err(error) => {
@@ -399,6 +410,31 @@ impl Worker {
                 None
             }
             Ok(()) => None,
+        }
+    }
+
+    /// Asks for a new start of the module if it fails in a row: some recover by nothing else (seen: tpm2-pkcs11 after its TPM was restarted,
+    /// p11-kit's client after its server was, SoftHSM after its directory was moved).
+    fn count_failures(&mut self, error: Option<&DeviceError>) {
+        self.failures += match error {
+            None => return self.failures = 0,
+            Some(DeviceError::ModuleLost(_)) => FAILURES_MAX,
+            Some(DeviceError::Unclear(_)) => 2,
+            Some(DeviceError::Failed(_) | DeviceError::SessionLost(_)) => 1,
+            Some(_) => return,
+        };
+        if self.failures >= FAILURES_MAX {
+            self.failures = 0;
+            let reason = error.map(ToString::to_string).unwrap_or_default();
+            self.parts.events.replace(reason);
+        }
+    }
+
+    /// A call that was reported as one that does not return has returned: the state is told anew.
+    fn report_return(&mut self) {
+        if self.parts.module.watch.take_overdue() {
+            self.status = None;
+            self.report_idle();
         }
     }
 

@@ -86,21 +86,22 @@ impl SoftHsm {
         self.util(&["--import", pem, "--token", TOKEN_LABEL, "--label", label, "--id", id, "--pin", USER_PIN]);
     }
 
-    /// Calls `pkcs11-tool`, logged in as the user: another program that uses the same token.
-    pub fn pkcs11_tool(&self, arguments: &[&str]) {
+    /// Calls `pkcs11-tool`, logged in as the user: another program that uses the same token. Returns what it prints.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("pkcs11-tool");
         command.arg("--module").arg(Self::module()).args(["--token-label", TOKEN_LABEL, "--login", "--pin", USER_PIN]);
-        self.succeed(command.args(arguments), "apt-get install opensc");
+        self.succeed(command.args(arguments), "apt-get install opensc")
     }
 
     fn util(&self, arguments: &[&str]) {
         self.succeed(Command::new("softhsm2-util").args(arguments), "apt-get install softhsm2");
     }
 
-    fn succeed(&self, command: &mut Command, remedy: &str) {
+    fn succeed(&self, command: &mut Command, remedy: &str) -> String {
         let output = command.envs(self.environment()).output();
         let output = output.unwrap_or_else(|error| panic!("{command:?} does not start ({error}); {remedy}"));
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 

@@ -105,6 +105,20 @@ fn ed25519_signs_with_all_its_algorithms() {
 }
 
 #[test]
+fn a_generated_key_is_for_signing_only() {
+    in_own_process(test_name!(), || {
+        let rig = rig();
+        let mut driver = rig.logged_in();
+        for (id, kind) in (1..).zip([P256, RSA, KeyKind::Ed25519]) {
+            driver.generate_key_pair(&spec(kind, id, "k")).unwrap();
+        }
+        let listed = SoftHsm::of_this_process().pkcs11_tool(&["--list-objects", "--type", "privkey"]);
+        let uses: Vec<&str> = listed.lines().filter_map(|line| line.trim().strip_prefix("Usage:")).map(str::trim).collect();
+        assert_eq!(uses, ["sign", "sign", "sign"], "{listed}");
+    });
+}
+
+#[test]
 fn keys_from_outside_have_the_public_key_that_openssl_gave_them() {
     in_own_process(test_name!(), || {
         let hsm = SoftHsm::of_this_process();
@@ -208,16 +222,17 @@ fn a_certificate_of_another_key_is_left_out_and_of_several_the_newest_counts() {
         let mut driver = rig.logged_in();
         let public_key = make_key(&mut *driver, P256);
         let stranger = driver.generate_key_pair(&spec(P256, 2, "stranger")).unwrap().public_key.unwrap();
-        let [old, renewed, wrong] = [(&public_key, 20_100), (&public_key, 20_200), (&stranger, 20_300)]
-            .map(|(key, day)| certificate::issue(key, "CN=k,O=Sealgate,C=UA", day));
-        driver.write_certificate(&[1], "wrong", &wrong).unwrap();
+        let issue = |key: &[u8], day| certificate::issue(key, "CN=k,O=Sealgate,C=UA", day);
         let read = |driver: &mut dyn TokenDriver| {
             driver.list_keys().unwrap().into_iter().find(|key| key.id == [1]).and_then(|key| key.certificate)
         };
+        driver.write_certificate(&[1], "wrong", &issue(&stranger, 20_900)).unwrap();
         assert_eq!(read(&mut *driver), None);
-        driver.write_certificate(&[1], "renewed", &renewed).unwrap();
-        driver.write_certificate(&[1], "old", &old).unwrap();
-        assert_eq!(read(&mut *driver), Some(renewed));
+        // So many that a token's own order is not likely to put the newest in front, or last.
+        for day in [20_300, 20_100, 20_500, 20_200, 20_400] {
+            driver.write_certificate(&[1], "right", &issue(&public_key, day)).unwrap();
+        }
+        assert_eq!(read(&mut *driver), Some(issue(&public_key, 20_500)));
     });
 }
 

@@ -28,12 +28,14 @@ use super::{
         pkcs11::Pkcs11Module,
         runner::{ModuleRunner, RunnerParts},
     },
+    fence,
     frame::{self, FrameError, LedgerAttempt, LedgerQuestion, StartModule, ToChild, ToParent},
 };
 
 /// Runs a module's process: what `sealgate module-host` does. Standard input is the socket to the gateway.
 #[must_use]
 pub fn child_main() -> ExitCode {
+    fence::raise();
     match take_socket().map_err(FrameError::from).and_then(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -78,6 +80,7 @@ fn serve(mut socket: UnixStream) -> Result<(), FrameError> {
                 let _ = runner.create_token(order, Box::new(FrameAnswer::new(call, &wire)));
             }
             ToChild::LedgerAnswer { ask, answer } => wire.answered(ask, answer),
+            ToChild::Ping => wire.say(&ToParent::Pong),
             ToChild::Stop => {
                 runner.shutdown();
                 return Ok(());
@@ -99,6 +102,7 @@ fn load(start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {
         ledger: Arc::new(ParentLedger(Arc::clone(wire))),
         instance: start.instance,
         events: Arc::clone(wire) as Arc<dyn ModuleEvents>,
+        limits: start.limits,
     };
     ModuleRunner::start(parts).map_err(|error| format!("no thread for the module: {error}"))
 }
@@ -164,6 +168,14 @@ impl ModuleEvents for Wire {
 
     fn scanned(&self) {
         self.say(&ToParent::Scanned);
+    }
+
+    fn overdue(&self, slot: Option<SlotRef>, call: String) {
+        self.say(&ToParent::Overdue { slot, call });
+    }
+
+    fn replace(&self, reason: String) {
+        self.say(&ToParent::Replace { reason });
     }
 }
 

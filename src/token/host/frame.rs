@@ -18,6 +18,7 @@ use super::super::{
     link::{CreateToken, SlotRef},
     pkcs11::ModuleOptions,
     runner::LoginModes,
+    watchdog::CallLimits,
 };
 
 /// The longest frame, in bytes, without its length.
@@ -53,6 +54,8 @@ pub enum ToChild {
         /// Whether the attempt may be made; `Ok` to everything else.
         answer: Result<(), LedgerRefusal>,
     },
+    /// Answer with [`ToParent::Pong`]: shows that the process runs at all.
+    Ping,
     /// Finish what is running, answer what is queued, end.
     Stop,
 }
@@ -68,6 +71,8 @@ pub struct StartModule {
     pub modes: LoginModes,
     /// Names this run for the PIN ledger.
     pub instance: LedgerInstance,
+    /// After how long a call is taken for one that never returns.
+    pub limits: CallLimits,
 }
 
 /// From a module's process to the gateway.
@@ -102,6 +107,20 @@ pub enum ToParent {
     },
     /// [`ModuleEvents::scanned`](super::super::link::ModuleEvents::scanned).
     Scanned,
+    /// [`ModuleEvents::overdue`](super::super::link::ModuleEvents::overdue).
+    Overdue {
+        /// The slot whose call it is; `None` for the search for tokens.
+        slot: Option<SlotRef>,
+        /// The call.
+        call: String,
+    },
+    /// [`ModuleEvents::replace`](super::super::link::ModuleEvents::replace).
+    Replace {
+        /// Why.
+        reason: String,
+    },
+    /// The answer to [`ToChild::Ping`].
+    Pong,
     /// A command enters the call from which on a signature may exist. Written before that call.
     Entering {
         /// The command.

@@ -5,6 +5,7 @@
 //! end of the child answers every command that was outstanding; the parent never waits for the child on a thread that serves others.
 
 mod child;
+pub(super) mod fence;
 pub(super) mod frame;
 pub(super) mod parent;
 pub mod pin_codec;

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
@@ -33,6 +33,12 @@ use super::{
 
 /// How long a child may take to finish the call that runs when it is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a child may take to load its module: `C_Initialize` with slow card readers has been seen to take 19 s.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// How often a child that says nothing is asked for a sign of life, and how long it may take to give one.
+const PING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
 /// The most frames that wait to be written to a child that does not read.
 const FRAMES_MAX: usize = 4096;
@@ -63,6 +69,15 @@ pub struct ChildSettings {
     pub start: StartModule,
 }
 
+/// What may be asked of a module's process while it runs, by whoever hears its events.
+#[derive(Debug)]
+pub enum Nudge {
+    /// A call does not return: end it at once.
+    Kill(String),
+    /// It must be started again: let what runs finish first.
+    Replace(String),
+}
+
 /// How a module's process ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChildEnd {
@@ -82,6 +97,7 @@ pub fn run(
     ledger: Arc<dyn PinLedger>,
     bind: impl FnOnce(Arc<dyn ModuleLink>),
     stop: &Receiver<()>,
+    nudges: &Receiver<Nudge>,
 ) -> io::Result<ChildEnd> {
     let name = settings.start.options.name.clone();
     let (ours, theirs) = UnixStream::pair()?;
@@ -93,31 +109,23 @@ pub fn run(
     connection.push(&ToChild::Start(settings.start));
     let writer = spawn_writer(&name, ours.try_clone()?, to_write)?;
     let (ended, end) = bounded(1);
-    let reader = Reader { connection: Arc::clone(&connection), events, ledger, name: name.clone() };
+    let life = Arc::new(Life::default());
+    let reader = Reader { connection: Arc::clone(&connection), events, ledger, name: name.clone(), life: Arc::clone(&life) };
     let reader = thread::Builder::new().name(format!("from-{name}")).spawn(move || {
         let reason = reader.run(ours);
         let _ = ended.send(reason);
     })?;
-    let outcome = select! {
-        recv(end) -> reason => ChildEnd::Died(reason.unwrap_or_default()),
-        recv(stop) -> _ => {
-            connection.push(&ToChild::Stop);
-            if end.recv_timeout(STOP_GRACE).is_err() {
-                warn!(module = %name, "module {name} does not stop; its process is killed");
-            }
-            ChildEnd::Stopped
-        }
-    };
-    // Either it has closed the socket already, or it had its time.
-    if outcome == ChildEnd::Stopped {
-        wait_or_kill(&mut child)
+    let outcome = watch_over(&connection, &life, &end, stop, nudges);
+    if let ChildEnd::Died(reason) = &outcome {
+        kill(&mut child);
+        warn!(module = %name, "the process of module {name} ends: {reason}");
     } else {
-        kill(&mut child)
-    };
+        wait_or_kill(&mut child);
+    }
     let status = child.wait()?;
     let outcome = match outcome {
-        ChildEnd::Died(reason) => ChildEnd::Died(if reason.is_empty() { status.to_string() } else { reason }),
-        stopped => stopped,
+        ChildEnd::Died(reason) if reason.is_empty() => ChildEnd::Died(status.to_string()),
+        other => other,
     };
     connection.fail_all();
     for thread in [writer, reader] {
@@ -128,10 +136,79 @@ pub fn run(
     Ok(outcome)
 }
 
+/// Waits until the child has ended or must end.
+fn watch_over(connection: &Connection, life: &Life, end: &Receiver<String>, stop: &Receiver<()>, nudges: &Receiver<Nudge>) -> ChildEnd {
+    let ask_to_stop = || {
+        connection.push(&ToChild::Stop);
+        // A child that does not stop in time is killed.
+        let _ = end.recv_timeout(STOP_GRACE);
+    };
+    loop {
+        select! {
+            recv(end) -> reason => return ChildEnd::Died(reason.unwrap_or_default()),
+            recv(stop) -> _ => {
+                ask_to_stop();
+                return ChildEnd::Stopped;
+            }
+            recv(nudges) -> nudge => match nudge {
+                Ok(Nudge::Kill(reason)) => return ChildEnd::Died(reason),
+                Ok(Nudge::Replace(reason)) => {
+                    ask_to_stop();
+                    return ChildEnd::Died(reason);
+                }
+                Err(_) => return ChildEnd::Stopped,
+            },
+            default(PING.0) => match life.silence() {
+                Silence::Starting(so_far) if so_far > START_LIMIT => return ChildEnd::Died("the module does not finish loading".to_owned()),
+                Silence::Running(so_far) if so_far > PING.1 => return ChildEnd::Died("the module's process does not answer".to_owned()),
+                Silence::Starting(_) => {}
+                Silence::Running(_) => connection.push(&ToChild::Ping),
+            },
+        }
+    }
+}
+
+/// When the child was heard last.
+struct Life {
+    began: Instant,
+    /// Milliseconds after `began`; zero until the module is loaded.
+    heard: AtomicU64,
+}
+
+/// How long nothing was heard.
+enum Silence {
+    /// Since it was started; it is still loading its module.
+    Starting(Duration),
+    /// Since its last frame.
+    Running(Duration),
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self { began: Instant::now(), heard: AtomicU64::new(0) }
+    }
+}
+
+impl Life {
+    fn note(&self) {
+        let so_far = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(so_far.max(1), Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Silence {
+        match self.heard.load(Ordering::Relaxed) {
+            0 => Silence::Starting(self.began.elapsed()),
+            heard => Silence::Running(self.began.elapsed().saturating_sub(Duration::from_millis(heard))),
+        }
+    }
+}
+
 fn spawn(settings: &ChildSettings, socket: UnixStream) -> io::Result<Child> {
     let inherited = INHERITED.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)));
     Program::new(&settings.program)
         .arg("module-host")
+        // Read by nobody but people who look at the list of processes.
+        .arg(settings.start.options.name.as_str())
         .env_clear()
         .envs(inherited)
         .envs(&settings.environment)
@@ -254,6 +331,7 @@ struct Reader {
     events: Arc<dyn ModuleEvents>,
     ledger: Arc<dyn PinLedger>,
     name: ModuleName,
+    life: Arc<Life>,
 }
 
 impl Reader {
@@ -265,7 +343,10 @@ impl Reader {
         loop {
             match frame::read(&mut socket) {
                 Ok(Some(ToParent::Started(Err(problem)))) => reason = problem,
-                Ok(Some(frame)) => self.hear(frame, &mut up),
+                Ok(Some(frame)) => {
+                    self.life.note();
+                    self.hear(frame, &mut up);
+                }
                 Ok(None) => break,
                 Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => break,
                 Err(error) => {
@@ -283,7 +364,7 @@ impl Reader {
 
     fn hear(&self, frame: ToParent, up: &mut Vec<SlotRef>) {
         match frame {
-            ToParent::Started(_) => {}
+            ToParent::Started(_) | ToParent::Pong => {}
             ToParent::SlotUp { slot, token, login } => {
                 up.push(slot);
                 self.events.slot_up(slot, token, login);
@@ -294,6 +375,8 @@ impl Reader {
                 self.events.slot_down(slot, reason);
             }
             ToParent::Scanned => self.events.scanned(),
+            ToParent::Overdue { slot, call } => self.events.overdue(slot, call),
+            ToParent::Replace { reason } => self.events.replace(reason),
             ToParent::Entering { call } => {
                 if let Some(pending) = self.connection.calls().pending.get_mut(&call) {
                     pending.entered = true;

@@ -147,18 +147,23 @@ impl Pkcs11Driver {
         let shared = [Attribute::Token(true), Attribute::Id(spec.id.clone()), Attribute::Label(spec.label.clone().into_bytes())];
         let mut public = vec![Attribute::Private(false), Attribute::Verify(true)];
         let mut private = vec![Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Sign(true)];
-        // Tokens like to allow more uses than asked for.
-        match spec.kind {
-            KeyKind::Rsa { .. } => {
-                public.extend([Attribute::Encrypt(false), Attribute::Wrap(false)]);
-                private.extend([Attribute::Decrypt(false), Attribute::Unwrap(false)]);
-            }
-            _ => private.push(Attribute::Derive(false)),
-        }
         public.extend(public_half);
         public.extend(shared.clone());
         private.extend(shared);
-        self.session.generate_key_pair(mechanism, &public, &private).map(|(_, private)| private)
+        let (_, private) = self.session.generate_key_pair(mechanism, &public, &private)?;
+        self.forbid_other_uses(private);
+        Ok(private)
+    }
+
+    /// Tokens allow more uses of a new key than were asked for, and are asked to take them back.
+    ///
+    /// Saying so in the template would be simpler, but tpm2-pkcs11 1.9 makes no key then. Tokens that do not let a use be taken back keep it.
+    fn forbid_other_uses(&self, private: ObjectHandle) {
+        for forbidden in [Attribute::Decrypt(false), Attribute::Unwrap(false), Attribute::SignRecover(false), Attribute::Derive(false)] {
+            if let Err(error) = self.session.update_attributes(private, &[forbidden]) {
+                tracing::debug!(%error, "the token does not take back a use that it gave a new key");
+            }
+        }
     }
 
     /// By curve name first; tokens that only know the object identifier say so with a parameter or template error.

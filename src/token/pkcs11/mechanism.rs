@@ -4,6 +4,8 @@
 //! scheme is enough, and it is the one that every token has: the raw one. Invariant: what the token's own list does not hold is refused
 //! here, before anything is called.
 
+use std::fmt;
+
 use cryptoki::{
     context::Pkcs11,
     mechanism::{
@@ -81,7 +83,7 @@ impl Mechanisms {
             SignatureAlgorithm::Ecdsa(_) => MechanismType::ECDSA,
             SignatureAlgorithm::Ed25519 => MechanismType::EDDSA,
         };
-        self.check(wanted, key, |offer| offer.sign, &format!("{algorithm} with a key {key}"))
+        self.check(wanted, key, |offer| offer.sign, format_args!("{algorithm} with a key {key}"))
     }
 
     /// The mechanism that makes such keys.
@@ -99,7 +101,7 @@ impl Mechanisms {
         if !usable {
             return Err(DeviceError::Unsupported(format!("making a key {key}: it could not sign here")));
         }
-        self.check(mechanism.mechanism_type(), key, |offer| offer.generate_key_pair, &format!("making a key {key}"))?;
+        self.check(mechanism.mechanism_type(), key, |offer| offer.generate_key_pair, format_args!("making a key {key}"))?;
         Ok(mechanism)
     }
 
@@ -108,7 +110,13 @@ impl Mechanisms {
         SignatureAlgorithm::ALL.into_iter().filter(|algorithm| self.check_sign(key, *algorithm).is_ok()).collect()
     }
 
-    fn check(&self, wanted: MechanismType, key: &KeyKind, permits: impl Fn(&Offer) -> bool, purpose: &str) -> Result<(), DeviceError> {
+    fn check(
+        &self,
+        wanted: MechanismType,
+        key: &KeyKind,
+        permits: impl Fn(&Offer) -> bool,
+        purpose: fmt::Arguments<'_>,
+    ) -> Result<(), DeviceError> {
         let reason = match self.0.iter().find(|offer| offer.mechanism == wanted) {
             None => format!("its mechanism list has no {wanted}"),
             Some(offer) if !permits(offer) => format!("its {wanted} is not for that"),

@@ -12,7 +12,7 @@ use der::{Decode, Encode};
 
 use super::{
     public_key::{Material, kind_of_spki, same_key},
-    return_value::from_cryptoki,
+    return_value::{classify, from_cryptoki},
 };
 use crate::{
     domain::{
@@ -217,7 +217,7 @@ impl<'a> Objects<'a> {
     fn attribute(&self, object: ObjectHandle, attribute: AttributeType) -> Result<Option<Attribute>, DeviceError> {
         match self.0.get_attributes(object, &[attribute]) {
             Ok(found) => Ok(found.into_iter().next()),
-            Err(Error::Pkcs11(rv, function)) => match super::return_value::classify(rv, function) {
+            Err(Error::Pkcs11(rv, function)) => match classify(rv, function) {
                 lost @ (DeviceError::SessionLost(_) | DeviceError::TokenGone(_) | DeviceError::Failed(_)) => Err(lost),
                 _ => Ok(None),
             },

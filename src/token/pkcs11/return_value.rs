@@ -16,6 +16,8 @@ use crate::token::driver::DeviceError;
 enum Meaning {
     TokenGone,
     SessionLost,
+    /// The module itself must be started again.
+    ModuleLost,
     AlreadyLoggedIn,
     PinRejected,
     PinUnacceptable,
@@ -31,7 +33,7 @@ enum Meaning {
 }
 
 /// The standard's values (PKCS#11 v3.2 section 5.1), but for those that only say that something failed.
-const TABLE: [(Meaning, &[RvError]); 11] = [
+const TABLE: [(Meaning, &[RvError]); 12] = [
     // TOKEN_NOT_PRESENT speaks of the moment of the call, unlike DEVICE_REMOVED.
     (Meaning::TokenGone, &[RvError::TokenNotPresent, RvError::SlotIdInvalid]),
     (
@@ -45,9 +47,9 @@ const TABLE: [(Meaning, &[RvError]); 11] = [
             RvError::OperationActive,
             // From `C_Sign`, or from a context login: OpenSC's PIV driver has logged the whole token out.
             RvError::OperationNotInitialized,
-            RvError::CryptokiNotInitialized,
         ],
     ),
+    (Meaning::ModuleLost, &[RvError::CryptokiNotInitialized]),
     (Meaning::AlreadyLoggedIn, &[RvError::UserAlreadyLoggedIn]),
     (Meaning::PinRejected, &[RvError::PinIncorrect]),
     (Meaning::PinUnacceptable, &[RvError::PinLenRange, RvError::PinInvalid, RvError::PinTooWeak]),
@@ -135,6 +137,7 @@ pub(super) fn classify(rv: RvError, function: Function) -> DeviceError {
         Some(Meaning::Refused) if is_about_a_pin(rv, function) => DeviceError::PinUnacceptable,
         Some(Meaning::TokenGone) => DeviceError::TokenGone(said),
         Some(Meaning::SessionLost) => DeviceError::SessionLost(said),
+        Some(Meaning::ModuleLost) => DeviceError::ModuleLost(said),
         Some(Meaning::AlreadyLoggedIn) => DeviceError::AlreadyLoggedIn,
         Some(Meaning::PinRejected) => DeviceError::PinRejected,
         Some(Meaning::PinUnacceptable) => DeviceError::PinUnacceptable,
