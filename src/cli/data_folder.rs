@@ -1,4 +1,5 @@
-//! The folder in which a gateway keeps its own files: a lock, the control socket, spooled uploads.
+//! The folder in which a gateway keeps its own files: a lock, the control socket, the record of PIN tries,
+//! spooled uploads.
 //!
 //! Invariants: one gateway at a time; nobody but the gateway's user can ever connect to the control socket, not even while it is made.
 
@@ -45,6 +46,11 @@ impl DataFolder {
             Err(TryLockError::WouldBlock) => bail!("another gateway uses the data folder {shown}; stop it, or change `data_dir`"),
             Err(TryLockError::Error(error)) => Err(error).with_context(unusable),
         }
+    }
+
+    /// The folder itself.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Where uploads are spooled.

@@ -23,7 +23,7 @@ use crate::{
     permit::{PermitService, PermitSettings},
     shutdown::{OrderedStop, StopSignals, Stopped},
     signing::service::{SigningService, SigningSettings},
-    store::{Store, memory::MemoryStore, pin_ledger::MemoryPinLedger},
+    store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     ticket::{TicketService, TicketSettings},
     token::supervisor::Tokens,
 };
@@ -52,7 +52,7 @@ impl Gateway {
         let listeners = bind(config)?;
         let control = data.bind_control()?;
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let ledger = Arc::new(MemoryPinLedger::new().context("no record of PIN tries")?);
+        let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
         let tokens = Tokens::start(token_settings(config, Logins::AsConfigured)?, ledger).context("a module's thread did not start")?;
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));

@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
-use super::host_program;
+use super::{data_folder::DataFolder, host_program};
 use crate::{
     config::{self, Config},
     domain::token::{LoginMode, TokenPolicy},
-    store::pin_ledger::MemoryPinLedger,
+    store::pin_ledger::StoredPinLedger,
     token::{
         pkcs11::ModuleOptions,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
     },
 };
 
@@ -50,13 +51,29 @@ fn module_settings(module: &config::ModuleSettings) -> ModuleSettings {
             config::Isolation::Process => Isolation::Process(environment()),
             config::Isolation::Thread => Isolation::Thread,
         },
+        limits: CallLimits::default(),
     }
 }
 
 /// Opens the modules for a command that runs while no gateway does. The caller stops them.
-pub(super) async fn open(config: &Config, logins: Logins) -> anyhow::Result<Tokens> {
-    let ledger = MemoryPinLedger::new().context("no record of PIN tries")?;
+pub(super) async fn open(config: &Config, logins: Logins) -> anyhow::Result<Opened> {
+    // Even one login of ours counts: it goes through the gateway's own record of PIN tries, which one process at a time may use.
+    let (data, ledger) = match logins {
+        Logins::AsConfigured => {
+            let data = DataFolder::claim(&config.data_dir)?;
+            let ledger = StoredPinLedger::open(data.dir())?;
+            (Some(data), ledger)
+        }
+        Logins::None => (None, StoredPinLedger::in_memory()?),
+    };
     let tokens = Tokens::start(token_settings(config, logins)?, Arc::new(ledger)).context("a module's thread did not start")?;
     tokens.settled(SETTLE_MAX).await;
-    Ok(tokens)
+    Ok(Opened { tokens, _data: data })
+}
+
+/// Modules that were opened without a gateway.
+pub(super) struct Opened {
+    /// Their tokens.
+    pub(super) tokens: Tokens,
+    _data: Option<DataFolder>,
 }

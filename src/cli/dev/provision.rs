@@ -29,12 +29,13 @@ use crate::{
         token::{KeyDescription, KeyPairSpec, LoginMode, TokenPolicy},
     },
     pki::{DevCa, Validity},
-    store::pin_ledger::MemoryPinLedger,
+    store::pin_ledger::StoredPinLedger,
     token::{
         command::{Command, Reply},
         pkcs11::ModuleOptions,
         slot::SlotHandle,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
     },
 };
 
@@ -140,7 +141,7 @@ async fn ask(slot: &SlotHandle, command: Command, what: &str) -> anyhow::Result<
 }
 
 async fn start(layout: &Layout, module: &Path) -> anyhow::Result<Tokens> {
-    let ledger = MemoryPinLedger::new().context("no record of PIN tries")?;
+    let ledger = StoredPinLedger::in_memory()?;
     let tokens = Tokens::start(settings(layout, module)?, Arc::new(ledger)).context("the module's thread did not start")?;
     tokens.settled(SETTLE_MAX).await;
     let problem = tokens.problems().remove(&module_name()?);
@@ -157,6 +158,7 @@ fn settings(layout: &Layout, module: &Path) -> anyhow::Result<TokenSettings> {
         options: ModuleOptions::named(module_name()?),
         source: ModuleSource::Library(PathBuf::from(module)),
         isolation: Isolation::Process(environment),
+        limits: CallLimits::default(),
     };
     let unlisted = TokenPolicy { uri: Pkcs11Uri::default(), login: LoginMode::Operator, pin: None, queue_bound: QUEUE };
     Ok(TokenSettings { modules: vec![module], policies: Vec::new(), unlisted: Some(unlisted), host_program: host_program()? })
