@@ -82,7 +82,8 @@ impl Gateway {
         let ready = async {
             loop {
                 changes.borrow_and_update();
-                if self.tokens.find(uri).is_ok_and(|slot| slot.status().state == SlotState::Ready) {
+                // Busy is ready too: the answer to the login itself may still be on its way.
+                if self.tokens.find(uri).is_ok_and(|slot| matches!(slot.status().state, SlotState::Ready | SlotState::Busy)) {
                     return;
                 }
                 // The sender lives as long as `self.tokens`.

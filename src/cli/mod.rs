@@ -47,7 +47,7 @@ enum Verb {
     Bench(bench::Args),
     /// Hold one PKCS#11 module for a gateway.
     #[command(hide = true)]
-    ModuleHost,
+    ModuleHost(module_host::Args),
     /// Sign on the token alone for `bench`.
     #[command(name = bench::bare::VERB, hide = true)]
     BenchToken,
@@ -100,7 +100,7 @@ impl Verb {
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
-            Self::ModuleHost => return Ok(module_host::run()),
+            Self::ModuleHost(args) => return Ok(module_host::run(&args)),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -108,7 +108,7 @@ impl Verb {
     /// Servers tell what they do; commands that answer and end speak up only when something is wrong.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost => "info",
+            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
             Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
         }
     }

@@ -7,6 +7,7 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod certificate;
+pub mod gateway;
 pub mod openssl;
 pub mod own_process;
 pub mod p11kit;
