@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cms;
 pub mod config;
 pub mod domain;
+pub mod http;
 pub mod permit;
 pub mod pki;
 pub mod shutdown;

@@ -4,7 +4,7 @@ use crate::{
     cms::CmsError,
     domain::{
         job::FailureCause,
-        ticket::{CadesType, EmbedCertificate},
+        ticket::{AsicForm, CadesType, EmbedCertificate},
     },
     signing::service::{Denied, SubmitError},
     store::{Conflict, StoreError},
@@ -103,7 +103,7 @@ pub enum UnsupportedOption {
     AlreadySigned,
     /// An ASiC container.
     #[error("containers are not made yet")]
-    AsicForm,
+    AsicForm(AsicForm),
 }
 
 /// Why a bulk of signatures was not made.

@@ -26,7 +26,10 @@ pub use self::{
     signature::SignatureState,
     spool::Upload,
 };
-pub use crate::{pki::Certificate, signing::service::Payment};
+pub use crate::{
+    pki::{Certificate, NameAttribute},
+    signing::service::Payment,
+};
 
 use self::spool::Spool;
 use crate::{

@@ -68,10 +68,10 @@ fn check_supported(options: &SignatureOptions) -> Result<(), UnsupportedOption> 
     if options.data_to_sign == DataToSign::AlreadySigned {
         return Err(UnsupportedOption::AlreadySigned);
     }
-    if options.asic_form != AsicForm::None {
-        return Err(UnsupportedOption::AsicForm);
+    match options.asic_form {
+        AsicForm::None => Ok(()),
+        later @ (AsicForm::S | AsicForm::E) => Err(UnsupportedOption::AsicForm(later)),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
         }
         assert_eq!(check(|options| options.data_to_sign = DataToSign::AlreadySigned), Err(UnsupportedOption::AlreadySigned));
         for form in [AsicForm::S, AsicForm::E] {
-            assert_eq!(check(|options| options.asic_form = form), Err(UnsupportedOption::AsicForm));
+            assert_eq!(check(|options| options.asic_form = form), Err(UnsupportedOption::AsicForm(form)));
         }
         let info = EmbedCertificate::SignerCertAndCaInfo;
         assert_eq!(check(|options| options.embed_certificate = info), Err(UnsupportedOption::EmbedCertificate(info)));
