@@ -7,8 +7,8 @@ mod common;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use common::{
-    gateway::{self, Gateway, dev_json, path_in},
     openssl::openssl_ok,
+    program::{self, Gateway, dev_json, path_in},
     softhsm::SoftHsm,
 };
 use tempfile::TempDir;
@@ -22,9 +22,9 @@ fn folder() -> (TempDir, std::path::PathBuf) {
 }
 
 fn refused(dir: &Path) -> String {
-    let output = gateway::run(["dev", "--listen", "127.0.0.1:0", "--dir", dir.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1), "{}", gateway::stderr(&output));
-    gateway::stderr(&output)
+    let output = program::run(["dev", "--listen", "127.0.0.1:0", "--dir", dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", program::stderr(&output));
+    program::stderr(&output)
 }
 
 /// What another program sees on the token.
@@ -32,8 +32,8 @@ fn objects(dev: &serde_json::Value) -> String {
     let mut tool = Command::new("pkcs11-tool");
     tool.arg("--module").arg(SoftHsm::module()).args(["--login", "--list-objects", "--pin", dev["user_pin"].as_str().unwrap()]);
     let output = tool.env("SOFTHSM2_CONF", dev["softhsm2_conf"].as_str().unwrap()).output().expect("pkcs11-tool; apt-get install opensc");
-    assert!(output.status.success(), "{}", gateway::stderr(&output));
-    gateway::stdout(&output)
+    assert!(output.status.success(), "{}", program::stderr(&output));
+    program::stdout(&output)
 }
 
 #[test]
@@ -150,17 +150,17 @@ fn what_a_killed_gateway_left_is_cleared_away() {
 #[test]
 fn without_softhsm_the_error_says_what_to_install() {
     let (_parent, dir) = folder();
-    let mut command = gateway::sealgate();
+    let mut command = program::sealgate();
     command.args(["dev", "--dir"]).arg(&dir).env("SEALGATE_SOFTHSM", "/no/such/libsofthsm2.so");
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(gateway::stderr(&output).contains("SEALGATE_SOFTHSM"), "{}", gateway::stderr(&output));
+    assert!(program::stderr(&output).contains("SEALGATE_SOFTHSM"), "{}", program::stderr(&output));
 }
 
 #[test]
 fn development_mode_does_not_listen_to_other_machines() {
     let (_parent, dir) = folder();
-    let output = gateway::run(["dev", "--listen", "0.0.0.0:0", "--dir", dir.to_str().unwrap()]);
+    let output = program::run(["dev", "--listen", "0.0.0.0:0", "--dir", dir.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(!dir.exists());
 }

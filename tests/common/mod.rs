@@ -11,4 +11,5 @@ pub mod gateway;
 pub mod openssl;
 pub mod own_process;
 pub mod p11kit;
+pub mod program;
 pub mod softhsm;
