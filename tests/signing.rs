@@ -385,9 +385,9 @@ fn with_canaries() -> SigningSettings {
 async fn a_canary_that_does_not_verify_quarantines_its_key_before_a_client_needs_it() {
     let rig = Rig::configured(with_canaries()).await;
     let name = "one".parse().unwrap();
-    assert_eq!(rig.service.key_readiness(&name).await, Some(Ok(())));
+    assert_eq!(rig.service.desk().key_readiness(&name).await, Some(Ok(())));
     rig.script.sign_wrongly();
-    while rig.service.key_readiness(&name).await != Some(Err(Denied::Quarantined)) {
+    while rig.service.desk().key_readiness(&name).await != Some(Err(Denied::Quarantined)) {
         tokio::task::yield_now().await;
     }
     let refusal = rig.submit(&caller("ci"), Payment::AskNow).await.unwrap_err();
@@ -408,8 +408,8 @@ async fn a_key_that_needs_an_operator_has_no_canary() {
 async fn readiness_of_a_key_says_why_it_cannot_sign() {
     let rig = Rig::new(LoginMode::Operator).await;
     let name = "one".parse().unwrap();
-    assert!(matches!(rig.service.key_readiness(&name).await, Some(Err(Denied::SlotUnavailable(_)))));
+    assert!(matches!(rig.service.desk().key_readiness(&name).await, Some(Err(Denied::SlotUnavailable(_)))));
     rig.unlock().await;
-    assert_eq!(rig.service.key_readiness(&name).await, Some(Ok(())));
-    assert_eq!(rig.service.key_readiness(&"nothing".parse().unwrap()).await, None);
+    assert_eq!(rig.service.desk().key_readiness(&name).await, Some(Ok(())));
+    assert_eq!(rig.service.desk().key_readiness(&"nothing".parse().unwrap()).await, None);
 }

@@ -35,7 +35,7 @@ use crate::{
 use super::{
     canary::{self, Canaries},
     dispatcher::{self, Workshop},
-    keyring::{Keyring, KnownKey, Target, denied},
+    keyring::{Keyring, KnownKey, denied},
     pins::JobPins,
     tokens::TokenDesk,
     verify::VerifyPool,
@@ -245,34 +245,6 @@ impl SigningService {
     #[must_use]
     pub fn desk(&self) -> TokenDesk {
         TokenDesk::new(Arc::clone(&self.workshop))
-    }
-
-    /// Whether the configured key of this name can sign now, as far as is known without signing; `None` if there is no such key.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    pub async fn key_readiness(&self, name: &KeyName) -> Option<Result<(), Denied>> {
-        let target = match self.workshop.keyring.target_of(name)? {
-            Ok(target) => target,
-            Err(denied) => return Some(Err(denied)),
-        };
-        Some(self.readiness(name, &target).await)
-    }
-
-    async fn readiness(&self, name: &KeyName, target: &Target<'_>) -> Result<(), Denied> {
-        let status = target.slot.status();
-        if !status.state.takes_work() {
-            return Err(Denied::SlotUnavailable(status));
-        }
-        // A per-request slot shows its keys only with a PIN, which nobody brings here.
-        if target.slot.login_mode() == LoginMode::PerRequest && self.workshop.keyring.cached(target).is_none() {
-            return Ok(());
-        }
-        algorithm_for(&*self.workshop.keyring.known(target, None).await?, None)?;
-        match self.workshop.canaries.last_of(name).and_then(|last| last.failure) {
-            Some(failure) => Err(Denied::Device(failure)),
-            None => Ok(()),
-        }
     }
 
     /// Finds the key that `caller` chose and checks that the caller may use it, with this algorithm (or the key's own), now.

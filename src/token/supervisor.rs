@@ -489,7 +489,7 @@ impl ModuleEvents for EventHub {
     fn status(&self, slot: SlotRef, status: SlotStatus, flags: TokenFlags) {
         let Some(handle) = self.slot(slot) else { return };
         let SlotStatus { state, reason, .. } = &status;
-        info!(slot.token = %handle.token(), slot.state = %state, "token {} is {state} {reason}", handle.token());
+        info!(slot.token = %handle.token(), slot.state = %state, "token {} is {state} {reason}", handle.token().label);
         let needs_pin = *state == SlotState::NeedsPin;
         handle.set_flags(flags);
         handle.set_status(status);

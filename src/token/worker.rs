@@ -87,7 +87,7 @@ struct Session {
 impl Worker {
     fn run(mut self) -> String {
         let token = &self.parts.sighting.token;
-        info!(slot.token = %token, slot.login = %self.parts.login, "token taken up: {token}");
+        info!(slot.token = %token, slot.login = %self.parts.login, "token {} taken up", token.label);
         let mut end = self.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
         while end.is_none() {
             end = match self.parts.queue.recv_timeout(PRESENCE_CHECK) {
@@ -466,7 +466,8 @@ impl Worker {
             envelope.responder.answer(Err(answer.clone()));
         }
         let reason = end.map_or_else(|| "stopped".to_owned(), |error| error.to_string());
-        info!(slot.token = %self.parts.sighting.token, "token let go: {reason}");
+        let token = &self.parts.sighting.token;
+        info!(slot.token = %token, "token {} let go: {reason}", token.label);
         reason
     }
 
@@ -487,7 +488,11 @@ impl Worker {
         } else if matches!(self.status, Some((SlotState::PinRejected, _))) {
             // Stays until a good login or an operator's log-out.
         } else {
-            let hint = if self.parts.login == LoginMode::PerRequest { "" } else { "an operator must unlock the token" };
+            let hint = match self.parts.login {
+                LoginMode::PerRequest | LoginMode::Configured => "",
+                LoginMode::Operator => "an operator must unlock it",
+                LoginMode::Protected => "an operator must unlock it at the reader",
+            };
             self.report(self.state_logged_out(), hint);
         }
     }
