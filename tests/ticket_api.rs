@@ -184,6 +184,14 @@ fn scripted(keys: &[&str]) -> (Script, Plan) {
     (script, plan)
 }
 
+/// Lets the test see who waits, which nobody stops doing for want of time.
+fn watched(plan: &mut Plan) -> Arc<WatchedStore> {
+    let store = Arc::new(WatchedStore::default());
+    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    plan.tickets.blocking_get_bound = 10 * PATIENCE;
+    store
+}
+
 /// A gate that the next signature waits at; released at the end of the test, or nothing would end.
 fn hang_next(script: &Script) -> sealgate::token::fake::Gate {
     script.hang(Call::Sign, script.count(Call::Sign) + 1)
@@ -600,8 +608,7 @@ async fn a_failure_of_the_token_is_told_and_keeps_the_permission() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_on_for_a_client_that_hung_up() {
     let (script, mut plan) = scripted(&["one"]);
-    let store = Arc::new(WatchedStore::default());
-    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    let store = watched(&mut plan);
     let gateway = plan.start().await;
     let ticket = gateway.ticket_with(b"x").await;
     let gate = hang_next(&script);
@@ -619,8 +626,7 @@ async fn nobody_waits_on_for_a_client_that_hung_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_server_stops_those_who_wait_are_answered_at_once() {
     let (script, mut plan) = scripted(&["one"]);
-    let store = Arc::new(WatchedStore::default());
-    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    let store = watched(&mut plan);
     let gateway = plan.start().await;
     let ticket = gateway.ticket_with(b"x").await;
     let gate = hang_next(&script);
@@ -636,8 +642,7 @@ async fn when_the_server_stops_those_who_wait_are_answered_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_deleted_while_somebody_waits_for_it_is_gone_for_him_too() {
     let (script, mut plan) = scripted(&["one"]);
-    let store = Arc::new(WatchedStore::default());
-    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    let store = watched(&mut plan);
     let gateway = plan.start().await;
     let ticket = gateway.ticket_with(b"x").await;
     let gate = hang_next(&script);
