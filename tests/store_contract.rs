@@ -11,6 +11,7 @@ use sealgate::{
         digest::{Digest, SigningInput, ToSign},
         ids::{CallerId, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
+        key::KeyChoice,
         permit::{Permit, PermitRefusal},
         signature::SignatureValue,
         ticket::{SignatureOptions, Ticket, TicketSigning},
@@ -97,7 +98,7 @@ fn ticket(owner: &str) -> Ticket {
         options: SignatureOptions::default(),
         content: None,
         metadata: None,
-        key: None,
+        key: KeyChoice::Default,
         signing: None,
         version: 0,
     }
