@@ -2,6 +2,8 @@
 //!
 //! Each function is one promise of [`Store`], checked against an empty store. [`contract!`] runs them all on one implementation.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::poll;

@@ -69,6 +69,7 @@ pub struct Plan {
     pub tickets: TicketSettings,
     pub http: HttpSettings,
     pub signing: SigningSettings,
+    pub store: Arc<dyn Store>,
 }
 
 /// A gateway that runs.
@@ -113,6 +114,7 @@ impl Plan {
             tickets,
             http: HttpSettings { workers: 2, ..HttpSettings::default() },
             signing: SigningSettings::default(),
+            store: Arc::new(MemoryStore::new()),
             directory,
         }
     }
@@ -149,7 +151,7 @@ impl Plan {
         });
         plan.login(LoginMode::Configured, USER_PIN, queue_bound);
         let tokens = plan.start_tokens();
-        let slot = ready(&tokens).await;
+        let slot = ready(&tokens, LoginMode::Configured).await;
         for (n, (label, kind)) in keys.iter().enumerate() {
             plan.make_key(&slot, vec![n as u8 + 1], label, kind.clone()).await;
         }
@@ -216,9 +218,9 @@ impl Plan {
     pub async fn start(self) -> Gateway {
         let tokens = self.start_tokens();
         if !self.modules.is_empty() {
-            ready(&tokens).await;
+            ready(&tokens, self.policies[0].login).await;
         }
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let store = self.store;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
@@ -301,6 +303,15 @@ impl Gateway {
         ticket
     }
 
+    /// Asks for a ticket's signature and fetches it at once, as most clients do.
+    pub async fn sign(&self, ticket: &str) -> Vec<u8> {
+        let started = self.post(&format!("{ticket}/ds/creator")).await;
+        assert_eq!(started.status, 200, "{}", started.text());
+        let fetched = self.get(&format!("{ticket}/ds/data")).await;
+        assert_eq!(fetched.status, 200, "{}", fetched.text());
+        fetched.body
+    }
+
     pub async fn upload(&self, ticket: &str, content_type: &str, body: Vec<u8>) -> Answer {
         send(self.request(Method::POST, &format!("{ticket}/data")).header("content-type", content_type).body(body)).await
     }
@@ -363,11 +374,15 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
 }
 
 /// The only token's slot, when it has come to rest.
-async fn ready(tokens: &Tokens) -> SlotHandle {
+async fn ready(tokens: &Tokens, login: LoginMode) -> SlotHandle {
     tokens.settled(PATIENCE).await;
     let slot = tokens.find(&"pkcs11:".parse().unwrap()).unwrap_or_else(|error| panic!("{error}; {:?}", tokens.problems()));
     let mut status = slot.watch();
-    let at_rest = |state| matches!(state, SlotState::Ready | SlotState::Present | SlotState::NeedsPin);
+    let at_rest = |state| match login {
+        LoginMode::Configured => state == SlotState::Ready,
+        LoginMode::PerRequest => state == SlotState::Present,
+        LoginMode::Operator | LoginMode::Protected => state == SlotState::NeedsPin,
+    };
     let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| at_rest(status.state))).await.map(|seen| seen.is_ok());
     assert_eq!(waited, Ok(true), "the slot is still {:?}", slot.status());
     slot

@@ -1,19 +1,19 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator.
 //!
-//! JSON both ways, in the forms of [`dto`]:
-//!
-//! | call | does | answers |
+//! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
-//! | `GET /health` | | [`HealthDto`](dto::HealthDto) |
-//! | `GET /slots` | every token that was seen, with its state now | [`SlotsDto`](dto::SlotsDto) |
-//! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`](dto::KeysDto) |
-//! | `POST /unlock` [`UnlockDto`](dto::UnlockDto) | logs in | [`TokenDto`](dto::TokenDto) |
-//! | `POST /lock` [`LockDto`](dto::LockDto) | logs out; nothing signs before the next unlock | [`TokenDto`](dto::TokenDto) |
+//! | `GET /health` | | [`HealthDto`] |
+//! | `GET /slots` | every token that was seen, with its state now | [`SlotsDto`] |
+//! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`] |
+//! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
+//! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
 //!
 //! Errors are an [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it.
 
 pub mod dto;
 mod error;
+
+use std::time::Duration;
 
 use actix_web::{
     HttpResponse,
@@ -26,12 +26,15 @@ use self::{
     error::ControlError,
 };
 use super::extract::read_whole;
-use crate::{domain::key_uri::Pkcs11Uri, domain::pin::Pin, signing::tokens::TokenDesk};
+use crate::{
+    domain::{key_uri::Pkcs11Uri, pin::Pin},
+    signing::tokens::TokenDesk,
+};
 
 /// The most bytes of a request body.
 const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may make no progress.
-const BODY_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+const BODY_IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// The routes that operators are served.
 pub(super) fn configure(desk: Data<TokenDesk>) -> impl FnOnce(&mut ServiceConfig) {

@@ -58,10 +58,10 @@ pub(super) async fn access(request: ServiceRequest, next: Next<impl MessageBody 
     };
     if let Some(error) = response.response().error() {
         // What is none of ours comes from a path that cannot be decoded.
-        let unknown = || Operation::Other.error(RouteError::Unknown);
-        let rendered = error
-            .as_error::<ApiError>()
-            .map_or_else(|| unknown().render(&state.messages, language), |error| error.render(&state.messages, language));
+        let unknown = Operation::Other.error(RouteError::Unknown);
+        let error = error.as_error::<ApiError>().unwrap_or(&unknown);
+        error.log();
+        let rendered = error.render(&state.messages, language);
         response = response.into_response(rendered);
     }
     if let Some(origin) = origin {

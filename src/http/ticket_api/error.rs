@@ -11,6 +11,7 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use serde_json::json;
+use tracing::error;
 
 use super::{
     messages::{Language, Messages, Text},
@@ -155,6 +156,13 @@ struct Wire {
 }
 
 impl ApiError {
+    /// Logs what is wrong inside and is told to nobody outside.
+    pub(super) fn log(&self) {
+        if let Problem::Ticket(TicketError::Cms(error)) = &self.problem {
+            error!(error = %error, "a signature could not be prepared or put together");
+        }
+    }
+
     /// The answer, in this language.
     pub(super) fn render(&self, messages: &Messages, language: Language) -> HttpResponse {
         let wire = self.wire();
