@@ -11,6 +11,7 @@ use crate::{
     store::pin_ledger::StoredPinLedger,
     token::{
         pkcs11::ModuleOptions,
+        quirks::QuirkSettings,
         slot::SlotHandle,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
         watchdog::CallLimits,
@@ -49,13 +50,28 @@ pub(super) fn token_settings(config: &Config, logins: Logins) -> anyhow::Result<
 fn module_settings(module: &config::ModuleSettings) -> ModuleSettings {
     let environment = || module.env.iter().map(|(variable, value)| (variable.clone(), value.0.clone())).collect();
     ModuleSettings {
-        options: ModuleOptions { name: module.name.clone(), os_locking: module.os_locking, init_args: module.init_args.clone() },
+        options: ModuleOptions {
+            name: module.name.clone(),
+            os_locking: module.os_locking,
+            init_args: module.init_args.clone(),
+            quirks: QuirkSettings {
+                sees_new_tokens: module.sees_new_tokens,
+                idle_limit: module.idle_limit,
+                settle: module.settle,
+                waits_for_touch: module.waits_for_touch,
+            },
+        },
         source: ModuleSource::Library(module.path.clone()),
         isolation: match module.isolation {
             config::Isolation::Process => Isolation::Process(environment()),
             config::Isolation::Thread => Isolation::Thread,
         },
-        limits: CallLimits::default(),
+        limits: CallLimits {
+            sign: module.limits.sign,
+            key_generation: module.limits.key_generation,
+            person: module.limits.person,
+            other: module.limits.other,
+        },
     }
 }
 

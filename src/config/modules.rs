@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -47,6 +48,29 @@ pub struct ModuleSettings {
     pub init_args: Option<String>,
     /// It may use the operating system's locks (`CKF_OS_LOCKING_OK`).
     pub os_locking: bool,
+    /// Whether it lists tokens that come after it was started; `None`: as known of this module.
+    pub sees_new_tokens: Option<bool>,
+    /// After how long an idle session of it ends; `None`: as known.
+    pub idle_limit: Option<Duration>,
+    /// The pause it wants between opening a session and the login; `None`: as known.
+    pub settle: Option<Duration>,
+    /// Whether its signatures wait for a person's touch; `None`: as known.
+    pub waits_for_touch: Option<bool>,
+    /// After how long its calls are taken for ones that never return.
+    pub limits: CallLimits,
+}
+
+/// After how long a call into a module is taken for one that never returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallLimits {
+    /// One signature.
+    pub sign: Duration,
+    /// Making a key pair.
+    pub key_generation: Duration,
+    /// A person at a PIN pad or a touch button.
+    pub person: Duration,
+    /// Everything else.
+    pub other: Duration,
 }
 
 const ISOLATIONS: &[(&str, Isolation)] = &[("process", Isolation::Process), ("thread", Isolation::Thread)];
@@ -92,5 +116,24 @@ fn one(
         mistakes.note(&at, "env", format!("the value of `{}` has a zero byte", variable.escape_debug()));
     }
     let env = raw.env.into_iter().map(|(variable, value)| (variable, EnvValue(value))).collect();
-    Some(ModuleSettings { name: name?, path, env, isolation: isolation?, init_args: raw.init_args, os_locking: raw.os_locking })
+    let limit = |mistakes: &mut Mistakes, field, raw, default| Duration::from_secs(mistakes.bounded(&at, field, raw, default, (1, 3600)));
+    let sign = limit(mistakes, "sign_limit_seconds", raw.sign_limit_seconds, 30);
+    let key_generation = limit(mistakes, "key_generation_limit_seconds", raw.key_generation_limit_seconds, 300);
+    let person = limit(mistakes, "person_limit_seconds", raw.person_limit_seconds, 300);
+    let other = limit(mistakes, "call_limit_seconds", raw.call_limit_seconds, 30);
+    let idle_limit = raw.idle_limit_seconds.map(|seconds| mistakes.bounded(&at, "idle_limit_seconds", Some(seconds), 0, (2, 24 * 3600)));
+    let settle = raw.settle_millis.map(|millis| mistakes.bounded(&at, "settle_millis", Some(millis), 0, (0, 10_000)));
+    Some(ModuleSettings {
+        name: name?,
+        path,
+        env,
+        isolation: isolation?,
+        init_args: raw.init_args,
+        os_locking: raw.os_locking,
+        sees_new_tokens: raw.sees_new_tokens,
+        idle_limit: idle_limit.map(Duration::from_secs),
+        settle: settle.map(Duration::from_millis),
+        waits_for_touch: raw.waits_for_touch,
+        limits: CallLimits { sign, key_generation, person, other },
+    })
 }

@@ -62,6 +62,14 @@ pub(super) struct RawModule {
     pub(super) init_args: Option<String>,
     #[serde(default = "yes")]
     pub(super) os_locking: bool,
+    pub(super) sees_new_tokens: Option<bool>,
+    pub(super) idle_limit_seconds: Option<u64>,
+    pub(super) settle_millis: Option<u64>,
+    pub(super) waits_for_touch: Option<bool>,
+    pub(super) sign_limit_seconds: Option<u64>,
+    pub(super) key_generation_limit_seconds: Option<u64>,
+    pub(super) person_limit_seconds: Option<u64>,
+    pub(super) call_limit_seconds: Option<u64>,
 }
 
 /// `[[token]]`.

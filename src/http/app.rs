@@ -102,6 +102,7 @@ impl AppState {
 pub fn configure(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.app_data(state);
+        super::ops::configure(config);
         ticket_api::configure(config);
     }
 }

@@ -7,5 +7,6 @@
 pub mod app;
 pub mod control;
 mod extract;
+pub mod ops;
 pub mod server;
 mod ticket_api;

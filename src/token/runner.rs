@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -28,13 +28,17 @@ use crate::domain::{
 use super::{
     driver::{TokenModule, TokenSighting},
     link::{CreateToken, Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
+    quirks::{QuirkSettings, Quirks, quirks_of},
     slot::OUTSTANDING_MAX,
     watchdog::{CallLimits, Watchdog, WatchedModule},
     worker::{self, WorkerParts},
 };
 
 /// How often the module is asked which tokens are there.
-const SCAN_EVERY: Duration = Duration::from_secs(1);
+const SCAN_EVERY: Duration = Duration::from_millis(500);
+
+/// Why a module that sees no new tokens is started again.
+pub(super) const TOKEN_MISSED: &str = "a token is missed, and this module sees new ones only when it is started";
 
 /// How the tokens of a module are logged in: the first URI that matches counts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -67,6 +71,19 @@ pub struct RunnerParts {
     pub events: Arc<dyn ModuleEvents>,
     /// After how long a call is taken for one that never returns.
     pub limits: CallLimits,
+    /// What the configuration says of the module's ways.
+    pub quirks: QuirkSettings,
+    /// Tokens that should be there.
+    pub expected: Expected,
+}
+
+/// Tokens that a module should have, for modules that see new ones only when they are started again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Expected {
+    /// What names them.
+    pub tokens: Vec<Pkcs11Uri>,
+    /// How long one may be missed before the module is started again.
+    pub patience: Duration,
 }
 
 /// A module whose slots are being looked after. Dropping it without [`ModuleRunner::shutdown`] leaves its threads running.
@@ -100,9 +117,21 @@ impl ModuleRunner {
         let watchdog = Watchdog::start(parts.limits)?;
         let events = Arc::clone(&parts.events);
         let watch = watchdog.watch(Box::new(move |call| events.overdue(None, call)));
-        let scanned = WatchedModule { module: Arc::clone(&parts.module), watch, limits: parts.limits };
-        let shared_here = Arc::clone(&shared);
-        let watcher = Watcher { parts, shared: shared_here, workers: HashMap::new(), twins: HashSet::new(), next: 0, watchdog, scanned };
+        let library = watch.call("C_GetInfo", parts.limits.other, || parts.module.library()).unwrap_or_default();
+        let quirks = quirks_of(&library, &parts.quirks);
+        let limits = CallLimits { sign: if quirks.waits_for_touch { parts.limits.person } else { parts.limits.sign }, ..parts.limits };
+        let parts = RunnerParts { limits, ..parts };
+        let watcher = Watcher {
+            shared: Arc::clone(&shared),
+            workers: HashMap::new(),
+            twins: HashSet::new(),
+            next: 0,
+            watchdog,
+            scanned: WatchedModule { module: Arc::clone(&parts.module), watch, limits },
+            quirks,
+            missed_since: None,
+            parts,
+        };
         let watcher = thread::Builder::new().name("slot-watch".to_owned()).spawn(move || watcher.run(&stopped))?;
         Ok(Self { shared, module, watcher: Mutex::new(Some(watcher)), stop })
     }
@@ -151,6 +180,8 @@ struct Watcher {
     next: u32,
     watchdog: Watchdog,
     scanned: WatchedModule,
+    quirks: Quirks,
+    missed_since: Option<Instant>,
 }
 
 impl Watcher {
@@ -175,6 +206,7 @@ impl Watcher {
             Ok(seen) => {
                 *complaint = None;
                 self.take_up(seen);
+                self.miss_tokens();
             }
             Err(error) => {
                 let text = error.to_string();
@@ -217,6 +249,24 @@ impl Watcher {
         }
     }
 
+    /// Has the module started again if it sees new tokens by nothing else and one has been missed for long enough.
+    ///
+    /// Not while another of its tokens was unlocked by a person: that would have to be done again.
+    fn miss_tokens(&mut self) {
+        let missed = |uri: &Pkcs11Uri| !self.workers.keys().any(|token| uri.matches_token(token));
+        let by_a_person = |token: &TokenIdentity| matches!(self.parts.modes.of(token), Some(LoginMode::Operator | LoginMode::Protected));
+        let waits = !self.quirks.sees_new_tokens && self.parts.expected.tokens.iter().any(missed) && !self.workers.keys().any(by_a_person);
+        if !waits {
+            self.missed_since = None;
+            return;
+        }
+        let since = *self.missed_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.parts.expected.patience {
+            self.missed_since = None;
+            self.parts.events.replace(TOKEN_MISSED.to_owned());
+        }
+    }
+
     fn watched_for(&self, slot: SlotRef) -> WatchedModule {
         let events = Arc::clone(&self.parts.events);
         let watch = self.watchdog.watch(Box::new(move |call| events.overdue(Some(slot), call)));
@@ -237,6 +287,7 @@ impl Watcher {
             ledger: Arc::clone(&self.parts.ledger),
             instance: self.parts.instance,
             events: Arc::clone(&events),
+            quirks: self.quirks,
             queue,
             stopping: Arc::clone(&self.shared.stopping),
         };

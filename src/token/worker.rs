@@ -6,12 +6,13 @@
 //! is gone or the runner closes the queue; what is still queued then is answered.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -29,6 +30,7 @@ use super::{
     driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenSighting},
     link::{Envelope, ModuleEvents, SlotRef},
     login::LoginDesk,
+    quirks::Quirks,
     watchdog::WatchedModule,
 };
 
@@ -48,6 +50,7 @@ pub(super) struct WorkerParts {
     pub(super) ledger: Arc<dyn PinLedger>,
     pub(super) instance: LedgerInstance,
     pub(super) events: Arc<dyn ModuleEvents>,
+    pub(super) quirks: Quirks,
     pub(super) queue: Receiver<Envelope>,
     pub(super) stopping: Arc<AtomicBool>,
 }
@@ -56,7 +59,7 @@ pub(super) struct WorkerParts {
 pub(super) fn run(parts: WorkerParts) -> String {
     let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(&parts.sighting.token), parts.instance);
     match desk {
-        Ok(desk) => Worker { parts, desk, session: None, status: None, failures: 0 }.run(),
+        Ok(desk) => Worker { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new() }.run(),
         Err(error) => error.to_string(),
     }
 }
@@ -68,6 +71,8 @@ struct Worker {
     status: Option<(SlotState, String)>,
     /// Failures of the module in a row; any success ends the row.
     failures: u32,
+    /// Keys that have signed since the token was taken up.
+    seen_keys: HashSet<KeySelector>,
 }
 
 /// One session epoch: handles found in it are worthless in the next.
@@ -76,12 +81,13 @@ struct Session {
     keys: HashMap<KeySelector, CachedKey>,
     flags: TokenFlags,
     logged_in: bool,
+    used: Instant,
 }
 
 impl Worker {
     fn run(mut self) -> String {
         let token = &self.parts.sighting.token;
-        info!(slot.token = %token, slot.login = %self.parts.login, "token taken up: {token}");
+        info!(slot.token = %token, slot.login = %self.parts.login, "token {} taken up", token.label);
         let mut end = self.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
         while end.is_none() {
             end = match self.parts.queue.recv_timeout(PRESENCE_CHECK) {
@@ -96,6 +102,9 @@ impl Worker {
     /// Answers one command; an error is returned if the thread must end.
     fn serve(&mut self, envelope: Envelope) -> Option<DeviceError> {
         let Envelope { command, responder } = envelope;
+        if let Some(session) = self.session.as_mut() {
+            session.used = Instant::now();
+        }
         if self.parts.stopping.load(Ordering::Acquire) {
             responder.answer(Err(DeviceError::Stopping));
             return None;
@@ -166,7 +175,7 @@ impl Worker {
 
     fn sign_in_session(
         &mut self,
-        key: &KeySelector,
+        selector: &KeySelector,
         to_sign: &ToSign,
         pin: Option<&Pin>,
         entering: &mut dyn FnMut(),
@@ -177,9 +186,19 @@ impl Worker {
         if removable {
             session.driver.check_presence()?;
         }
-        let key = session.key(key)?;
+        let key = match session.key(selector) {
+            // Deleted, or the module lost sight of it (seen: SoftHSM whose directory was moved). A fresh start of the module tells which.
+            Err(DeviceError::KeyNotFound(which)) if self.seen_keys.contains(selector) => {
+                return Err(DeviceError::ModuleLost(format!("the key {which}, which was there, is not found")));
+            }
+            found => found?,
+        };
         if !key.always_authenticate {
-            return session.driver.sign(&key, to_sign, None, entering);
+            let signature = session.driver.sign(&key, to_sign, None, entering)?;
+            if !self.seen_keys.contains(selector) {
+                self.seen_keys.insert(selector.clone());
+            }
+            return Ok(signature);
         }
         let configured = if pin.is_none() { self.desk.configured_pin() } else { None };
         let pin = pin.or(configured.as_ref());
@@ -376,8 +395,9 @@ impl Worker {
     fn open(&mut self) -> Result<(), DeviceError> {
         let opened = self.parts.module.open(self.parts.sighting.slot).and_then(|mut driver| {
             let flags = driver.flags()?;
-            Ok(Session { driver, keys: HashMap::new(), flags, logged_in: false })
+            Ok(Session { driver, keys: HashMap::new(), flags, logged_in: false, used: Instant::now() })
         });
+        thread::sleep(self.parts.quirks.settle);
         let mut session = match opened {
             Ok(session) => session,
             Err(error) => {
@@ -398,7 +418,7 @@ impl Worker {
 
     fn look_after_token(&mut self) -> Option<DeviceError> {
         let checked = match self.session.as_mut() {
-            Some(session) => session.driver.check_presence(),
+            Some(session) => session.driver.check_presence().and_then(|()| session.keep_alive(self.parts.quirks.idle_limit)),
             None => self.open(),
         };
         self.count_failures(checked.as_ref().err());
@@ -446,7 +466,8 @@ impl Worker {
             envelope.responder.answer(Err(answer.clone()));
         }
         let reason = end.map_or_else(|| "stopped".to_owned(), |error| error.to_string());
-        info!(slot.token = %self.parts.sighting.token, "token let go: {reason}");
+        let token = &self.parts.sighting.token;
+        info!(slot.token = %token, "token {} let go: {reason}", token.label);
         reason
     }
 
@@ -467,7 +488,11 @@ impl Worker {
         } else if matches!(self.status, Some((SlotState::PinRejected, _))) {
             // Stays until a good login or an operator's log-out.
         } else {
-            let hint = if self.parts.login == LoginMode::PerRequest { "" } else { "an operator must unlock the token" };
+            let hint = match self.parts.login {
+                LoginMode::PerRequest | LoginMode::Configured => "",
+                LoginMode::Operator => "an operator must unlock it",
+                LoginMode::Protected => "an operator must unlock it at the reader",
+            };
             self.report(self.state_logged_out(), hint);
         }
     }
@@ -496,6 +521,15 @@ impl Worker {
 }
 
 impl Session {
+    /// Uses a session that would end as idle, a little before it does, and checks that the login still holds.
+    fn keep_alive(&mut self, idle_limit: Option<Duration>) -> Result<(), DeviceError> {
+        if idle_limit.is_none_or(|limit| self.used.elapsed() < limit * 3 / 4) {
+            return Ok(());
+        }
+        self.used = Instant::now();
+        self.driver.check_session(self.logged_in)
+    }
+
     fn key(&mut self, selector: &KeySelector) -> Result<CachedKey, DeviceError> {
         if let Some(key) = self.keys.get(selector) {
             return Ok(key.clone());
