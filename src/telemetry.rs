@@ -10,9 +10,9 @@ use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 /// The environment variable with the log filter.
 pub const LOG_VARIABLE: &str = "SEALGATE_LOG";
 
-/// Libraries that report ordinary things as errors; they speak only where the filter names them. (cryptoki: each mechanism that it has no name
-/// for.)
-const QUIETED: [&str; 1] = ["cryptoki"];
+/// Libraries that say more than anybody needs, with the level from which on they are heard; where the filter names one, it is heard as that says.
+/// (cryptoki reports each mechanism that it has no name for as an error, actix-server each worker that it starts and stops.)
+const QUIETED: [(&str, &str); 2] = [("cryptoki", "off"), ("actix_server", "warn")];
 
 /// A log filter that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +37,8 @@ pub fn start(default: &str) -> Result<(), TelemetryError> {
 
 fn parse_filter(written: Option<&str>, default: &str) -> Result<EnvFilter, TelemetryError> {
     let directives = written.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(default);
-    let directives = QUIETED
-        .iter()
-        .filter(|library| !directives.contains(*library))
-        .fold(directives.to_owned(), |all, library| format!("{all},{library}=off"));
+    let quieted = QUIETED.iter().filter(|(library, _)| !directives.contains(library));
+    let directives = quieted.fold(directives.to_owned(), |all, (library, level)| format!("{all},{library}={level}"));
     EnvFilter::builder().parse(directives).map_err(|error| TelemetryError::Filter(error.to_string()))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The table below is section "Who may use whom" of docs/architecture.md. Code under `#[cfg(test)]` is free: tests put parts together.
 
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::{
     collections::BTreeSet,

@@ -13,6 +13,7 @@ use sealgate::{
         digest::{Digest, SigningInput, ToSign},
         ids::{CallerId, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
+        key::KeyChoice,
         permit::{Permit, PermitRefusal},
         signature::SignatureValue,
         ticket::{SignatureOptions, Ticket, TicketSigning},
@@ -99,7 +100,7 @@ fn ticket(owner: &str) -> Ticket {
         options: SignatureOptions::default(),
         content: None,
         metadata: None,
-        key: None,
+        key: KeyChoice::Default,
         signing: None,
         version: 0,
     }

@@ -30,6 +30,7 @@ pub(super) fn control_socket(dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct DataFolder {
     dir: PathBuf,
+    control_is_there: bool,
     _lock: File,
 }
 
@@ -42,7 +43,7 @@ impl DataFolder {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(unusable)?;
         let lock = File::create(dir.join("gateway.lock")).with_context(unusable)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), control_is_there: false, _lock: lock }),
             Err(TryLockError::WouldBlock) => bail!("another gateway uses the data folder {shown}; stop it, or change `data_dir`"),
             Err(TryLockError::Error(error)) => Err(error).with_context(unusable),
         }
@@ -58,15 +59,14 @@ impl DataFolder {
         self.dir.join("spool")
     }
 
-    /// Makes the control socket, in place of one that a gateway left behind that was killed.
-    pub(super) fn bind_control(&self) -> anyhow::Result<UnixListener> {
-        self.bind_private_socket().with_context(|| {
-            let path = control_socket(&self.dir);
-            format!(
-                "the control socket {} cannot be made; a path of more than 100 bytes is too long, choose a shorter folder",
-                path.display()
-            )
-        })
+    /// Makes the control socket, in place of one that a gateway left behind that was killed. It goes when the folder is given up.
+    pub(super) fn bind_control(&mut self) -> anyhow::Result<UnixListener> {
+        let path = control_socket(&self.dir);
+        let too_long = "a path of more than 100 bytes is too long, choose a shorter folder";
+        let listener =
+            self.bind_private_socket().with_context(|| format!("the control socket {} cannot be made; {too_long}", path.display()))?;
+        self.control_is_there = true;
+        Ok(listener)
     }
 
     /// The socket is made where nobody else can reach it and shown when its mode is right.
@@ -83,11 +83,14 @@ impl DataFolder {
         fs::remove_dir(&workshop)?;
         Ok(listener)
     }
+}
 
-    /// Removes the control socket.
-    pub(super) fn remove_control(&self) {
-        // What is not there need not be removed, and a later start replaces what stays.
-        let _ = fs::remove_file(control_socket(&self.dir));
+impl Drop for DataFolder {
+    fn drop(&mut self) {
+        if self.control_is_there {
+            // What stays is replaced by the next start.
+            let _ = fs::remove_file(control_socket(&self.dir));
+        }
     }
 }
 
@@ -109,14 +112,14 @@ mod tests {
     #[test]
     fn the_control_socket_is_private_and_replaces_one_that_was_left() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::claim(dir.path()).unwrap();
+        let mut folder = DataFolder::claim(dir.path()).unwrap();
         drop(folder.bind_control().unwrap());
         let path = control_socket(dir.path());
         assert!(UnixStream::connect(&path).is_err(), "nobody listens at what was left");
         let _listener = folder.bind_control().unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        folder.remove_control();
+        drop(folder);
         assert!(!path.exists());
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::{
@@ -17,9 +18,13 @@ use super::{
     modules::{Logins, token_settings},
 };
 use crate::{
-    auth::{ApiKeyHash, CallerEntry, Callers},
-    config::{CallerSettings, Config},
+    auth::{AllowedHosts, ApiKeyHash, CallerEntry, Callers},
+    config::{self, CallerSettings, Config},
     domain::{key_uri::Pkcs11Uri, token::SlotState},
+    http::{
+        app::{HttpSettings, Services},
+        server::{Listener, Server},
+    },
     permit::{PermitService, PermitSettings},
     shutdown::{OrderedStop, StopSignals, Stopped},
     signing::service::{SigningService, SigningSettings},
@@ -30,6 +35,8 @@ use crate::{
 
 /// How long requests that are being served may take when the gateway stops.
 const REQUESTS_MAX: Duration = Duration::from_secs(10);
+/// What the server itself needs beside that.
+const SLACK: Duration = Duration::from_secs(2);
 /// How long signatures that are being made may take when the gateway stops.
 const SIGNATURES_MAX: Duration = Duration::from_secs(30);
 /// How long modules may take to close their sessions; a child that takes longer is killed.
@@ -39,41 +46,39 @@ const FILES_MAX: Duration = Duration::from_secs(5);
 
 /// A gateway that runs.
 pub(super) struct Gateway {
-    addresses: Vec<SocketAddr>,
     data: DataFolder,
     tokens: Tokens,
     signing: Arc<SigningService>,
+    server: Server,
+    housekeeping: AbortHandle,
 }
 
 impl Gateway {
-    /// Starts everything. Must be called within a Tokio runtime of several threads.
-    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
-        let data = DataFolder::claim(&config.data_dir)?;
+    /// Starts everything, from the bottom up. Must be called within a Tokio runtime of several threads.
+    pub(super) fn start(config: &Config) -> anyhow::Result<Self> {
+        let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
-        let control = data.bind_control()?;
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
         let tokens = Tokens::start(token_settings(config, Logins::AsConfigured)?, ledger).context("a module's thread did not start")?;
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
-        let signing_settings = SigningSettings {
-            job_deadline: config.ticket_api.job_deadline,
-            absent_grace: config.ticket_api.absent_grace,
-            ..SigningSettings::default()
-        };
-        let signing =
-            SigningService::start(tokens.clone(), config.keys.clone(), Arc::clone(&store), Arc::clone(&permits), signing_settings)
-                .context("the signing service did not start")?;
-        let tickets = TicketService::new(store, Arc::clone(&signing), permits, ticket_settings(config, &data))
-            .context("the spool folder cannot be used; another gateway may use it")?;
-        let callers = callers(&config.callers)?;
-        let _ = (control, tickets, callers, listeners);
-        Ok(Self { addresses, data, tokens, signing })
+        let keys = config.keys.clone();
+        let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
+            .context("the signing service did not start")?;
+        let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
+            .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
+        let tickets = Arc::new(tickets);
+        let housekeeping = remove_idle_tickets(&tickets);
+        let services = Services { callers, tickets, permits, desk: signing.desk() };
+        let control = data.bind_control()?;
+        let server = Server::start(listeners, Some(control), http_settings(config)?, services).context("the HTTP server did not start")?;
+        Ok(Self { data, tokens, signing, server, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.server.addresses()
     }
 
     /// Waits until the token that `uri` names can sign, at most `bound`.
@@ -115,11 +120,16 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, tokens, signing, .. } = self;
+        let Self { data, tokens, signing, server, housekeeping } = self;
         OrderedStop::new()
+            // Requests that only wait are answered at once; jobs go on while the others are served.
+            .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
             .then("signatures are finished", SIGNATURES_MAX, async move { signing.stop().await })
             .then("modules are closed", MODULES_MAX, async move { tokens.stop().await })
-            .always("files are removed", FILES_MAX, async move { data.remove_control() })
+            .always("files are removed", FILES_MAX, async move {
+                housekeeping.abort();
+                drop(data);
+            })
             .run(async move {
                 signals.next().await;
             })
@@ -127,12 +137,37 @@ impl Gateway {
     }
 }
 
-fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
-    let bind = |address: SocketAddr| {
-        TcpListener::bind(address)
-            .with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
+fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
+    let tickets = Arc::clone(tickets);
+    tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
+    let bind = |listener: &config::Listener| {
+        let address = listener.address;
+        let socket = TcpListener::bind(address)
+            .with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))?;
+        Ok(Listener { socket, caller: listener.caller.clone() })
     };
-    config.listeners.iter().map(|listener| bind(listener.address)).collect()
+    config.listeners.iter().map(bind).collect()
+}
+
+fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
+    let defaults = HttpSettings::default();
+    Ok(HttpSettings {
+        hosts: AllowedHosts::new(config.http.allowed_hosts.clone()).context("correct `allowed_hosts` in the configuration")?,
+        workers: config.http.workers.unwrap_or(defaults.workers),
+        shutdown_grace: REQUESTS_MAX,
+        ..defaults
+    })
+}
+
+fn signing_settings(config: &Config) -> SigningSettings {
+    SigningSettings {
+        job_deadline: config.ticket_api.job_deadline,
+        absent_grace: config.ticket_api.absent_grace,
+        ..SigningSettings::default()
+    }
 }
 
 fn ticket_settings(config: &Config, data: &DataFolder) -> TicketSettings {

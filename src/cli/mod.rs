@@ -4,9 +4,12 @@
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
 mod bench;
+mod control_client;
 mod data_folder;
 mod dev;
 mod gateway;
+mod keys;
+mod lock;
 mod module_host;
 mod modules;
 mod output;
@@ -14,7 +17,9 @@ mod place;
 mod secret;
 mod serve;
 mod sign;
+mod slots;
 mod ticket_client;
+mod unlock;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -41,6 +46,14 @@ enum Verb {
     Dev(dev::Args),
     /// Run the gateway.
     Serve(serve::Args),
+    /// Show the tokens that are plugged in and what state they are in.
+    Slots(slots::Args),
+    /// Show the keys on them and what they can do.
+    Keys(keys::Args),
+    /// Log a token in with its PIN, so that it signs.
+    Unlock(unlock::Args),
+    /// Log a token out, so that nothing is signed before the next unlock.
+    Lock(lock::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -97,6 +110,10 @@ impl Verb {
         match self {
             Self::Dev(args) => dev::run(&args)?,
             Self::Serve(args) => serve::run(&args)?,
+            Self::Slots(args) => slots::run(&args)?,
+            Self::Keys(args) => keys::run(&args)?,
+            Self::Unlock(args) => unlock::run(args)?,
+            Self::Lock(args) => lock::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -109,7 +126,7 @@ impl Verb {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
-            Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
         }
     }
 }

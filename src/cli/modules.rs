@@ -7,18 +7,22 @@ use anyhow::Context as _;
 use super::{data_folder::DataFolder, host_program};
 use crate::{
     config::{self, Config},
-    domain::token::{LoginMode, TokenPolicy},
+    domain::token::{LoginMode, SlotState, TokenPolicy},
     store::pin_ledger::StoredPinLedger,
     token::{
         pkcs11::ModuleOptions,
         quirks::QuirkSettings,
+        slot::SlotHandle,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
         watchdog::CallLimits,
     },
 };
 
 /// How long modules may take to show their tokens; slow readers need some seconds.
-pub(super) const SETTLE_MAX: Duration = Duration::from_secs(20);
+const SETTLE_MAX: Duration = Duration::from_secs(20);
+
+/// How long opening sessions and logging in may take beyond that.
+const LOGIN_MAX: Duration = Duration::from_secs(5);
 
 /// Whether tokens are logged in when they are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,7 @@ fn module_settings(module: &config::ModuleSettings) -> ModuleSettings {
                 idle_limit: module.idle_limit,
                 settle: module.settle,
                 waits_for_touch: module.waits_for_touch,
+                one_thread: module.one_thread,
             },
         },
         source: ModuleSource::Library(module.path.clone()),
@@ -84,7 +89,25 @@ pub(super) async fn open(config: &Config, logins: Logins) -> anyhow::Result<Open
     };
     let tokens = Tokens::start(token_settings(config, logins)?, Arc::new(ledger)).context("a module's thread did not start")?;
     tokens.settled(SETTLE_MAX).await;
+    // A token that takes longer is shown as it is by then.
+    let _ = tokio::time::timeout(LOGIN_MAX, sessions_open(&tokens)).await;
     Ok(Opened { tokens, _data: data })
+}
+
+/// Waits until no session is being opened and no configured login is under way.
+async fn sessions_open(tokens: &Tokens) {
+    let mut changes = tokens.changes();
+    let under_way = |slot: &SlotHandle| match slot.status().state {
+        SlotState::Recovering => true,
+        SlotState::NeedsPin => slot.login_mode() == LoginMode::Configured,
+        _ => false,
+    };
+    loop {
+        changes.borrow_and_update();
+        if !tokens.slots().iter().any(under_way) || changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Modules that were opened without a gateway.

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use reqwest::{
     Body, Client, Method, RequestBuilder, Response, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{Usage, secret::API_KEY_VARIABLE};
+use super::{Usage, output, secret::API_KEY_VARIABLE};
 use crate::domain::pin::Pin;
 
 /// How long a call is repeated that the gateway puts off.
@@ -85,7 +85,13 @@ impl TicketClient {
             return Err(Usage(what).into());
         }
         // A proxy of the environment is for the internet, not for a gateway beside us that is given a key and documents.
-        let http = Client::builder().no_proxy().connect_timeout(CONNECT_MAX).build().context("no HTTP client could be made")?;
+        let english = HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_static("en"))]);
+        let http = Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_MAX)
+            .default_headers(english)
+            .build()
+            .context("no HTTP client could be made")?;
         Ok(Self { http, base, api_key })
     }
 
@@ -107,13 +113,23 @@ impl TicketClient {
     /// Sends what `make` makes until the gateway no longer puts it off.
     async fn send(&self, doing: &str, make: impl Fn() -> anyhow::Result<RequestBuilder>) -> anyhow::Result<Response> {
         let began = Instant::now();
+        let mut put_off = false;
         loop {
             let answer = make()?.send().await.map_err(|error| self.unreachable(&error))?;
             if answer.status().is_success() {
                 return Ok(answer);
             }
             match retry_after(&answer) {
-                Some(pause) if began.elapsed() + pause < PATIENCE => tokio::time::sleep(pause).await,
+                Some(pause) if began.elapsed() + pause < PATIENCE => {
+                    if !put_off {
+                        put_off = true;
+                        output::note(format_args!(
+                            "sealgate: the gateway cannot {doing} now; trying again for up to {} s",
+                            PATIENCE.as_secs()
+                        ));
+                    }
+                    tokio::time::sleep(pause).await;
+                }
                 _ => return Err(refused(doing, answer).await),
             }
         }
@@ -131,7 +147,7 @@ impl OpenTicket<'_> {
         let make = || {
             let request = self.client.request(Method::POST, &format!("{}/data", self.path));
             let request = request.timeout(UPLOAD_MAX).header(CONTENT_TYPE, "application/octet-stream");
-            Ok(request.header(reqwest::header::CONTENT_LENGTH, len).body(body()?))
+            Ok(request.header(CONTENT_LENGTH, len).body(body()?))
         };
         self.client.send("upload the file", make).await.map(|_| ())
     }
@@ -195,9 +211,10 @@ fn retry_after(answer: &Response) -> Option<Duration> {
 async fn refused(doing: &str, answer: Response) -> anyhow::Error {
     let status = answer.status();
     let complaint: Complaint = answer.json().await.unwrap_or_default();
-    let hint = hint(status).map(|hint| format!("; {hint}")).unwrap_or_default();
-    let cause = complaint.failure_cause.filter(|cause| !cause.is_empty()).map(|cause| format!(": {cause}")).unwrap_or_default();
-    anyhow::anyhow!("the gateway did not {doing} ({}): {}{cause}{hint}", status.as_u16(), complaint.message)
+    let texts = [Some(complaint.message), complaint.failure_cause, hint(status)];
+    let said: Vec<String> = texts.into_iter().flatten().map(|text| text.trim_end_matches('.').to_owned()).collect();
+    let said: Vec<&str> = said.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    anyhow::anyhow!("the gateway did not {doing} ({}): {}", status.as_u16(), said.join("; "))
 }
 
 fn hint(status: StatusCode) -> Option<String> {

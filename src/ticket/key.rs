@@ -39,10 +39,9 @@ impl TicketService {
         algorithm: Option<SignatureAlgorithm>,
         pin: Option<&Pin>,
     ) -> Result<Authorised, TicketError> {
-        let choice = ticket.key.clone().map_or(KeyChoice::Default, KeyChoice::Uri);
-        self.signing.authorise(caller, &choice, algorithm, pin).await.map_err(|denied| match denied {
+        self.signing.authorise(caller, &ticket.key, algorithm, pin).await.map_err(|denied| match denied {
             // The token of a configured key may come; one that a client made up will not.
-            Denied::TokenAbsent if ticket.key.is_some() => TicketError::UnknownToken,
+            Denied::TokenAbsent if matches!(ticket.key, KeyChoice::Uri(_)) => TicketError::UnknownToken,
             denied => denied.into(),
         })
     }

@@ -36,7 +36,7 @@ use crate::{
     domain::{
         caller::Caller,
         ids::TicketId,
-        key_uri::Pkcs11Uri,
+        key::KeyChoice,
         ticket::{SignatureOptions, Ticket},
         timestamp::Timestamp,
     },
@@ -129,7 +129,7 @@ impl TicketService {
             options: SignatureOptions::default(),
             content: None,
             metadata: None,
-            key: None,
+            key: KeyChoice::Default,
             signing: None,
             version: 0,
         };
@@ -202,14 +202,14 @@ impl TicketService {
         self.change(caller, id, set).await
     }
 
-    /// Chooses the key that a ticket signs with: a token, or a key on one. Whether it is there is seen when it is used.
+    /// Chooses the key that a ticket signs with: by name, or by the URI of a key or of its token. Whether it is there is seen when it is used.
     ///
     /// # Errors
     /// As [`begin_upload`](Self::begin_upload).
-    pub async fn choose_key(&self, caller: &Caller, id: TicketId, key: Pkcs11Uri) -> Result<(), TicketError> {
+    pub async fn choose_key(&self, caller: &Caller, id: TicketId, key: KeyChoice) -> Result<(), TicketError> {
         let choose = |ticket: &mut Ticket| {
             refuse_frozen(ticket)?;
-            ticket.key = Some(key.clone());
+            ticket.key = key.clone();
             Ok(())
         };
         self.change(caller, id, choose).await

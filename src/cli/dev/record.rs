@@ -116,6 +116,7 @@ mod tests {
         let uri: Pkcs11Uri = "pkcs11:token=sealgate-dev".parse().unwrap();
         let name: KeyName = "ec-p256".parse().unwrap();
         let api_key = crate::auth::generate_api_key().unwrap();
+        let certificate = layout.certificate("ec-p256");
         let json = DevJson {
             url: "http://127.0.0.1:9091",
             api_key: &api_key,
@@ -124,7 +125,7 @@ mod tests {
             softhsm2_conf: layout.softhsm2_conf(),
             token_uri: &uri,
             user_pin: &Pin::new("1234".to_owned()).unwrap(),
-            keys: vec![DevKey { name: &name, uri: &uri, certificate: &layout.certificate("ec-p256") }],
+            keys: vec![DevKey { name: &name, uri: &uri, certificate: &certificate }],
             config: layout.config(),
         };
         json.write(&layout).unwrap();

@@ -1,4 +1,4 @@
-//! The key of a session: choosing it by URI, checking it, reading its certificate.
+//! The key of a session: choosing it by URI or name, checking it, reading its certificate.
 
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web::Path};
 use serde::Deserialize;
@@ -19,14 +19,14 @@ pub(super) async fn choose(state: State, asking: Asking, ticket: TicketPath, req
     const OPERATION: Operation = Operation::ChooseKey;
     let tickets = &state.services.tickets;
     tickets.check(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
-    let uri = key_uri(request.content_type(), &body).map_err(|error| OPERATION.error(error))?;
-    let uri = uri.parse().map_err(|error| OPERATION.error(BodyError::KeyUri(error)))?;
-    tickets.choose_key(&asking.caller, ticket.0, uri).await.map_err(|error| OPERATION.error(error))?;
+    let key = key_path(request.content_type(), &body).map_err(|error| OPERATION.error(error))?;
+    let key = key.parse().map_err(|error| OPERATION.error(BodyError::KeyUri(error)))?;
+    tickets.choose_key(&asking.caller, ticket.0, key).await.map_err(|error| OPERATION.error(error))?;
     Ok(Reply::ok("key-chosen"))
 }
 
-/// The URI in the body; anything else that may be sent here is a key container in one form or another.
-fn key_uri(content_type: &str, body: &Body) -> Result<String, BodyError> {
+/// The URI or the configured name of a key in the body; anything else that may be sent here is a key container in one form or another.
+fn key_path(content_type: &str, body: &Body) -> Result<String, BodyError> {
     let binary = ["application/octet-stream", "multipart/form-data"].iter().any(|kind| kind.eq_ignore_ascii_case(content_type));
     match body.object::<Map<String, Value>>() {
         _ if binary => Err(BodyError::KeyContainer),
