@@ -286,14 +286,9 @@ impl Log {
                 real_rv: result.real_rv,
                 rv: result.rv.or_else(|| answers.get(&(record.pid, record.seq)).copied()),
             }),
-            Entry::LoginBegin { login } if !ended.contains_key(&(record.pid, record.seq)) => Some(LoginCall {
-                pid: record.pid,
-                at_ns: record.at_ns,
-                login: login.clone(),
-                reached_token: true,
-                real_rv: None,
-                rv: None,
-            }),
+            Entry::LoginBegin { login } if !ended.contains_key(&(record.pid, record.seq)) => {
+                Some(LoginCall { pid: record.pid, at_ns: record.at_ns, login: login.clone(), reached_token: true, real_rv: None, rv: None })
+            }
             _ => None,
         };
         self.records.iter().filter_map(call).collect()

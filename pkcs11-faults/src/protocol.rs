@@ -128,6 +128,8 @@ pub enum Request {
     Status {},
     /// Takes all faults away; tokens are in, sessions that died stay dead.
     Reset {},
+    /// Ends the bench, if it waits to be ended (`pkcs11-faults-ctl serve` does).
+    Stop {},
 }
 
 /// What the person at the PIN pad does.
@@ -257,10 +259,7 @@ mod tests {
 
     #[test]
     fn requests_of_a_person_need_no_more_than_they_say() {
-        assert_eq!(
-            parsed(r#"{"do":"remove"}"#),
-            Request::Remove { token: None, answer: Rv::DEVICE_REMOVED, reader: Reader::Stays }
-        );
+        assert_eq!(parsed(r#"{"do":"remove"}"#), Request::Remove { token: None, answer: Rv::DEVICE_REMOVED, reader: Reader::Stays });
         assert_eq!(parsed(r#"{"do":"insert","slot":7}"#), Request::Insert { token: None, slot: Some(7) });
         assert_eq!(parsed(r#"{"do":"reset"}"#), Request::Reset {});
         assert_eq!(parsed(r#"{"do":"pin","policy":{"tries":3}}"#), Request::Pin { token: None, policy: Some(PinPolicy::tries(3)) });

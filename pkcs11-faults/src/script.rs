@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn a_script_arms_faults_and_leaves_comments_out() {
-        let core = played("# first\n\n{\"do\":\"arm\",\"fault\":{\"on\":\"C_Sign\",\"do\":[{\"wait\":\"release\"}]}}\n{\"do\":\"remove\"}\n").unwrap();
+        let core =
+            played("# first\n\n{\"do\":\"arm\",\"fault\":{\"on\":\"C_Sign\",\"do\":[{\"wait\":\"release\"}]}}\n{\"do\":\"remove\"}\n")
+                .unwrap();
         assert!(core.state().interest.contains(crate::function::Function::C_Sign));
     }
 

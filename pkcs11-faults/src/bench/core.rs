@@ -38,7 +38,7 @@ pub(crate) enum CoreError {
     TooManyActs,
     #[error("the PIN tries cannot be kept: {0}")]
     PinTries(#[from] io::Error),
-    #[error("only the server can wait")]
+    #[error("only a bench behind a socket can wait or stop")]
     NotHere,
 }
 
@@ -76,7 +76,8 @@ impl Core {
     /// A bench where nothing is wrong.
     pub(crate) fn new(pins: PinTries) -> Self {
         Self {
-            state: Arc::default(),
+            // Generation 0 is what processes that have not asked yet have.
+            state: Arc::new(State { generation: 1, ..State::default() }),
             arsenal: Arsenal::default(),
             watched: FunctionSet::default(),
             calls: BTreeMap::new(),
@@ -105,7 +106,7 @@ impl Core {
         self.events.iter().find(|event| event.seq > after && awaited.matches(event))
     }
 
-    /// Does what a controller asks for. `WaitFor` is the server's.
+    /// Does what a controller asks for. `WaitFor` and `Stop` are the server's.
     pub(crate) fn handle(&mut self, request: Request) -> Result<Reply, CoreError> {
         match request {
             Request::Arm { fault } => {
@@ -135,7 +136,7 @@ impl Core {
             }
             Request::Status {} => return Ok(Reply::Status(self.status())),
             Request::Reset {} => self.reset()?,
-            Request::WaitFor { .. } => return Err(CoreError::NotHere),
+            Request::WaitFor { .. } | Request::Stop {} => return Err(CoreError::NotHere),
             about_tokens => self.change_tokens(about_tokens),
         }
         Ok(Reply::Done {})
@@ -230,9 +231,10 @@ impl Core {
     }
 
     fn release(&mut self, on: Option<Function>) -> u64 {
-        let held = self.calls.iter_mut().filter(|(_, call)| {
-            call.waits == Waits::ForRelease && on.is_none_or(|function| function == call.caller.function)
-        });
+        let held = self
+            .calls
+            .iter_mut()
+            .filter(|(_, call)| call.waits == Waits::ForRelease && on.is_none_or(|function| function == call.caller.function));
         let released: Vec<u64> = held
             .map(|(id, call)| {
                 call.waits = Waits::No;

@@ -8,6 +8,7 @@ pub(crate) mod core;
 pub(crate) mod pins;
 mod server;
 
+pub(crate) use self::server::{ENDED, generation_file};
 pub use self::{
     core::EVENTS_MAX,
     server::{Bench, CONNECTIONS_MAX},

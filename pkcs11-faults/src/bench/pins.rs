@@ -83,8 +83,8 @@ fn update_file(path: &Path, serial: &str, at_first: u64, change: impl Fn(u64) ->
     let mut file = locked(path)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let recorded = lines.filter(|line| line.serial == serial).last().map(|line| line.left);
+    let mut latest_first = text.lines().rev().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    let recorded = latest_first.find(|line| line.serial == serial).map(|line| line.left);
     let left = recorded.unwrap_or(at_first);
     let changed = change(left);
     if recorded != Some(changed) {

@@ -15,7 +15,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -41,10 +41,10 @@ pub(crate) const ENDED: u64 = 0;
 const SOCKET: &str = "control.sock";
 const LOG: &str = "token.log";
 
-/// A running bench. It ends with the value: calls that it holds then go on with `CKR_GENERAL_ERROR`, others pass as if it had never been.
+/// A running bench. It ends with the value; see [`end`](Self::end).
 #[derive(Debug)]
 pub struct Bench {
-    shared: std::sync::Arc<Shared>,
+    shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -67,6 +67,7 @@ struct Desk {
     /// Which of them a followed call has.
     calls: HashMap<u64, u64>,
     ending: bool,
+    asked_to_stop: bool,
 }
 
 impl Bench {
@@ -93,10 +94,11 @@ impl Bench {
             last_connection: 0,
             calls: HashMap::new(),
             ending: false,
+            asked_to_stop: false,
         };
-        let shared = std::sync::Arc::new(Shared { desk: Mutex::new(desk), happened: Condvar::new(), socket, generation });
+        let shared = Arc::new(Shared { desk: Mutex::new(desk), happened: Condvar::new(), socket, generation });
         shared.settle(&mut shared.lock())?;
-        let accepting = std::sync::Arc::clone(&shared);
+        let accepting = Arc::clone(&shared);
         let accepting = thread::Builder::new().name("fault-bench".to_owned()).spawn(move || accepting.accept(&listener))?;
         Ok(Self { shared, accepting: Some(accepting) })
     }
@@ -123,6 +125,17 @@ impl Bench {
         self.shared.socket.with_file_name(LOG)
     }
 
+    /// Waits until a controller asks the bench to stop. It stops when the value is dropped.
+    pub fn wait_until_stopped(&self) {
+        let waiting = self.shared.happened.wait_while(self.shared.lock(), |desk| !desk.asked_to_stop);
+        drop(waiting);
+    }
+
+    /// Ends the bench, as dropping it does: calls that it holds go on with `CKR_GENERAL_ERROR`, others pass as if it had never been.
+    pub fn end(&self) {
+        self.shared.end();
+    }
+
     /// Reads the token-side log.
     ///
     /// # Errors
@@ -134,7 +147,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        self.shared.end();
+        self.end();
         if let Some(accepting) = self.accepting.take() {
             // The thread catches nothing and holds nothing that a panic in it could break for others.
             let _ = accepting.join();
@@ -211,11 +224,17 @@ impl Shared {
                     return Err(call);
                 }
             };
+            let stops = line.get("do").is_some_and(|verb| verb == "stop");
             let written = if line.get("call").is_some() {
                 self.answer(id, &mut call, line).map_or(Ok(()), |answer| write_line(lines.get_ref(), &answer))
             } else {
                 write_line(lines.get_ref(), &self.reply(line))
             };
+            if stops {
+                // After the reply, which would be lost with the process.
+                self.lock().asked_to_stop = true;
+                self.happened.notify_all();
+            }
             written.map_err(|_| call)?;
         }
     }
@@ -225,6 +244,7 @@ impl Shared {
         match serde_json::from_value(line) {
             Err(error) => refused(format!("not a request: {error}")),
             Ok(Request::WaitFor { event, after, timeout_ms }) => self.wait_for(event, after, Duration::from_millis(timeout_ms)),
+            Ok(Request::Stop {}) => Reply::Done {},
             Ok(request) => {
                 let mut desk = self.lock();
                 let reply = desk.core.handle(request).unwrap_or_else(|error| refused(error.to_string()));
@@ -288,7 +308,10 @@ impl Shared {
 
     fn end(&self) {
         let mut desk = self.lock();
-        desk.ending = true;
+        if std::mem::replace(&mut desk.ending, true) {
+            // The files may be another bench's by now.
+            return;
+        }
         // Processes that have the file open pass their calls from now on; the files go so that no new process finds a bench.
         let _ = self.generation.write_all_at(&ENDED.to_le_bytes(), 0);
         let _ = fs::remove_file(generation_file(&self.socket));
