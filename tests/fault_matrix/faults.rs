@@ -121,6 +121,8 @@ impl FaultRow {
         Some(match self.what {
             What::Answer(rv) => fault.returns(rv),
             What::AnswerAfter(rv) => fault.after().returns(rv),
+            // A call that concerns no token takes none along: it is pulled while the call is held.
+            What::Remove if function == Function::C_GetSlotList => return None,
             What::Remove => fault.removes_the_token(),
             What::Slow(time) => fault.waits(time),
             What::Hang => fault.hangs_for_ever(),

@@ -181,7 +181,7 @@ impl Rig {
         if let Some(armed) = armed.filter(|_| holds) {
             self.control.arm(armed).unwrap();
         }
-        self.happen(fault);
+        self.happen(fault, moment);
         self.until_beside_went_on().await;
         if holds {
             self.control.release().unwrap();
@@ -194,7 +194,7 @@ impl Rig {
     }
 
     /// The faults that strike no call.
-    fn happen(&self, fault: &FaultRow) {
+    fn happen(&self, fault: &FaultRow, moment: Moment) {
         match fault.what {
             What::Poison(rv) => {
                 let functions =
@@ -204,6 +204,7 @@ impl Rig {
             What::ExpireSessions => self.control.expire_sessions(None, Rv::SESSION_CLOSED),
             What::Renumber => self.control.renumber(None, 4711 + self.beside.load(Ordering::SeqCst) as u64 % 1000),
             What::Logout => self.control.logout(None),
+            What::Remove if moment == Moment::AtDiscovery => self.control.remove(None),
             _ => Ok(()),
         }
         .unwrap();
