@@ -47,6 +47,9 @@ const STARTED: &str = "Ініційована операція створенн�
 const CREATED: &str = "Електронний підпис успішно створений.";
 const PENDING: &str = "Операція \"Створення електронного підпису\" знаходиться у стадії виконання.";
 
+/// So many jobs a hanging token is given before the others wait in the queue: no more are claimed while over half of a batch of 16 is with it.
+const WITH_THE_TOKEN: usize = 9;
+
 const KEYS: [(&str, KeyKind); 4] = [
     ("ec-p256", KeyKind::Ec(Curve::P256)),
     ("ec-p384", KeyKind::Ec(Curve::P384)),
@@ -182,6 +185,14 @@ fn scripted(keys: &[&str]) -> (Script, Plan) {
     let script = Script::new("scripted");
     let plan = Plan::scripted(&script, LoginMode::Configured, keys);
     (script, plan)
+}
+
+/// Lets the test see who waits, which nobody stops doing for want of time.
+fn watched(plan: &mut Plan) -> Arc<WatchedStore> {
+    let store = Arc::new(WatchedStore::default());
+    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    plan.tickets.blocking_get_bound = 10 * PATIENCE;
+    store
 }
 
 /// A gate that the next signature waits at; released at the end of the test, or nothing would end.
@@ -428,6 +439,8 @@ async fn many_requests_for_one_ticket_at_once_are_one_job() {
     let (script, plan) = scripted(&["one"]);
     let gateway = Arc::new(plan.start().await);
     let ticket = gateway.ticket_with(b"x").await;
+    // The token is asked about its key once; later it cannot answer, for it hangs.
+    assert_eq!(gateway.get("/certificate/base64/signature").await.status, 200);
     let gate = hang_next(&script);
     let requests: Vec<_> = (0..20)
         .map(|_| {
@@ -512,16 +525,29 @@ async fn a_full_queue_says_when_to_come_again_and_a_deleted_ticket_makes_room() 
     let gateway = plan.start().await;
     let gate = hang_next(&script);
     let permission = permission(&gateway, 1000).await;
-    let mut tickets = Vec::new();
-    let full = loop {
+    let token = gateway.tokens.slots()[0].token().clone();
+    let submit = || async {
         let ticket = gateway.ticket_with(b"x").await;
-        let started = start(&gateway, &ticket, json!({ "accessTokenUuid": permission })).await;
-        if started.status != 200 {
-            break started;
-        }
-        tickets.push(ticket);
-        assert!(tickets.len() < 200, "the queue has no bound");
+        (start(&gateway, &ticket, json!({ "accessTokenUuid": permission })).await, ticket)
     };
+    let mut tickets = Vec::new();
+    for _ in 0..WITH_THE_TOKEN {
+        let (started, ticket) = submit().await;
+        assert_eq!(started.status, 200, "{}", started.text());
+        tickets.push(ticket);
+        let claimed = async {
+            while gateway.store.count_queued(&token).await != Ok(0) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, claimed).await.expect("the job is not claimed");
+    }
+    for _ in 0..2 {
+        let (started, ticket) = submit().await;
+        assert_eq!(started.status, 200, "{}", started.text());
+        tickets.push(ticket);
+    }
+    let (full, _) = submit().await;
     assert_eq!(full.status, 503);
     assert!(full.message().contains(full.header("retry-after").unwrap()), "{}", full.text());
     let uses_left = || async { gateway.get(&format!("/accessToken/{permission}")).await.json()["usesLeft"].as_u64().unwrap() };
@@ -529,8 +555,8 @@ async fn a_full_queue_says_when_to_come_again_and_a_deleted_ticket_makes_room() 
     let last = tickets.pop().unwrap();
     assert_eq!(gateway.delete(&last).await.status, 200);
     assert_eq!(uses_left().await, before + 1);
-    let ticket = gateway.ticket_with(b"x").await;
-    assert_eq!(start(&gateway, &ticket, json!({ "accessTokenUuid": permission })).await.status, 200);
+    let (started, ticket) = submit().await;
+    assert_eq!(started.status, 200, "{}", started.text());
     tickets.push(ticket);
     gate.release();
     for ticket in &tickets {
@@ -600,8 +626,7 @@ async fn a_failure_of_the_token_is_told_and_keeps_the_permission() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_on_for_a_client_that_hung_up() {
     let (script, mut plan) = scripted(&["one"]);
-    let store = Arc::new(WatchedStore::default());
-    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    let store = watched(&mut plan);
     let gateway = plan.start().await;
     let ticket = gateway.ticket_with(b"x").await;
     let gate = hang_next(&script);
@@ -619,8 +644,7 @@ async fn nobody_waits_on_for_a_client_that_hung_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_server_stops_those_who_wait_are_answered_at_once() {
     let (script, mut plan) = scripted(&["one"]);
-    let store = Arc::new(WatchedStore::default());
-    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    let store = watched(&mut plan);
     let gateway = plan.start().await;
     let ticket = gateway.ticket_with(b"x").await;
     let gate = hang_next(&script);
@@ -636,8 +660,7 @@ async fn when_the_server_stops_those_who_wait_are_answered_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_deleted_while_somebody_waits_for_it_is_gone_for_him_too() {
     let (script, mut plan) = scripted(&["one"]);
-    let store = Arc::new(WatchedStore::default());
-    plan.store = Arc::clone(&store) as Arc<dyn Store>;
+    let store = watched(&mut plan);
     let gateway = plan.start().await;
     let ticket = gateway.ticket_with(b"x").await;
     let gate = hang_next(&script);

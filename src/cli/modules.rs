@@ -59,6 +59,7 @@ fn module_settings(module: &config::ModuleSettings) -> ModuleSettings {
                 idle_limit: module.idle_limit,
                 settle: module.settle,
                 waits_for_touch: module.waits_for_touch,
+                one_thread: module.one_thread,
             },
         },
         source: ModuleSource::Library(module.path.clone()),

@@ -56,6 +56,8 @@ pub struct ModuleSettings {
     pub settle: Option<Duration>,
     /// Whether its signatures wait for a person's touch; `None`: as known.
     pub waits_for_touch: Option<bool>,
+    /// Whether all its slots share one thread; `None`: as known.
+    pub one_thread: Option<bool>,
     /// After how long its calls are taken for ones that never return.
     pub limits: CallLimits,
 }
@@ -134,6 +136,7 @@ fn one(
         idle_limit: idle_limit.map(Duration::from_secs),
         settle: settle.map(Duration::from_millis),
         waits_for_touch: raw.waits_for_touch,
+        one_thread: raw.one_thread,
         limits: CallLimits { sign, key_generation, person, other },
     })
 }

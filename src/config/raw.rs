@@ -66,6 +66,7 @@ pub(super) struct RawModule {
     pub(super) idle_limit_seconds: Option<u64>,
     pub(super) settle_millis: Option<u64>,
     pub(super) waits_for_touch: Option<bool>,
+    pub(super) one_thread: Option<bool>,
     pub(super) sign_limit_seconds: Option<u64>,
     pub(super) key_generation_limit_seconds: Option<u64>,
     pub(super) person_limit_seconds: Option<u64>,

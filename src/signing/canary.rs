@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 use tracing::{debug, error, warn};
 
@@ -63,7 +63,7 @@ impl Canaries {
 
 /// Makes a canary of every key that may have one, every so often, until `stop` is set.
 pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut stop: watch::Receiver<bool>) {
-    let mut ticks = interval(every);
+    let mut ticks = interval_at(Instant::now() + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stop.borrow_and_update() {
         tokio::select! {

@@ -26,11 +26,14 @@ pub struct Quirks {
     pub settle: Duration,
     /// A signature waits for a person (a touch button), so the watchdog gives it a person's time.
     pub waits_for_touch: bool,
+    /// It cannot take calls from several threads: all its slots share one.
+    pub one_thread: bool,
 }
 
 impl Quirks {
     /// A module without quirks.
-    pub const NONE: Self = Self { sees_new_tokens: true, idle_limit: None, settle: Duration::ZERO, waits_for_touch: false };
+    pub const NONE: Self =
+        Self { sees_new_tokens: true, idle_limit: None, settle: Duration::ZERO, waits_for_touch: false, one_thread: false };
 }
 
 /// What the configuration says of a module; what it does not say is taken from the table.
@@ -44,6 +47,8 @@ pub struct QuirkSettings {
     pub settle: Option<Duration>,
     /// See [`Quirks::waits_for_touch`].
     pub waits_for_touch: Option<bool>,
+    /// See [`Quirks::one_thread`].
+    pub one_thread: Option<bool>,
 }
 
 /// A word of the library's description or manufacturer, and the quirks that go with it.
@@ -64,6 +69,7 @@ pub fn quirks_of(library: &LibraryInfo, settings: &QuirkSettings) -> Quirks {
         idle_limit: settings.idle_limit.or(known.idle_limit),
         settle: settings.settle.unwrap_or(known.settle),
         waits_for_touch: settings.waits_for_touch.unwrap_or(known.waits_for_touch),
+        one_thread: settings.one_thread.unwrap_or(known.one_thread),
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
@@ -26,12 +26,12 @@ use crate::domain::{
 };
 
 use super::{
-    driver::{TokenModule, TokenSighting},
+    driver::{DeviceError, TokenModule, TokenSighting},
     link::{CreateToken, Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
     quirks::{QuirkSettings, Quirks, quirks_of},
     slot::OUTSTANDING_MAX,
     watchdog::{CallLimits, Watchdog, WatchedModule},
-    worker::{self, WorkerParts},
+    worker::{self, Worker, WorkerParts},
 };
 
 /// How often the module is asked which tokens are there.
@@ -171,11 +171,28 @@ impl ModuleLink for ModuleRunner {
     }
 }
 
+/// Who does a slot's work.
+enum Hands {
+    /// A thread of its own.
+    Thread(JoinHandle<()>),
+    /// The watcher's own thread, for a module that cannot take several.
+    Here(Box<Worker>),
+}
+
+impl Hands {
+    fn queue(&self) -> Option<&Receiver<Envelope>> {
+        match self {
+            Self::Thread(_) => None,
+            Self::Here(worker) => Some(worker.queue()),
+        }
+    }
+}
+
 /// The thread behind a [`ModuleRunner`].
 struct Watcher {
     parts: RunnerParts,
     shared: Arc<Shared>,
-    workers: HashMap<TokenIdentity, (SlotRef, JoinHandle<()>)>,
+    workers: HashMap<TokenIdentity, (SlotRef, Hands)>,
     twins: HashSet<TokenIdentity>,
     next: u32,
     watchdog: Watchdog,
@@ -189,14 +206,61 @@ impl Watcher {
         let mut complaint = None;
         self.scan(&mut complaint);
         self.parts.events.scanned();
-        while stopped.recv_timeout(SCAN_EVERY).is_err_and(|error| error.is_timeout()) {
+        while self.pass_the_time(stopped) {
+            self.look_after_tokens_here();
             self.scan(&mut complaint);
         }
         self.shared.slots().clear();
-        for (token, (_, worker)) in self.workers.drain() {
-            if worker.join().is_err() {
-                error!(slot.token = %token, "the slot's thread had panicked");
+        for (token, (slot, hands)) in std::mem::take(&mut self.workers) {
+            self.let_go(&token, slot, hands, None);
+        }
+    }
+
+    /// Waits until it is time to scan again, doing the work of the slots that have no thread of their own; `false` when told to stop.
+    fn pass_the_time(&mut self, stopped: &Receiver<()>) -> bool {
+        let until = Instant::now() + SCAN_EVERY;
+        loop {
+            let here: Vec<TokenIdentity> =
+                self.workers.iter().filter(|(_, (_, hands))| hands.queue().is_some()).map(|(token, _)| token.clone()).collect();
+            let mut select = Select::new();
+            select.recv(stopped);
+            for queue in here.iter().filter_map(|token| self.workers.get(token)?.1.queue()) {
+                select.recv(queue);
             }
+            let Ok(ready) = select.ready_deadline(until) else { return true };
+            let Some(token) = ready.checked_sub(1).map(|nth| here[nth].clone()) else { return false };
+            self.turn_here(&token, |worker| worker.queue().try_recv().ok().and_then(|envelope| worker.serve(envelope)));
+        }
+    }
+
+    fn look_after_tokens_here(&mut self) {
+        let here: Vec<TokenIdentity> =
+            self.workers.iter().filter(|(_, (_, hands))| hands.queue().is_some()).map(|(token, _)| token.clone()).collect();
+        for token in here {
+            self.turn_here(&token, Worker::look_after_token);
+        }
+    }
+
+    /// Lets a worker without a thread do something, and lets it go if that ended it. A panic ends the worker, never the module.
+    fn turn_here(&mut self, token: &TokenIdentity, turn: impl FnOnce(&mut Worker) -> Option<DeviceError>) {
+        let Some((_, Hands::Here(worker))) = self.workers.get_mut(token) else { return };
+        let panicked = || Some(DeviceError::Failed("the slot's work panicked".to_owned()));
+        if let Some(end) = catch_unwind(AssertUnwindSafe(|| turn(worker))).unwrap_or_else(|_| panicked())
+            && let Some((slot, hands)) = self.workers.remove(token)
+        {
+            self.let_go(token, slot, hands, Some(end));
+        }
+    }
+
+    fn let_go(&self, token: &TokenIdentity, slot: SlotRef, hands: Hands, end: Option<DeviceError>) {
+        self.shared.slots().remove(&slot);
+        match hands {
+            Hands::Thread(thread) => {
+                if thread.join().is_err() {
+                    error!(slot.token = %token, "the slot's thread had panicked");
+                }
+            }
+            Hands::Here(worker) => self.parts.events.slot_down(slot, worker.close(end)),
         }
     }
 
@@ -220,14 +284,12 @@ impl Watcher {
 
     /// Joins the workers that ended, so that their tokens can be taken up again.
     fn reap(&mut self) {
+        let has_ended = |hands: &Hands| matches!(hands, Hands::Thread(thread) if thread.is_finished());
         let ended: Vec<TokenIdentity> =
-            self.workers.iter().filter(|(_, (_, worker))| worker.is_finished()).map(|(token, _)| token.clone()).collect();
+            self.workers.iter().filter(|(_, (_, hands))| has_ended(hands)).map(|(token, _)| token.clone()).collect();
         for token in ended {
-            if let Some((slot, worker)) = self.workers.remove(&token) {
-                self.shared.slots().remove(&slot);
-                if worker.join().is_err() {
-                    error!(slot.token = %token, "the slot's thread had panicked");
-                }
+            if let Some((slot, hands)) = self.workers.remove(&token) {
+                self.let_go(&token, slot, hands, None);
             }
         }
     }
@@ -293,6 +355,9 @@ impl Watcher {
         };
         self.shared.slots().insert(slot, sender);
         events.slot_up(slot, token.clone(), login);
+        if self.quirks.one_thread {
+            return self.work_here(token, slot, parts);
+        }
         let body = move || {
             // A panic ends this slot's thread, never the module's: the watcher starts another.
             let reason = catch_unwind(AssertUnwindSafe(|| worker::run(parts)));
@@ -300,12 +365,26 @@ impl Watcher {
         };
         match thread::Builder::new().name(worker::thread_name(&token)).spawn(body) {
             Ok(worker) => {
-                self.workers.insert(token, (slot, worker));
+                self.workers.insert(token, (slot, Hands::Thread(worker)));
             }
             Err(error) => {
                 self.shared.slots().remove(&slot);
                 error!(error = %error, "no thread for a slot");
                 self.parts.events.slot_down(slot, "the system gave no thread".to_owned());
+            }
+        }
+    }
+
+    /// Takes a slot up without a thread of its own.
+    fn work_here(&mut self, token: TokenIdentity, slot: SlotRef, parts: WorkerParts) {
+        match Worker::take_up(parts) {
+            Ok((worker, None)) => {
+                self.workers.insert(token, (slot, Hands::Here(Box::new(worker))));
+            }
+            Ok((worker, end)) => self.let_go(&token, slot, Hands::Here(Box::new(worker)), end),
+            Err(error) => {
+                self.shared.slots().remove(&slot);
+                self.parts.events.slot_down(slot, error.to_string());
             }
         }
     }

@@ -57,14 +57,22 @@ pub(super) struct WorkerParts {
 
 /// Runs the thread of one slot until its token is gone or the queue is closed; returns why it ended.
 pub(super) fn run(parts: WorkerParts) -> String {
-    let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(&parts.sighting.token), parts.instance);
-    match desk {
-        Ok(desk) => Worker { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new() }.run(),
-        Err(error) => error.to_string(),
+    let (mut worker, mut end) = match Worker::take_up(parts) {
+        Ok(worker) => worker,
+        Err(error) => return error.to_string(),
+    };
+    while end.is_none() {
+        end = match worker.parts.queue.recv_timeout(PRESENCE_CHECK) {
+            Ok(envelope) => worker.serve(envelope),
+            Err(RecvTimeoutError::Timeout) => worker.look_after_token(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
     }
+    worker.close(end)
 }
 
-struct Worker {
+/// What a slot's thread does; or, where a module cannot take threads, what the module's one thread does for this slot.
+pub(super) struct Worker {
     parts: WorkerParts,
     desk: LoginDesk,
     session: Option<Session>,
@@ -85,22 +93,23 @@ struct Session {
 }
 
 impl Worker {
-    fn run(mut self) -> String {
-        let token = &self.parts.sighting.token;
-        info!(slot.token = %token, slot.login = %self.parts.login, "token {} taken up", token.label);
-        let mut end = self.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
-        while end.is_none() {
-            end = match self.parts.queue.recv_timeout(PRESENCE_CHECK) {
-                Ok(envelope) => self.serve(envelope),
-                Err(RecvTimeoutError::Timeout) => self.look_after_token(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-        }
-        self.close(end)
+    /// Opens the slot's first session. An error beside the worker means that the token is gone already.
+    pub(super) fn take_up(parts: WorkerParts) -> Result<(Self, Option<DeviceError>), DeviceError> {
+        let token = &parts.sighting.token;
+        info!(slot.token = %token, slot.login = %parts.login, "token {} taken up", token.label);
+        let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(token), parts.instance)?;
+        let mut worker = Self { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new() };
+        let end = worker.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
+        Ok((worker, end))
     }
 
-    /// Answers one command; an error is returned if the thread must end.
-    fn serve(&mut self, envelope: Envelope) -> Option<DeviceError> {
+    /// The slot's commands.
+    pub(super) const fn queue(&self) -> &Receiver<Envelope> {
+        &self.parts.queue
+    }
+
+    /// Answers one command; an error is returned if the worker must end.
+    pub(super) fn serve(&mut self, envelope: Envelope) -> Option<DeviceError> {
         let Envelope { command, responder } = envelope;
         if let Some(session) = self.session.as_mut() {
             session.used = Instant::now();
@@ -416,7 +425,8 @@ impl Worker {
         Ok(())
     }
 
-    fn look_after_token(&mut self) -> Option<DeviceError> {
+    /// Looks whether the idle slot's token is still there; an error is returned if the worker must end.
+    pub(super) fn look_after_token(&mut self) -> Option<DeviceError> {
         let checked = match self.session.as_mut() {
             Some(session) => session.driver.check_presence().and_then(|()| session.keep_alive(self.parts.quirks.idle_limit)),
             None => self.open(),
@@ -458,8 +468,8 @@ impl Worker {
         }
     }
 
-    /// Closes the session and answers what is still queued.
-    fn close(mut self, end: Option<DeviceError>) -> String {
+    /// Closes the session and answers what is still queued; returns the reason in words.
+    pub(super) fn close(mut self, end: Option<DeviceError>) -> String {
         self.session = None;
         let answer = end.clone().unwrap_or(DeviceError::Stopping);
         for envelope in self.parts.queue.try_iter() {

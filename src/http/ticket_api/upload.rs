@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_multipart::{Field, Multipart};
-use actix_web::{HttpMessage, HttpRequest, web::Payload};
+use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -15,14 +15,14 @@ use super::{
     request::{Asking, TicketPath},
 };
 use crate::{
-    http::extract::{BodyReadError, next_piece},
+    http::extract::{BodyReadError, header_text, next_piece},
     ticket::{TicketError, Upload},
 };
 
 const OPERATION: Operation = Operation::UploadData;
 /// The form element that holds the content.
 const ELEMENT: &str = "uploadTicketData";
-/// How much longer than its content a body of JSON or a form may be, besides the third that Base64 adds: room for other members, in bytes.
+/// Room for other members of JSON and other parts of a form, in bytes.
 const WRAPPING_MAX: u64 = 1 << 20;
 /// The most parts of a form.
 const PARTS_MAX: usize = 32;
@@ -31,6 +31,10 @@ pub(super) async fn data(state: State, asking: Asking, ticket: TicketPath, reque
     let tickets = &state.services.tickets;
     let mut upload = tickets.begin_upload(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
     let idle_max = state.settings.body_idle_max;
+    let declared = header_text(&request, header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
+    if declared.is_some_and(|len| len > body_max(&upload)) {
+        return Err(too_long(&upload));
+    }
     match request.content_type().to_ascii_lowercase().as_str() {
         "application/octet-stream" | "" => raw(body, idle_max, &mut upload).await?,
         "application/json" => base64_json(body, idle_max, &mut upload).await?,
@@ -52,7 +56,7 @@ async fn base64_json(mut body: Payload, idle_max: Duration, upload: &mut Upload)
     let mut json = Base64Json::default();
     let mut content = Vec::new();
     // Escapes and white space are no content; without a limit of its own, a body of nothing else would never end.
-    let mut left = upload.limit().saturating_mul(2).saturating_add(WRAPPING_MAX);
+    let mut left = body_max(upload);
     while let Some(piece) = next_piece(&mut body, idle_max).await.map_err(read_error)? {
         left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_long(upload))?;
         json.push(&piece, &mut content).map_err(|error| OPERATION.error(error))?;
@@ -90,6 +94,11 @@ async fn pass_over(mut part: Field, idle_max: Duration) -> Result<(), ApiError> 
         left = left.checked_sub(piece.len() as u64).ok_or_else(|| OPERATION.error(BodyError::Form))?;
     }
     Ok(())
+}
+
+/// The longest body, in whatever form. Base64 adds a third, and may have escapes.
+fn body_max(upload: &Upload) -> u64 {
+    upload.limit().saturating_mul(2).saturating_add(WRAPPING_MAX)
 }
 
 async fn take(upload: &mut Upload, piece: &[u8]) -> Result<(), ApiError> {

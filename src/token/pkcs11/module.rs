@@ -43,7 +43,7 @@ impl ModuleOptions {
             name,
             os_locking: true,
             init_args: None,
-            quirks: QuirkSettings { sees_new_tokens: None, idle_limit: None, settle: None, waits_for_touch: None },
+            quirks: QuirkSettings { sees_new_tokens: None, idle_limit: None, settle: None, waits_for_touch: None, one_thread: None },
         }
     }
 }
