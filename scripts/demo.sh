@@ -76,6 +76,9 @@ call() {
     printf '%-7s %-60s %s\n' "$method" "$path" "$status"
 }
 
+say "The keys, as the token describes them"
+"$sealgate" keys --dir "$dir"
+
 say "Signing a file over HTTP"
 echo "Signed by a key that never leaves its token, on $(date)." >"$work/letter.txt"
 call POST /ticket
@@ -88,15 +91,17 @@ jq -er .base64Data "$work/answer" | openssl base64 -d -A >"$work/letter.txt.p7s"
 call DELETE "/ticket/$ticket"
 
 say "Checking the signature with OpenSSL"
-openssl cms -verify -binary -cades -inform DER -in "$work/letter.txt.p7s" -content "$work/letter.txt" -CAfile "$ca" -out "$work/verified.txt"
-cmp "$work/letter.txt" "$work/verified.txt"
 openssl cms -cmsout -inform DER -in "$work/letter.txt.p7s" -print | sed -n 's/^ *subject: */signed by: /p' | head -n 1
+verify() {
+    openssl cms -verify -binary -inform DER -in "$work/letter.txt.p7s" -content "$work/letter.txt" -CAfile "$ca" -out "$work/verified.txt" "$@" 2>&1
+    cmp "$work/letter.txt" "$work/verified.txt"
+}
+verify -cades
+verify
 
-say "The keys, as the token describes them"
-"$sealgate" keys --dir "$dir"
-
-say "Done"
-cat <<END
+if ! $once; then
+    say "Done"
+    cat <<END
 A file went in over HTTP, a CMS signature made inside a PKCS#11 token came out, and OpenSSL accepts it.
 
 Try next, in another terminal:
@@ -104,10 +109,8 @@ Try next, in another terminal:
   $sealgate sign --url $url --key rsa-2048 README.md
   $sealgate slots --dir $dir
   $sealgate bench --dir $dir
-END
 
-if ! $once; then
-    echo
-    echo "The gateway keeps running on $url; stop it with Ctrl-C."
+The gateway keeps running on $url; stop it with Ctrl-C.
+END
     wait "$gateway"
 fi

@@ -148,6 +148,21 @@ fn what_a_killed_gateway_left_is_cleared_away() {
 }
 
 #[test]
+fn a_second_signal_stops_at_once_although_a_module_hangs() {
+    let (_parent, dir) = folder();
+    let mut gateway = Gateway::dev(&dir);
+    let module = gateway.children()[0].to_string();
+    assert!(Command::new("kill").args(["-s", "STOP", &module]).status().unwrap().success());
+    gateway.signal("TERM");
+    gateway.wait_for("stopping: modules are closed");
+    gateway.signal("TERM");
+    // Comes back only when the module's process has ended too, for that holds the log open.
+    let (status, log) = gateway.wait();
+    assert!(status.success() && log.contains("did not finish in time: modules are closed"), "{log}");
+    assert!(!dir.join("control.sock").exists() && !dir.join("dev.json").exists());
+}
+
+#[test]
 fn without_softhsm_the_error_says_what_to_install() {
     let (_parent, dir) = folder();
     let mut command = program::sealgate();

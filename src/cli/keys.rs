@@ -32,7 +32,9 @@ pub(super) struct Args {
 /// Shows the keys: as the gateway sees them if one runs, else as the tokens show them after the configured login.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let place = args.gateway.place()?;
-    let keys = server_runtime()?.block_on(find(&place))?;
+    let mut keys = server_runtime()?.block_on(find(&place))?;
+    // Tokens list their keys in any order.
+    keys.keys.sort_by_cached_key(|key| (key.uri.serial.clone(), key.id.clone()));
     if args.json {
         return output::json(&keys);
     }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Unique,
-    mistakes::Mistakes,
+    mistakes::{Mistakes, Place},
     raw::{Item, RawModule},
 };
 use crate::domain::ids::ModuleName;
@@ -100,31 +100,13 @@ fn one(
     }
     let isolation = mistakes.choose(&at, "isolation", raw.isolation.as_deref().unwrap_or("process"), ISOLATIONS);
     if isolation == Some(Isolation::Thread) {
-        if !raw.env.is_empty() {
-            mistakes.note(&at, "env", "a module in the gateway's own process shares its environment; use `isolation = \"process\"`");
-        }
-        // Two names may be one file: the library would be initialised once for both.
-        let file = path.canonicalize().unwrap_or_else(|_| path.clone());
-        if !in_process.0.insert(file) {
-            let what = "another module with `isolation = \"thread\"` is this same library, which one process can hold only once; use \
-                        `isolation = \"process\"`";
-            mistakes.note(&at, "path", what);
-        }
+        check_shared_process(&raw, &path, &at, in_process, mistakes);
     }
-    for variable in raw.env.keys().filter(|variable| variable.is_empty() || variable.contains(['=', '\0'])) {
-        mistakes.note(&at, "env", format!("`{}` is not the name of a variable", variable.escape_debug()));
-    }
-    for (variable, _) in raw.env.iter().filter(|(_, value)| value.contains('\0')) {
-        mistakes.note(&at, "env", format!("the value of `{}` has a zero byte", variable.escape_debug()));
-    }
-    let env = raw.env.into_iter().map(|(variable, value)| (variable, EnvValue(value))).collect();
-    let limit = |mistakes: &mut Mistakes, field, raw, default| Duration::from_secs(mistakes.bounded(&at, field, raw, default, (1, 3600)));
-    let sign = limit(mistakes, "sign_limit_seconds", raw.sign_limit_seconds, 30);
-    let key_generation = limit(mistakes, "key_generation_limit_seconds", raw.key_generation_limit_seconds, 300);
-    let person = limit(mistakes, "person_limit_seconds", raw.person_limit_seconds, 300);
-    let other = limit(mistakes, "call_limit_seconds", raw.call_limit_seconds, 30);
+    check_env(&raw.env, &at, mistakes);
+    let limits = limits(&raw, &at, mistakes);
     let idle_limit = raw.idle_limit_seconds.map(|seconds| mistakes.bounded(&at, "idle_limit_seconds", Some(seconds), 0, (2, 24 * 3600)));
     let settle = raw.settle_millis.map(|millis| mistakes.bounded(&at, "settle_millis", Some(millis), 0, (0, 10_000)));
+    let env = raw.env.into_iter().map(|(variable, value)| (variable, EnvValue(value))).collect();
     Some(ModuleSettings {
         name: name?,
         path,
@@ -137,6 +119,41 @@ fn one(
         settle: settle.map(Duration::from_millis),
         waits_for_touch: raw.waits_for_touch,
         one_thread: raw.one_thread,
-        limits: CallLimits { sign, key_generation, person, other },
+        limits,
     })
+}
+
+/// A module in the gateway's own process shares its environment, and its memory with itself if it is loaded twice.
+fn check_shared_process(raw: &RawModule, path: &Path, at: &Place, in_process: &mut Unique<PathBuf>, mistakes: &mut Mistakes) {
+    if !raw.env.is_empty() {
+        mistakes.note(at, "env", "a module in the gateway's own process shares its environment; use `isolation = \"process\"`");
+    }
+    // Two names may be one file: the library would be initialised once for both.
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if !in_process.0.insert(file) {
+        let what = "another module with `isolation = \"thread\"` is this same library, which one process can hold only once; use \
+                    `isolation = \"process\"`";
+        mistakes.note(at, "path", what);
+    }
+}
+
+fn check_env(env: &BTreeMap<String, String>, at: &Place, mistakes: &mut Mistakes) {
+    for (variable, value) in env {
+        if variable.is_empty() || variable.contains(['=', '\0']) {
+            mistakes.note(at, "env", format!("`{}` is not the name of a variable", variable.escape_debug()));
+        }
+        if value.contains('\0') {
+            mistakes.note(at, "env", format!("the value of `{}` has a zero byte", variable.escape_debug()));
+        }
+    }
+}
+
+fn limits(raw: &RawModule, at: &Place, mistakes: &mut Mistakes) -> CallLimits {
+    let mut limit = |field, raw, default| Duration::from_secs(mistakes.bounded(at, field, raw, default, (1, 3600)));
+    CallLimits {
+        sign: limit("sign_limit_seconds", raw.sign_limit_seconds, 30),
+        key_generation: limit("key_generation_limit_seconds", raw.key_generation_limit_seconds, 300),
+        person: limit("person_limit_seconds", raw.person_limit_seconds, 300),
+        other: limit("call_limit_seconds", raw.call_limit_seconds, 30),
+    }
 }
