@@ -390,10 +390,16 @@ impl Worker {
         session.logged_in = matches!(again, Some(Ok(())));
         self.session = Some(session);
         match again {
-            Some(Err(error)) => self.after_login(&Err(error), PinOrigin::Configured),
-            _ => self.report_idle(),
+            Some(again @ Err(_)) => {
+                self.after_login(&again, PinOrigin::Configured);
+                // The module failed, and nobody has judged the PIN (seen: OpenSC while a card is pulled): this is not a slot that lacks a PIN.
+                again.or_else(|error| if error.retry() == Retry::AfterReopen { Err(error) } else { Ok(()) })
+            }
+            _ => {
+                self.report_idle();
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn look_after_token(&mut self) -> Option<DeviceError> {
