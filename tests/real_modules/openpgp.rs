@@ -1,0 +1,175 @@
+//! OpenSC with an OpenPGP card.
+
+use std::path::PathBuf;
+
+use sealgate::{
+    domain::{
+        algorithm::{HashAlgorithm, SignatureAlgorithm},
+        token::SlotState,
+    },
+    token::{driver::DeviceError, slot::SlotError, watchdog::CallLimits},
+};
+
+use crate::{
+    common::{
+        own_process,
+        pcscd::{Pcscd, opensc_module},
+        vcard::{CARD_PIN, Kind, VCard},
+    },
+    gateway::{Gateway, Setting, block_on, unlock, until},
+    load,
+    suite::{self, Cannot, Keys, Rig, pin},
+};
+
+/// The slot with the authentication key. The signature key has one of its own: two slots, one card, one PIN.
+const TOKEN_LABEL: &str = "OpenPGP card (User PIN)";
+const TOKEN: &str = "pkcs11:token=OpenPGP%20card%20%28User%20PIN%29";
+const SIGNATURE_TOKEN: &str = "pkcs11:token=OpenPGP%20card%20%28User%20PIN%20%28sig%29%29";
+
+const NO_SUCH_KEY: &str = "a key that wants its PIN each time";
+
+pub const CANNOT: &[Cannot] = &[];
+
+/// A reader with a card in it.
+struct Bench {
+    directory: PathBuf,
+    pcscd: Option<Pcscd>,
+    card: VCard,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = own_process::directory();
+        let pcscd = Some(Pcscd::start(&directory));
+        let card = VCard::insert_new(Kind::OpenPgp, &directory);
+        card.make_openpgp_keys();
+        Self { directory, pcscd, card }
+    }
+
+    /// Wrong PINs that the card still takes before it locks itself.
+    fn tries_left(&self) -> u8 {
+        let answers = self.card.send(&["00:A4:04:00:06:D2:76:00:01:24:01".to_owned(), "00:CA:00:C4:00".to_owned()]);
+        answers[1][4]
+    }
+}
+
+pub fn hold_to(test: &str, name: &str, rule: fn(&Rig)) {
+    own_process::run_apart(
+        test,
+        |_| Vec::new(),
+        || {
+            let _bench = Bench::new();
+            let rig = Rig {
+                module: Box::new(load("opensc", &opensc_module())),
+                token_label: TOKEN_LABEL,
+                user_pin: pin(CARD_PIN),
+                wrong_pin: pin("654321"),
+                keys: Keys::OnTheCard(vec![3]),
+                add_always_authenticate_key: Box::new(|| ()),
+            };
+            suite::check(&rig, name, rule, CANNOT);
+        },
+    );
+}
+
+fn with_card(test: &str, body: impl AsyncFnOnce(Bench)) {
+    own_process::run_apart(test, |_| Vec::new(), || block_on(async { body(Bench::new()).await }));
+}
+
+fn setting(configured_pin: Option<&'static str>) -> Setting {
+    Setting {
+        library: opensc_module(),
+        environment: Vec::new(),
+        token: TOKEN,
+        key: 3,
+        algorithm: SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256),
+        configured_pin,
+        limits: CallLimits::default(),
+    }
+}
+
+#[test]
+fn jobs_wait_for_a_card_that_is_pulled_and_put_back() {
+    with_card(crate::test_name!(), async |mut bench| {
+        let gateway = Gateway::start(setting(Some(CARD_PIN))).await;
+        gateway.until(SlotState::Ready).await;
+        gateway.signs().await;
+        for round in 1..=3 {
+            let mut jobs = Vec::new();
+            for _ in 0..30 {
+                jobs.push(gateway.submit().await);
+            }
+            gateway.ended(jobs[0]).await;
+            bench.card.pull();
+            gateway.until(SlotState::Absent).await;
+            jobs.push(gateway.submit().await);
+            bench.card.insert();
+            let (signed, in_doubt) = gateway.signed_and_in_doubt(jobs).await;
+            println!("round {round}: {signed} signed, {in_doubt} in doubt");
+            assert!(in_doubt <= 1, "{in_doubt} jobs were in C_Sign at once");
+            gateway.signs().await;
+        }
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn jobs_wait_for_a_pcscd_that_is_killed_and_started_again() {
+    with_card(crate::test_name!(), async |mut bench| {
+        let gateway = Gateway::start(setting(Some(CARD_PIN))).await;
+        gateway.until(SlotState::Ready).await;
+        gateway.signs().await;
+        bench.pcscd = None;
+        bench.card.pull();
+        gateway.until(SlotState::Absent).await;
+        let job = gateway.submit().await;
+        bench.pcscd = Some(Pcscd::start(&bench.directory));
+        bench.card.insert();
+        assert_eq!(gateway.signed_and_in_doubt(vec![job]).await, (1, 0));
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_wrong_pin_on_one_slot_of_the_card_is_not_tried_on_the_other() {
+    with_card(crate::test_name!(), async |bench| {
+        let gateway = Gateway::start(setting(None)).await;
+        let slots = [TOKEN, SIGNATURE_TOKEN].map(|uri| gateway.slot_at(uri));
+        for slot in &slots {
+            until(slot, SlotState::NeedsPin).await;
+        }
+        assert_eq!(bench.tries_left(), 3);
+        assert_eq!(unlock(&slots[0], "654321", false).await, Err(SlotError::Device(DeviceError::PinRejected)));
+        for slot in [&slots[1], &slots[0], &slots[1]] {
+            let refused = unlock(slot, "654321", false).await;
+            assert!(matches!(refused, Err(SlotError::Device(DeviceError::PinNotTried(_)))), "{refused:?}");
+        }
+        assert_eq!(bench.tries_left(), 2);
+        for slot in &slots {
+            assert_eq!(unlock(slot, CARD_PIN, false).await, Ok(()));
+        }
+        assert_eq!(bench.tries_left(), 3);
+        gateway.signs().await;
+        gateway.stop().await;
+    });
+}
+
+/// The card answers even the right PIN like a wrong one then, so only the flags tell.
+#[test]
+fn a_card_that_has_locked_its_pin_is_not_asked_again() {
+    with_card(crate::test_name!(), async |bench| {
+        let gateway = Gateway::start(setting(None)).await;
+        gateway.until(SlotState::NeedsPin).await;
+        for (wrong, left) in [("654321", 2), ("654322", 1)] {
+            assert_eq!(unlock(&gateway.slot(), wrong, false).await, Err(SlotError::Device(DeviceError::PinRejected)));
+            assert_eq!(bench.tries_left(), left);
+        }
+        assert_eq!(unlock(&gateway.slot(), CARD_PIN, false).await, Err(SlotError::Device(DeviceError::FinalTry)));
+        assert_eq!(bench.tries_left(), 1);
+        assert_eq!(unlock(&gateway.slot(), "654323", true).await, Err(SlotError::Device(DeviceError::PinRejected)));
+        assert_eq!(bench.tries_left(), 0);
+        assert_eq!(unlock(&gateway.slot(), CARD_PIN, true).await, Err(SlotError::Device(DeviceError::PinLocked)));
+        gateway.until(SlotState::PinLocked).await;
+        gateway.stop().await;
+    });
+}
