@@ -27,6 +27,7 @@ use crate::{
 };
 
 use super::{
+    canary::Canaries,
     keyring::{Keyring, concerns_pin},
     pins::JobPins,
     verify::{PoolError, VerifyError, VerifyPool},
@@ -44,6 +45,7 @@ pub(super) struct Workshop {
     pub(super) keyring: Keyring,
     pub(super) verifiers: VerifyPool,
     pub(super) pins: JobPins,
+    pub(super) canaries: Canaries,
 }
 
 /// What became of a job that was claimed.

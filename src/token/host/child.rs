@@ -93,7 +93,7 @@ fn serve(mut socket: UnixStream) -> Result<(), FrameError> {
 }
 
 fn load(start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {
-    let name = start.options.name.clone();
+    let (name, quirks) = (start.options.name.clone(), start.options.quirks);
     let module = Pkcs11Module::load(&start.path, start.options).map_err(|error| error.to_string())?;
     let parts = RunnerParts {
         name,
@@ -103,6 +103,8 @@ fn load(start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {
         instance: start.instance,
         events: Arc::clone(wire) as Arc<dyn ModuleEvents>,
         limits: start.limits,
+        quirks,
+        expected: start.expected,
     };
     ModuleRunner::start(parts).map_err(|error| format!("no thread for the module: {error}"))
 }
