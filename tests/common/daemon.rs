@@ -2,10 +2,10 @@
 
 use std::{
     ffi::OsString,
-    io::{self, BufRead as _, BufReader, PipeReader},
-    path::PathBuf,
+    io::{self, BufRead as _, BufReader},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
 };
@@ -18,47 +18,51 @@ pub const REMEDY: &str = "run scripts/real-modules.sh";
 
 /// A running program. Dropping it kills it, and waits for its end.
 #[derive(Debug)]
-pub struct Daemon(Child);
+pub struct Daemon {
+    name: String,
+    child: Child,
+    lines: Receiver<String>,
+}
 
 impl Daemon {
     /// Starts `command`, and waits until it prints a line with `ready` in it. What it prints goes on to the test's own output.
-    pub fn start(command: &mut Command, ready: &'static str) -> Self {
+    pub fn start(command: &mut Command, ready: &str) -> Self {
         let (output, into) = io::pipe().expect("a pipe");
         command.stdin(Stdio::null()).stdout(into.try_clone().expect("a pipe")).stderr(into);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start ({error}); {REMEDY}"));
         // The command holds the pipe's other end, too, and would keep it open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let name = command.get_program().to_string_lossy().into_owned();
-        let (is_ready, wait) = mpsc::channel();
-        thread::spawn(move || pass_on(&name, output, ready, is_ready));
-        let daemon = Self(child);
-        assert!(wait.recv_timeout(PATIENCE).is_ok(), "{command:?} did not say {ready:?}");
+        let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (sender, lines) = mpsc::channel();
+        let prefix = name.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                println!("{prefix}: {line}");
+                // Nobody waits any more once the program is being killed.
+                let _ = sender.send(line);
+            }
+        });
+        let daemon = Self { name, child, lines };
+        daemon.wait_for(ready);
         daemon
     }
 
-    /// The process.
-    pub fn pid(&self) -> u32 {
-        self.0.id()
+    /// Waits for the next line with `text` in it; lines that were waited for are not seen again.
+    pub fn wait_for(&self, text: &str) {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("{} did not say {text:?}: {error}; {REMEDY} if something is missing", self.name));
+            if line.contains(text) {
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn pass_on(name: &str, output: PipeReader, ready: &str, is_ready: Sender<()>) {
-    let mut is_ready = Some(is_ready);
-    for line in BufReader::new(output).lines().map_while(Result::ok) {
-        println!("{name}: {line}");
-        if line.contains(ready)
-            && let Some(is_ready) = is_ready.take()
-        {
-            // Nobody waits any more if the patience was over.
-            let _ = is_ready.send(());
-        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

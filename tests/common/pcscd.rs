@@ -33,6 +33,11 @@ impl Pcscd {
         fs::write(readers.join("vpcd"), READER).expect("the reader's configuration");
         Self(Daemon::start(Command::new("pcscd").args(["--foreground", "--info", "--config"]).arg(&readers), "daemon ready"))
     }
+
+    /// Waits until it has noticed that the card was pulled, which takes it up to 0.4 s.
+    pub fn wait_for_removal(&self) {
+        self.0.wait_for("Card Removed From");
+    }
 }
 
 /// OpenSC's PKCS#11 module, which must be installed.

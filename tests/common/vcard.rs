@@ -18,6 +18,7 @@ pub const CARD_PIN: &str = "123456";
 /// With the administrator's PIN of a new card, `12345678`.
 const VERIFY_ADMIN: &str = "00:20:00:83:08:31:32:33:34:35:36:37:38";
 const SELECT_OPENPGP: &str = "00:A4:04:00:06:D2:76:00:01:24:01";
+const SELECT_PIV: &str = "00:A4:04:00:0B:A0:00:00:03:08:00:00:10:00:01:00";
 /// The management key that every PIV card starts with: 3DES, this eight bytes three times.
 const PIV_MANAGEMENT_KEY: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 /// Length of an uncompressed point on P-256 in bytes.
@@ -63,14 +64,24 @@ impl VCard {
         self.inserted = Some(Daemon::start(Command::new(program).arg(kind).arg(&self.state), "inserted"));
     }
 
-    /// Pulls the card. `pcscd` takes up to 0.4 s to notice.
+    /// Pulls the card. Put back before `pcscd` has noticed, it would be taken for one that was never gone.
     pub fn pull(&mut self) {
         self.inserted = None;
     }
 
-    /// Sends APDUs to the card as `opensc-tool` would; each must succeed. Returns their answers.
-    pub fn send(&self, apdus: &[String]) -> Vec<Vec<u8>> {
-        send(Command::new("opensc-tool").args(["--reader", "0"]), apdus)
+    /// Wrong user PINs that the card still takes before it locks itself, as the card itself tells.
+    pub fn tries_left(&self) -> u8 {
+        let ask = |apdus: [&str; 2]| exchange(&mut opensc_tool(), &apdus).remove(1);
+        match self.kind {
+            // The PW status bytes of the OpenPGP card specification; the fifth is the counter.
+            Kind::OpenPgp => ask([SELECT_OPENPGP, "00:CA:00:C4:00"]).data[4],
+            // VERIFY without a PIN is answered 63Cx, or 6983 by a card that has locked itself.
+            Kind::Piv => match ask([SELECT_PIV, "00:20:00:80"]).status {
+                [0x63, left] => left & 0x0f,
+                [0x69, 0x83] => 0,
+                other => panic!("the card answers {other:02x?}"),
+            },
+        }
     }
 
     /// Makes the OpenPGP card's signature key (`01`, RSA 2048) and authentication key (`03`, P-256).
@@ -89,7 +100,7 @@ impl VCard {
         let mut apdus = vec![SELECT_OPENPGP.to_owned(), VERIFY_ADMIN.to_owned()];
         apdus.extend(make("C1", "B6", "C7", "CE", "01:08:00:00:20:00"));
         apdus.extend(make("C3", "A4", "C9", "D0", "13:2A:86:48:CE:3D:03:01:07"));
-        self.send(&apdus);
+        send(&mut opensc_tool(), &apdus);
     }
 
     /// Makes P-256 keys 9A, 9C (which wants the PIN for each signature) and 9E on the PIV card, each with a certificate, without which OpenSC
@@ -135,22 +146,40 @@ fn colons(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
+fn opensc_tool() -> Command {
+    let mut command = Command::new("opensc-tool");
+    command.args(["--reader", "0"]);
+    command
+}
+
+/// What a card answers to an APDU.
+struct Answer {
+    status: [u8; 2],
+    data: Vec<u8>,
+}
+
 /// Has a tool of OpenSC's send these APDUs, each of which must succeed; returns the data of the answers.
 fn send(command: &mut Command, apdus: &[impl AsRef<OsStr>]) -> Vec<Vec<u8>> {
+    let answers = exchange(command, apdus);
+    assert!(answers.iter().all(|answer| answer.status == [0x90, 0]), "{command:?}");
+    answers.into_iter().map(|answer| answer.data).collect()
+}
+
+fn exchange(command: &mut Command, apdus: &[impl AsRef<OsStr>]) -> Vec<Answer> {
     for apdu in apdus {
         command.arg("--send-apdu").arg(apdu);
     }
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start ({error}); {REMEDY}"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let answers: Vec<&str> = said.split("Received (").skip(1).collect();
-    let all_well = answers.iter().all(|answer| answer.starts_with("SW1=0x90, SW2=0x00)"));
-    assert!(
-        all_well && answers.len() == apdus.len(),
-        "{command:?}: {}\n{said}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    answers.into_iter().map(data_of).collect()
+    let answers: Vec<Answer> = said.split("Received (SW1=0x").skip(1).map(answer).collect();
+    assert_eq!(answers.len(), apdus.len(), "{command:?}: {}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    answers
+}
+
+/// `90, SW2=0x00):` and the data.
+fn answer(text: &str) -> Answer {
+    let byte = |at: usize| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).expect("a status byte");
+    Answer { status: [byte(0), byte(10)], data: data_of(text) }
 }
 
 /// The bytes of an answer as OpenSC prints it: lines of sixteen, each followed by the same as text.

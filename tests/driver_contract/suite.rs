@@ -53,6 +53,11 @@ pub struct Cannot {
     pub seen: &'static str,
 }
 
+/// A row of such a table.
+pub const fn cannot(rule: &'static str, why: &'static str, seen: &'static str) -> Cannot {
+    Cannot { rule, why, seen }
+}
+
 /// Holds a token against a rule: it keeps it, or it is on its table and fails as the table says.
 pub fn check(rig: &Rig, name: &str, rule: fn(&Rig), table: &[Cannot]) {
     let Some(cannot) = table.iter().find(|cannot| cannot.rule == name) else { return rule(rig) };
@@ -448,10 +453,11 @@ pub fn what_is_no_certificate_is_not_written(rig: &Rig) {
     assert_eq!(driver.list_keys(), before);
 }
 
-/// The key that wants its PIN each time.
+/// What the rules about such keys say of a token that has none.
+pub const NO_SUCH_KEY: &str = "a key that wants its PIN each time";
+
 fn always_key(driver: &mut dyn TokenDriver) -> (KeyDescription, CachedKey) {
-    let described =
-        driver.list_keys().unwrap().into_iter().find(|key| key.always_authenticate).expect("a key that wants its PIN each time");
+    let described = driver.list_keys().unwrap().into_iter().find(|key| key.always_authenticate).expect(NO_SUCH_KEY);
     let key = driver.find_key(&named(&described)).unwrap();
     assert!(key.always_authenticate);
     (described, key)

@@ -18,7 +18,7 @@ use crate::{
     },
     gateway::{Gateway, Setting, block_on, unlock, until},
     load,
-    suite::{self, Cannot, Keys, Rig, pin},
+    suite::{self, Cannot, Keys, NO_SUCH_KEY, Rig, cannot, pin},
 };
 
 /// The slot with the authentication key. The signature key has one of its own: two slots, one card, one PIN.
@@ -26,9 +26,25 @@ const TOKEN_LABEL: &str = "OpenPGP card (User PIN)";
 const TOKEN: &str = "pkcs11:token=OpenPGP%20card%20%28User%20PIN%29";
 const SIGNATURE_TOKEN: &str = "pkcs11:token=OpenPGP%20card%20%28User%20PIN%20%28sig%29%29";
 
-const NO_SUCH_KEY: &str = "a key that wants its PIN each time";
+pub const CANNOT: &[Cannot] = &[
+    cannot(
+        "the_flags_tell_of_a_wrong_pin",
+        "of three tries only the last one is announced (`CKF_USER_PIN_FINAL_TRY`)",
+        "a wrong PIN, and no flag",
+    ),
+    cannot("a_generated_key_is_kept_on_the_token", MAKES_NO_KEYS, "CKR_ARGUMENTS_BAD from C_GenerateKeyPair"),
+    cannot("an_id_is_given_once", MAKES_NO_KEYS, "CKR_GENERAL_ERROR from C_GenerateKeyPair"),
+    cannot("two_keys_with_one_name_are_an_error", MAKES_NO_KEYS, "CKR_GENERAL_ERROR from C_GenerateKeyPair"),
+    cannot("no_other_kind_of_key_is_made", MAKES_NO_KEYS, "made with other tools"),
+    cannot("a_key_is_found_by_id_and_by_label_and_by_both", "each slot shows one signing key", "the card has no such key"),
+    cannot("a_certificate_is_read_back_beside_its_key", "certificates are written with the administrator's PIN", "PinUnacceptable"),
+    cannot("a_key_that_wants_a_pin_each_time_signs_with_it", NO_SUCH_KEYS, NO_SUCH_KEY),
+    cannot("a_key_that_wants_a_pin_each_time_is_not_entered_without", NO_SUCH_KEYS, NO_SUCH_KEY),
+    cannot("a_wrong_pin_for_one_signature_leaves_a_session_that_must_be_reopened", NO_SUCH_KEYS, NO_SUCH_KEY),
+];
 
-pub const CANNOT: &[Cannot] = &[];
+const MAKES_NO_KEYS: &str = "keys are made with the administrator's PIN (`gpg --card-edit`)";
+const NO_SUCH_KEYS: &str = "has no keys that want their PIN for each signature";
 
 /// A reader with a card in it.
 struct Bench {
@@ -46,10 +62,10 @@ impl Bench {
         Self { directory, pcscd, card }
     }
 
-    /// Wrong PINs that the card still takes before it locks itself.
-    fn tries_left(&self) -> u8 {
-        let answers = self.card.send(&["00:A4:04:00:06:D2:76:00:01:24:01".to_owned(), "00:CA:00:C4:00".to_owned()]);
-        answers[1][4]
+    /// Pulls the card, and waits until the reader has noticed.
+    fn pull(&mut self) {
+        self.card.pull();
+        self.pcscd.as_ref().unwrap().wait_for_removal();
     }
 }
 
@@ -100,7 +116,7 @@ fn jobs_wait_for_a_card_that_is_pulled_and_put_back() {
                 jobs.push(gateway.submit().await);
             }
             gateway.ended(jobs[0]).await;
-            bench.card.pull();
+            bench.pull();
             gateway.until(SlotState::Absent).await;
             jobs.push(gateway.submit().await);
             bench.card.insert();
@@ -138,17 +154,17 @@ fn a_wrong_pin_on_one_slot_of_the_card_is_not_tried_on_the_other() {
         for slot in &slots {
             until(slot, SlotState::NeedsPin).await;
         }
-        assert_eq!(bench.tries_left(), 3);
+        assert_eq!(bench.card.tries_left(), 3);
         assert_eq!(unlock(&slots[0], "654321", false).await, Err(SlotError::Device(DeviceError::PinRejected)));
         for slot in [&slots[1], &slots[0], &slots[1]] {
             let refused = unlock(slot, "654321", false).await;
             assert!(matches!(refused, Err(SlotError::Device(DeviceError::PinNotTried(_)))), "{refused:?}");
         }
-        assert_eq!(bench.tries_left(), 2);
+        assert_eq!(bench.card.tries_left(), 2);
         for slot in &slots {
             assert_eq!(unlock(slot, CARD_PIN, false).await, Ok(()));
         }
-        assert_eq!(bench.tries_left(), 3);
+        assert_eq!(bench.card.tries_left(), 3);
         gateway.signs().await;
         gateway.stop().await;
     });
@@ -162,12 +178,12 @@ fn a_card_that_has_locked_its_pin_is_not_asked_again() {
         gateway.until(SlotState::NeedsPin).await;
         for (wrong, left) in [("654321", 2), ("654322", 1)] {
             assert_eq!(unlock(&gateway.slot(), wrong, false).await, Err(SlotError::Device(DeviceError::PinRejected)));
-            assert_eq!(bench.tries_left(), left);
+            assert_eq!(bench.card.tries_left(), left);
         }
         assert_eq!(unlock(&gateway.slot(), CARD_PIN, false).await, Err(SlotError::Device(DeviceError::FinalTry)));
-        assert_eq!(bench.tries_left(), 1);
+        assert_eq!(bench.card.tries_left(), 1);
         assert_eq!(unlock(&gateway.slot(), "654323", true).await, Err(SlotError::Device(DeviceError::PinRejected)));
-        assert_eq!(bench.tries_left(), 0);
+        assert_eq!(bench.card.tries_left(), 0);
         assert_eq!(unlock(&gateway.slot(), CARD_PIN, true).await, Err(SlotError::Device(DeviceError::PinLocked)));
         gateway.until(SlotState::PinLocked).await;
         gateway.stop().await;
