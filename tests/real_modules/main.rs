@@ -18,7 +18,15 @@ mod tpm;
 
 use std::path::Path;
 
-use sealgate::token::pkcs11::{ModuleOptions, Pkcs11Module};
+use sealgate::{
+    domain::algorithm::{HashAlgorithm, SignatureAlgorithm},
+    token::{
+        driver::{CachedKey, DeviceError, TokenDriver, TokenModule as _},
+        pkcs11::{ModuleOptions, Pkcs11Module},
+    },
+};
+
+use suite::{pin, to_sign};
 
 contract!(rules_on_an_openpgp_card, crate::openpgp::hold_to);
 contract!(rules_on_a_piv_card, crate::piv::hold_to);
@@ -28,4 +36,27 @@ contract!(rules_on_kryoptic, crate::kryoptic::hold_to);
 
 fn load(name: &str, path: &Path) -> Pkcs11Module {
     Pkcs11Module::load(path, ModuleOptions::named(name.parse().unwrap())).unwrap()
+}
+
+fn opened_without_login(module: &Pkcs11Module, token_label: &str) -> Box<dyn TokenDriver> {
+    let sighting = module.tokens().unwrap().into_iter().find(|sighting| sighting.token.label == token_label).unwrap();
+    module.open(sighting.slot).unwrap()
+}
+
+fn opened(module: &Pkcs11Module, token_label: &str, user_pin: &str) -> Box<dyn TokenDriver> {
+    let mut driver = opened_without_login(module, token_label);
+    driver.login(Some(&pin(user_pin))).unwrap();
+    driver
+}
+
+fn sign(driver: &mut dyn TokenDriver, key: &CachedKey) -> Result<(), DeviceError> {
+    driver.sign(key, &to_sign(SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256)), None, &mut || ()).map(drop)
+}
+
+/// The return value and the function that an error is about.
+#[track_caller]
+fn said(result: Result<(), DeviceError>) -> String {
+    let text = result.unwrap_err().to_string();
+    let inner = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or_else(|| panic!("{text}")).to_owned()
 }

@@ -7,7 +7,11 @@ use sealgate::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
         token::SlotState,
     },
-    token::{driver::DeviceError, slot::SlotError, watchdog::CallLimits},
+    token::{
+        driver::{DeviceError, TokenDriver as _, TokenModule as _},
+        slot::SlotError,
+        watchdog::CallLimits,
+    },
 };
 
 use crate::{
@@ -17,8 +21,8 @@ use crate::{
         vcard::{CARD_PIN, Kind, VCard},
     },
     gateway::{Gateway, Setting, block_on, unlock, until},
-    load,
-    suite::{self, Cannot, Keys, NO_SUCH_KEY, Rig, cannot, pin},
+    load, opened, opened_without_login, said, sign,
+    suite::{self, Cannot, Keys, NO_SUCH_KEY, Rig, by_id, cannot, pin},
 };
 
 /// The slot with the authentication key. The signature key has one of its own: two slots, one card, one PIN.
@@ -188,4 +192,77 @@ fn a_card_that_has_locked_its_pin_is_not_asked_again() {
         gateway.until(SlotState::PinLocked).await;
         gateway.stop().await;
     });
+}
+
+/// What each call answers while the card is away, and when it is back: the table in `docs/modules.md`.
+#[test]
+fn what_each_call_says_of_a_card_that_is_pulled_and_put_back() {
+    own_process::run_apart(
+        crate::test_name!(),
+        |_| Vec::new(),
+        || {
+            let mut bench = Bench::new();
+            let module = load("opensc", &opensc_module());
+            let mut driver = opened(&module, TOKEN_LABEL, CARD_PIN);
+            let key = driver.find_key(&by_id(3)).unwrap();
+            bench.card.pull();
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_GENERAL_ERROR from C_Sign");
+            bench.pcscd.as_ref().unwrap().wait_for_removal();
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_DEVICE_REMOVED from C_Sign");
+            assert_eq!(module.tokens(), Ok(Vec::new()));
+            assert_eq!(said(driver.check_presence()), "its slot is empty");
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_SESSION_HANDLE_INVALID from C_SignInit");
+            assert_eq!(said(driver.flags().map(drop)), "CKR_TOKEN_NOT_PRESENT from C_GetTokenInfo");
+            bench.card.insert();
+            assert_eq!(module.tokens().unwrap().len(), 2);
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_SESSION_HANDLE_INVALID from C_SignInit");
+            let mut driver = opened(&module, TOKEN_LABEL, CARD_PIN);
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_KEY_HANDLE_INVALID from C_SignInit");
+            let key = driver.find_key(&by_id(3)).unwrap();
+            assert_eq!(sign(&mut *driver, &key), Ok(()));
+        },
+    );
+}
+
+#[test]
+fn what_each_call_says_without_pcscd() {
+    own_process::run_apart(
+        crate::test_name!(),
+        |_| Vec::new(),
+        || {
+            let mut bench = Bench::new();
+            let module = load("opensc", &opensc_module());
+            let mut driver = opened(&module, TOKEN_LABEL, CARD_PIN);
+            let key = driver.find_key(&by_id(3)).unwrap();
+            bench.pcscd = None;
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_GENERAL_ERROR from C_Sign");
+            assert_eq!(module.tokens(), Ok(Vec::new()));
+            bench.pcscd = Some(Pcscd::start(&bench.directory));
+            bench.card.insert();
+            assert_eq!(module.tokens().unwrap().len(), 2);
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_SESSION_HANDLE_INVALID from C_SignInit");
+            let mut driver = opened(&module, TOKEN_LABEL, CARD_PIN);
+            let key = driver.find_key(&by_id(3)).unwrap();
+            assert_eq!(sign(&mut *driver, &key), Ok(()));
+        },
+    );
+}
+
+#[test]
+fn a_locked_card_answers_the_right_pin_like_a_wrong_one() {
+    own_process::run_apart(
+        crate::test_name!(),
+        |_| Vec::new(),
+        || {
+            let _bench = Bench::new();
+            let module = load("opensc", &opensc_module());
+            let mut driver = opened_without_login(&module, TOKEN_LABEL);
+            for wrong in 1..=3 {
+                assert_eq!(driver.login(Some(&pin(&format!("65432{wrong}")))), Err(DeviceError::PinRejected));
+                let flags = driver.flags().unwrap();
+                assert_eq!((flags.user_pin_final_try, flags.user_pin_locked), (wrong == 2, wrong == 3));
+            }
+            assert_eq!(driver.login(Some(&pin(CARD_PIN))), Err(DeviceError::PinRejected));
+        },
+    );
 }

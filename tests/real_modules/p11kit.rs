@@ -7,7 +7,7 @@ use sealgate::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
         token::SlotState,
     },
-    token::watchdog::CallLimits,
+    token::{driver::TokenDriver as _, driver::TokenModule as _, watchdog::CallLimits},
 };
 
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
         softhsm::{SoftHsm, TOKEN_LABEL, USER_PIN},
     },
     gateway::{Gateway, Setting, block_on},
-    load,
-    suite::{self, Cannot, Keys, Rig, cannot, every_kind, pin},
+    load, opened, said, sign,
+    suite::{self, Cannot, Keys, Rig, by_id, cannot, every_kind, pin},
 };
 
 pub const CANNOT: &[Cannot] = &[
@@ -93,4 +93,36 @@ fn setting() -> Setting {
         configured_pin: Some(USER_PIN),
         limits: CallLimits::default(),
     }
+}
+
+#[test]
+fn what_each_call_says_of_a_server_that_was_restarted() {
+    own_process::run(crate::test_name!(), environment, || {
+        make_key(&[]);
+        let hsm = SoftHsm::of_this_process();
+        let server = P11Kit::serve(&hsm);
+        let module = load("p11-kit", &P11Kit::client_module());
+        let mut driver = opened(&module, TOKEN_LABEL, USER_PIN);
+        let key = driver.find_key(&by_id(1)).unwrap();
+        assert_eq!(sign(&mut *driver, &key), Ok(()));
+        server.kill_with_its_connections();
+        assert_eq!(said(sign(&mut *driver, &key)), "CKR_DEVICE_ERROR from C_SignInit");
+        let _server = P11Kit::serve(&hsm);
+        assert_eq!(said(sign(&mut *driver, &key)), "CKR_DEVICE_ERROR from C_SignInit");
+        assert_eq!(said(driver.check_presence()), "CKR_DEVICE_ERROR from C_GetSlotInfo");
+        assert_eq!(said(module.tokens().map(drop)), "CKR_DEVICE_ERROR from C_GetSlotList");
+        drop((driver, module));
+
+        let module = load("p11-kit", &P11Kit::client_module());
+        let mut driver = opened(&module, TOKEN_LABEL, USER_PIN);
+        let key = driver.find_key(&by_id(1)).unwrap();
+        assert_eq!(sign(&mut *driver, &key), Ok(()));
+    });
+}
+
+#[test]
+fn without_a_server_there_is_no_token() {
+    own_process::run(crate::test_name!(), environment, || {
+        assert_eq!(load("p11-kit", &P11Kit::client_module()).tokens(), Ok(Vec::new()));
+    });
 }

@@ -7,7 +7,7 @@ use sealgate::{
     },
     token::{
         command::Reply,
-        driver::{DeviceError, TokenDriver as _, TokenModule as _},
+        driver::{CachedKey, DeviceError, TokenDriver as _, TokenModule as _},
         slot::{PendingReply, SlotError},
         watchdog::CallLimits,
     },
@@ -20,8 +20,8 @@ use crate::{
         vcard::{CARD_PIN, Kind, VCard},
     },
     gateway::{Gateway, Setting, block_on, unlock},
-    load,
-    suite::{self, Cannot, Keys, Rig, cannot, pin},
+    load, opened, opened_without_login, said, sign,
+    suite::{self, Cannot, Keys, Rig, by_id, cannot, pin},
 };
 
 /// The name in the certificate of key 9A.
@@ -193,12 +193,55 @@ fn a_locked_card_answers_the_right_pin_with_pin_locked() {
         || {
             let _bench = Bench::new();
             let module = load("opensc", &opensc_module());
-            let mut driver = module.open(module.tokens().unwrap()[0].slot).unwrap();
+            let mut driver = opened_without_login(&module, TOKEN_LABEL);
             for (wrong, answer) in [("1", DeviceError::PinRejected), ("2", DeviceError::PinRejected), ("3", DeviceError::PinLocked)] {
                 assert_eq!(driver.login(Some(&pin(&format!("65432{wrong}")))), Err(answer));
             }
             assert!(driver.flags().unwrap().user_pin_locked);
             assert_eq!(driver.login(Some(&pin(CARD_PIN))), Err(DeviceError::PinLocked));
+        },
+    );
+}
+
+#[test]
+fn what_each_call_says_of_a_card_that_is_pulled_and_put_back() {
+    own_process::run_apart(
+        crate::test_name!(),
+        |_| Vec::new(),
+        || {
+            let mut bench = Bench::new();
+            let module = load("opensc", &opensc_module());
+            let mut driver = opened(&module, TOKEN_LABEL, CARD_PIN);
+            let key = driver.find_key(&by_id(1)).unwrap();
+            assert_eq!(sign(&mut *driver, &key), Ok(()));
+            bench.card.pull();
+            bench.pcscd.wait_for_removal();
+            assert_eq!(module.tokens(), Ok(Vec::new()));
+            assert_eq!(said(driver.check_presence()), "its slot is empty");
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_SESSION_HANDLE_INVALID from C_SignInit");
+            bench.card.insert();
+            assert_eq!(module.tokens().unwrap().len(), 1);
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_SESSION_HANDLE_INVALID from C_SignInit");
+            let mut driver = opened(&module, TOKEN_LABEL, CARD_PIN);
+            let key = driver.find_key(&by_id(1)).unwrap();
+            assert_eq!(sign(&mut *driver, &key), Ok(()));
+        },
+    );
+}
+
+#[test]
+fn a_signature_without_its_pin_logs_the_card_out() {
+    own_process::run_apart(
+        crate::test_name!(),
+        |_| Vec::new(),
+        || {
+            let _bench = Bench::new();
+            let module = load("opensc", &opensc_module());
+            let mut driver = opened(&module, TOKEN_LABEL, CARD_PIN);
+            // As a program would that does not ask for CKA_ALWAYS_AUTHENTICATE.
+            let key = CachedKey { always_authenticate: false, ..driver.find_key(&by_id(KEY_9C)).unwrap() };
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_USER_NOT_LOGGED_IN from C_Sign");
+            assert_eq!(driver.login(Some(&pin(CARD_PIN))), Ok(()));
         },
     );
 }

@@ -22,7 +22,7 @@ use crate::{
         swtpm::{ResourceManager, SwTpm},
     },
     gateway::{Gateway, Setting, block_on, unlock},
-    load,
+    load, said, sign,
     suite::{self, Cannot, Keys, NO_SUCH_KEY, Rig, by_id, cannot, pin, spec, to_sign},
 };
 
@@ -158,5 +158,36 @@ fn a_locked_tpm_says_so_when_it_is_asked_and_is_not_asked_again() {
         gateway.until(SlotState::PinLocked).await;
         assert!(!gateway.slot().report().flags.user_pin_locked);
         gateway.stop().await;
+    });
+}
+
+#[test]
+fn what_each_call_says_of_a_tpm_that_was_restarted() {
+    own_process::run_apart(crate::test_name!(), SwTpm::environment, || {
+        let directory = own_process::directory();
+        let tpm = SwTpm::start(&directory);
+        let module = module_with_token();
+        let mut driver = logged_in(&module);
+        driver.generate_key_pair(&spec(P256, 1, "k")).unwrap();
+        let key = driver.find_key(&by_id(1)).unwrap();
+        assert_eq!(sign(&mut *driver, &key), Ok(()));
+        drop(tpm);
+        assert_eq!(said(sign(&mut *driver, &key)), "CKR_GENERAL_ERROR from C_Sign");
+        let _tpm = SwTpm::start(&directory);
+        for _ in 0..3 {
+            assert_eq!(said(sign(&mut *driver, &key)), "CKR_GENERAL_ERROR from C_Sign");
+            assert_eq!(driver.check_presence(), Ok(()));
+            assert_eq!(module.tokens().unwrap().len(), 1);
+        }
+        // Even a new session is of no use.
+        drop(driver);
+        let mut driver = module.open(module.tokens().unwrap()[0].slot).unwrap();
+        assert_eq!(said(driver.login(Some(&pin(USER_PIN)))), "CKR_GENERAL_ERROR from C_Login");
+        drop((driver, module));
+
+        let module = load("tpm", &SwTpm::module());
+        let mut driver = logged_in(&module);
+        let key = driver.find_key(&by_id(1)).unwrap();
+        assert_eq!(sign(&mut *driver, &key), Ok(()));
     });
 }

@@ -35,9 +35,10 @@ impl<A: App> ApduLayer<A> {
             return Ok(self.next_part(part.expected().max(1)));
         }
         self.rest.clear();
-        let mut command = self.chained.take().map_or_else(|| part.to_owned(), |mut begun| {
-            begun.extend_from_command_view(part).map(|()| begun).map_err(|_| iso7816::command::FromSliceError::TooLong)
-        });
+        let mut command = self.chained.take().map_or_else(
+            || part.to_owned(),
+            |mut begun| begun.extend_from_command_view(part).map(|()| begun).map_err(|_| iso7816::command::FromSliceError::TooLong),
+        );
         if let Ok(command) = &mut command
             && part.class().chain().not_the_last()
         {
