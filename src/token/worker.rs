@@ -419,10 +419,16 @@ impl Worker {
         session.logged_in = matches!(again, Some(Ok(())));
         self.session = Some(session);
         match again {
-            Some(Err(error)) => self.after_login(&Err(error), PinOrigin::Configured),
-            _ => self.report_idle(),
+            Some(again @ Err(_)) => {
+                self.after_login(&again, PinOrigin::Configured);
+                // The module failed, and nobody has judged the PIN (seen: OpenSC while a card is pulled): this is not a slot that lacks a PIN.
+                again.or_else(|error| if error.retry() == Retry::AfterReopen { Err(error) } else { Ok(()) })
+            }
+            _ => {
+                self.report_idle();
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Looks whether the idle slot's token is still there; an error is returned if the worker must end.
