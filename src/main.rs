@@ -1,5 +1,7 @@
-//! The `sealgate` program.
+//! The `sealgate` program: arguments in, exit code out.
 
-fn main() -> std::process::ExitCode {
-    sealgate::token::host::child_main()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sealgate::cli::main()
 }

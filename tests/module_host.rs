@@ -52,9 +52,13 @@ fn hosted(name: &str, library: PathBuf, environment: &[(&str, std::ffi::OsString
 }
 
 fn start(modules: Vec<ModuleSettings>, login: LoginMode, pin: Option<PinSource>) -> Tokens {
+    start_for("pkcs11:", modules, login, pin)
+}
+
+fn start_for(uri: &str, modules: Vec<ModuleSettings>, login: LoginMode, pin: Option<PinSource>) -> Tokens {
     let settings = TokenSettings {
         modules,
-        policies: vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound: 16 }],
+        policies: vec![TokenPolicy { uri: uri.parse().unwrap(), login, pin, queue_bound: 16 }],
         unlisted: None,
         host_program: env!("CARGO_BIN_EXE_sealgate").into(),
     };
@@ -327,4 +331,35 @@ async fn the_gateways_end_is_the_childs_end() {
     let child = child_of("ended");
     tokens.stop().await;
     assert!(!Path::new(&format!("/proc/{child}")).exists(), "the child is still there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_softhsm_token_directory_moved_away_and_back_heals_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let hsm = SoftHsm::in_directory(directory.path());
+    hsm.init_token("t");
+    let pin_file = directory.path().join("pin");
+    fs::write(&pin_file, format!("{USER_PIN}\n")).unwrap();
+    fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let modules = vec![hosted("moved", SoftHsm::module(), &hsm.environment())];
+    let tokens = start_for("pkcs11:token=t", modules, LoginMode::Configured, Some(PinSource::File(pin_file)));
+    let slot = slot_of(&tokens, "pkcs11:token=t").await;
+    until(&slot, |state| state == SlotState::Ready).await;
+    let public_key = make_key(&slot).await;
+    signs(&slot, &public_key).await;
+    let (there, away) = (hsm.token_directory(), directory.path().join("away"));
+    fs::rename(&there, &away).unwrap();
+    fs::create_dir(&there).unwrap();
+    let mut status = slot.watch();
+    // A key that was never used may be gone for good; one that has signed is worth a fresh start of the module.
+    while slot.status().state != SlotState::Absent {
+        assert!(slot.call(sign_command(None)).await.is_err());
+        // Either the slot is working on it, or it says what it found next.
+        let _ = tokio::time::timeout(Duration::from_millis(100), status.changed()).await;
+    }
+    fs::remove_dir(&there).unwrap();
+    fs::rename(&away, &there).unwrap();
+    until(&slot, |state| state == SlotState::Ready).await;
+    signs(&slot, &public_key).await;
+    tokens.stop().await;
 }

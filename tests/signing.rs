@@ -13,7 +13,7 @@ use sealgate::{
         job::{FailureCause, JobOutcome, JobState, SigningJob},
         key::{ConfiguredKey, KeyChoice},
         pin::Pin,
-        token::{LoginMode, SlotState, TokenPolicy},
+        token::{LoginMode, PinSource, SlotState, TokenPolicy},
     },
     permit::{PermitService, PermitSettings},
     signing::service::{Denied, Payment, SigningService, SigningSettings, SubmitError},
@@ -49,6 +49,21 @@ impl Rig {
     }
 
     async fn with(login: LoginMode, settings: SigningSettings) -> Self {
+        let rig = Self::start(login, None, settings).await;
+        rig.until(|state| matches!(state, SlotState::NeedsPin | SlotState::Present)).await;
+        rig
+    }
+
+    /// A token that logs in by itself.
+    async fn configured(settings: SigningSettings) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), FAKE_PIN).unwrap();
+        let rig = Self::start(LoginMode::Configured, Some(PinSource::File(file.path().to_owned())), settings).await;
+        rig.until(|state| state == SlotState::Ready).await;
+        rig
+    }
+
+    async fn start(login: LoginMode, pin: Option<PinSource>, settings: SigningSettings) -> Self {
         let script = Script::new("scripted");
         script.add_key(&[1], "one");
         let tokens = Tokens::start(
@@ -59,7 +74,7 @@ impl Rig {
                     isolation: Isolation::Thread,
                     limits: CallLimits::default(),
                 }],
-                policies: vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin: None, queue_bound: QUEUE_BOUND }],
+                policies: vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound: QUEUE_BOUND }],
                 unlisted: None,
                 host_program: "/nonexistent".into(),
             },
@@ -78,9 +93,7 @@ impl Rig {
             allow_unverified: false,
         };
         let service = SigningService::start(tokens.clone(), vec![key], Arc::clone(&store), Arc::clone(&permits), settings).unwrap();
-        let rig = Self { script, tokens, store, permits, service };
-        rig.until(|state| matches!(state, SlotState::NeedsPin | SlotState::Present)).await;
-        rig
+        Self { script, tokens, store, permits, service }
     }
 
     async fn unlocked() -> Self {
@@ -362,4 +375,41 @@ async fn a_stop_settles_what_was_claimed() {
     stopping.await.unwrap();
     assert_eq!(rig.ended(job).await.state, JobState::Signed);
     rig.tokens.stop().await;
+}
+
+fn with_canaries() -> SigningSettings {
+    SigningSettings { canary_every: Some(Duration::from_millis(20)), ..SigningSettings::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_does_not_verify_quarantines_its_key_before_a_client_needs_it() {
+    let rig = Rig::configured(with_canaries()).await;
+    let name = "one".parse().unwrap();
+    assert_eq!(rig.service.desk().key_readiness(&name).await, Some(Ok(())));
+    rig.script.sign_wrongly();
+    while rig.service.desk().key_readiness(&name).await != Some(Err(Denied::Quarantined)) {
+        tokio::task::yield_now().await;
+    }
+    let refusal = rig.submit(&caller("ci"), Payment::AskNow).await.unwrap_err();
+    assert_eq!(refusal, SubmitError::Denied(Denied::Quarantined));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_needs_an_operator_has_no_canary() {
+    let rig = Rig::with(LoginMode::Operator, with_canaries()).await;
+    rig.unlock().await;
+    let job = rig.submit(&caller("ci"), Payment::AskNow).await.unwrap();
+    rig.ended(job).await;
+    rig.service.stop().await;
+    assert_eq!(rig.script.count(Call::Sign), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_of_a_key_says_why_it_cannot_sign() {
+    let rig = Rig::new(LoginMode::Operator).await;
+    let name = "one".parse().unwrap();
+    assert!(matches!(rig.service.desk().key_readiness(&name).await, Some(Err(Denied::SlotUnavailable(_)))));
+    rig.unlock().await;
+    assert_eq!(rig.service.desk().key_readiness(&name).await, Some(Ok(())));
+    assert_eq!(rig.service.desk().key_readiness(&"nothing".parse().unwrap()).await, None);
 }

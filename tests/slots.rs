@@ -41,10 +41,25 @@ impl Rig {
     }
 
     async fn with_limits(script: Script, login: LoginMode, pin: Option<PinSource>, limits: CallLimits) -> Self {
+        Self::start(script, login, pin, limits, ModuleOptions::named("fake".parse().unwrap())).await
+    }
+
+    /// A module whose slots all share one thread.
+    async fn on_one_thread() -> Self {
+        let script = Script::new("scripted");
+        script.add_key(&[1], "one");
+        let mut options = ModuleOptions::named("fake".parse().unwrap());
+        options.quirks.one_thread = Some(true);
+        let rig = Self::start(script, LoginMode::Operator, None, CallLimits::default(), options).await;
+        rig.login(FAKE_PIN).await.unwrap();
+        rig
+    }
+
+    async fn start(script: Script, login: LoginMode, pin: Option<PinSource>, limits: CallLimits, options: ModuleOptions) -> Self {
         let policy = TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound: 16 };
         let settings = TokenSettings {
             modules: vec![ModuleSettings {
-                options: ModuleOptions::named("fake".parse().unwrap()),
+                options,
                 source: ModuleSource::Loaded(Arc::new(script.module())),
                 isolation: Isolation::Thread,
                 limits,
@@ -398,4 +413,39 @@ async fn a_module_that_is_not_initialised_any_more_is_started_again_at_once() {
     rig.script.fail(Call::Open, 1, DeviceError::ModuleLost("CKR_CRYPTOKI_NOT_INITIALIZED".to_owned()));
     assert!(rig.sign(None).await.is_err());
     rig.until(|state| state == SlotState::NeedsPin && rig.slot.epoch() > epoch).await;
+}
+
+#[tokio::test]
+async fn a_module_that_takes_no_threads_signs_in_order_and_finds_its_token_again() {
+    let rig = Rig::on_one_thread().await;
+    for _ in 0..3 {
+        let pending: Vec<_> = (0..20).map(|_| rig.slot.start(sign_command(None)).unwrap()).collect();
+        for reply in pending {
+            assert!(matches!(reply.wait().await, Ok(Reply::Signature(_))));
+        }
+        rig.script.pull();
+        rig.until(|state| state == SlotState::Absent).await;
+        rig.script.put_back();
+        rig.until(|state| state == SlotState::NeedsPin).await;
+        rig.login(FAKE_PIN).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_module_that_takes_no_threads_stops_in_order() {
+    let rig = Rig::on_one_thread().await;
+    let gate = rig.script.hang(Call::Sign, 1);
+    let running = rig.slot.start(sign_command(None)).unwrap();
+    gate.wait_entered();
+    let waiting = rig.slot.start(sign_command(None)).unwrap();
+    let stopping = tokio::spawn({
+        let tokens = rig.tokens.clone();
+        async move { tokens.stop().await }
+    });
+    gate.release();
+    assert!(matches!(running.wait().await, Ok(Reply::Signature(_))));
+    stopping.await.unwrap();
+    let answered = waiting.wait().await;
+    assert!(matches!(answered, Ok(Reply::Signature(_)) | Err(DeviceError::Stopping)), "{answered:?}");
+    assert_eq!(rig.script.count(Call::Close), 1);
 }

@@ -2,6 +2,8 @@
 //!
 //! Each function is one promise of [`Store`], checked against an empty store. [`contract!`] runs them all on one implementation.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::poll;
@@ -11,6 +13,7 @@ use sealgate::{
         digest::{Digest, SigningInput, ToSign},
         ids::{CallerId, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
+        key::KeyChoice,
         permit::{Permit, PermitRefusal},
         signature::SignatureValue,
         ticket::{SignatureOptions, Ticket, TicketSigning},
@@ -97,7 +100,7 @@ fn ticket(owner: &str) -> Ticket {
         options: SignatureOptions::default(),
         content: None,
         metadata: None,
-        key: None,
+        key: KeyChoice::Default,
         signing: None,
         version: 0,
     }

@@ -8,8 +8,8 @@ use x509_cert::time::Time;
 
 use super::{
     certificate::IssuerAndSerialNumber,
+    digest,
     error::CmsError,
-    hash::digest,
     tlv::{OCTET_STRING, SEQUENCE, SET, context, set_of, wrap},
 };
 use crate::domain::{

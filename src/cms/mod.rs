@@ -9,12 +9,11 @@ mod algorithm;
 mod attributes;
 mod certificate;
 mod error;
-mod hash;
 mod signed_data;
 mod tlv;
 
+pub use crate::domain::hash::{Hasher, digest};
 pub use attributes::{SignedAttributes, signed_attributes};
 pub use certificate::CERTIFICATE_MAX;
 pub use error::CmsError;
-pub use hash::{Hasher, digest};
 pub use signed_data::{AttachedFrame, CERTIFICATES_MAX, CONTENT_MAX, SignedData, embedded_certificates};

@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cms::{attributes::signed_attributes, certificate::tests::outline, hash::digest},
+        cms::{attributes::signed_attributes, certificate::tests::outline, digest},
         domain::{
             algorithm::{HashAlgorithm, KeyKind},
             ticket::CadesType,

@@ -1,6 +1,12 @@
 //! Keys as the configuration declares them, and how a request chooses one.
 
-use super::{algorithm::SignatureAlgorithm, ids::KeyName, key_uri::Pkcs11Uri};
+use std::str::FromStr;
+
+use super::{
+    algorithm::SignatureAlgorithm,
+    ids::KeyName,
+    key_uri::{Pkcs11Uri, UriError},
+};
 
 /// A key that the configuration gives a name. A name stands for exactly one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,4 +34,27 @@ pub enum KeyChoice {
     Named(KeyName),
     /// A token, or a key on one, by URI.
     Uri(Pkcs11Uri),
+}
+
+impl FromStr for KeyChoice {
+    type Err = UriError;
+
+    /// Parses a name or a URI; a URI has a colon, which no name has.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self::Named).or_else(|_| text.parse().map(Self::Uri))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_chosen_by_name_or_by_uri() {
+        assert_eq!("seal".parse(), Ok(KeyChoice::Named("seal".parse().unwrap())));
+        assert_eq!("pkcs11:id=%01".parse(), Ok(KeyChoice::Uri("pkcs11:id=%01".parse().unwrap())));
+        for wrong in ["", "a seal", "/media/disk/Key-6.dat"] {
+            assert_eq!(wrong.parse::<KeyChoice>(), Err(UriError::Scheme), "{wrong}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod caller;
 pub mod digest;
+pub mod hash;
 pub mod ids;
 pub mod job;
 pub mod key;

@@ -10,7 +10,7 @@ use super::{
     algorithm::SignatureAlgorithm,
     digest::Digest,
     ids::{CallerId, JobId, TicketId},
-    key_uri::Pkcs11Uri,
+    key::KeyChoice,
     timestamp::Timestamp,
 };
 
@@ -29,8 +29,8 @@ pub struct Ticket {
     pub content: Option<Content>,
     /// The caller's own words for the operator; text or HTML, not trusted.
     pub metadata: Option<String>,
-    /// The key chosen for this ticket; `None` for the caller's default key.
-    pub key: Option<Pkcs11Uri>,
+    /// The key chosen for this ticket.
+    pub key: KeyChoice,
     /// The signature asked for last.
     pub signing: Option<TicketSigning>,
     /// Counts changes, so that two writers do not overwrite each other.

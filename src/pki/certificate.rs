@@ -3,11 +3,16 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
+use const_oid::db::rfc4519;
 use der::{
     Decode, Encode,
     pem::{self, LineEnding},
 };
-use x509_cert::{ext::pkix, time::Time};
+use x509_cert::{
+    ext::pkix::{self, name::DirectoryString},
+    name::Name,
+    time::Time,
+};
 
 use crate::domain::{algorithm::KeyKind, public_key::key_kind_of_spki, timestamp::Timestamp};
 
@@ -47,6 +52,27 @@ pub struct KeyUsage {
     pub non_repudiation: bool,
     /// `keyCertSign`.
     pub key_cert_sign: bool,
+}
+
+/// An attribute of a name (X.520) that people are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameAttribute {
+    /// `commonName`.
+    CommonName,
+    /// `organizationName`.
+    Organization,
+    /// `organizationalUnitName`.
+    OrganizationalUnit,
+    /// `title`.
+    Title,
+    /// `countryName`.
+    Country,
+    /// `stateOrProvinceName`.
+    StateOrProvince,
+    /// `localityName`.
+    Locality,
+    /// `serialNumber` of the person or organisation, not of the certificate.
+    SerialNumber,
 }
 
 /// A parsed certificate. What it says is not checked: neither its signature nor its validity.
@@ -127,6 +153,18 @@ impl Certificate {
         Some(name.value().into_owned())
     }
 
+    /// An attribute of the subject's name; the first, if there are several.
+    #[must_use]
+    pub fn subject_attribute(&self, attribute: NameAttribute) -> Option<String> {
+        attribute.find_in(self.parsed.tbs_certificate().subject())
+    }
+
+    /// An attribute of the issuer's name; the first, if there are several.
+    #[must_use]
+    pub fn issuer_attribute(&self, attribute: NameAttribute) -> Option<String> {
+        attribute.find_in(self.parsed.tbs_certificate().issuer())
+    }
+
     /// The serial number in lower-case hexadecimal digits, two a byte.
     #[must_use]
     pub fn serial(&self) -> String {
@@ -191,6 +229,23 @@ impl fmt::Debug for Certificate {
     }
 }
 
+impl NameAttribute {
+    fn find_in(self, name: &Name) -> Option<String> {
+        let oid = match self {
+            Self::CommonName => rfc4519::CN,
+            Self::Organization => rfc4519::O,
+            Self::OrganizationalUnit => rfc4519::OU,
+            Self::Title => rfc4519::TITLE,
+            Self::Country => rfc4519::C,
+            Self::StateOrProvince => rfc4519::ST,
+            Self::Locality => rfc4519::L,
+            Self::SerialNumber => rfc4519::SERIAL_NUMBER,
+        };
+        let value: DirectoryString = name.by_oid(oid).ok()??;
+        Some(value.value().into_owned())
+    }
+}
+
 impl KeyUsage {
     /// Whether signatures of documents are among it.
     #[must_use]
@@ -233,6 +288,8 @@ mod tests {
         assert_eq!(sample.common_name().as_deref(), Some("Test signer"));
         assert_eq!(sample.subject(), "CN=Test signer,O=Ромашка");
         assert_eq!(sample.issuer(), sample.subject());
+        assert_eq!(sample.issuer_attribute(NameAttribute::Organization).as_deref(), Some("Ромашка"));
+        assert_eq!(sample.subject_attribute(NameAttribute::Country), None);
         assert_eq!(sample.serial(), "0a1b");
         assert_eq!(sample.key_kind().to_string(), "EC P-256");
         let usage = sample.key_usage().unwrap();

@@ -7,5 +7,5 @@ mod certificate;
 mod dev_ca;
 
 pub use crate::domain::public_key::key_kind_of_spki;
-pub use certificate::{CERTIFICATE_MAX, Certificate, CertificateError, KeyUsage};
+pub use certificate::{CERTIFICATE_MAX, Certificate, CertificateError, KeyUsage, NameAttribute};
 pub use dev_ca::{COMMON_NAME_MAX, DevCa, DevCaError, Validity};

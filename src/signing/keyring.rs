@@ -87,6 +87,22 @@ impl Keyring {
             KeyChoice::Named(name) => self.named(caller, name)?,
             KeyChoice::Uri(uri) => (uri, None),
         };
+        self.target(uri, configured)
+    }
+
+    /// Every configured key whose token is known.
+    pub(super) fn configured_targets(&self) -> Vec<(KeyName, Target<'_>)> {
+        let targets = self.configured.keys().map(|name| (name.clone(), self.target_of(name)));
+        targets.filter_map(|(name, target)| Some((name, target?.ok()?))).collect()
+    }
+
+    /// The target of a configured key; `None` if there is no such key.
+    pub(super) fn target_of(&self, name: &KeyName) -> Option<Result<Target<'_>, Denied>> {
+        let entry = self.configured.get(name)?;
+        Some(self.target(&entry.uri, Some(entry)))
+    }
+
+    fn target<'a>(&'a self, uri: &Pkcs11Uri, configured: Option<&'a ConfiguredKey>) -> Result<Target<'a>, Denied> {
         let slot = self.tokens.find(uri).map_err(|error| match error {
             FindError::None => Denied::TokenAbsent,
             FindError::Ambiguous(count) => Denied::TokenAmbiguous(count),
@@ -102,13 +118,19 @@ impl Keyring {
 
     /// What is known of the target's key; asks the token if it was not asked since it was taken up. `pin` helps to see it.
     pub(super) async fn describe(&self, caller: &Caller, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
+        let known = self.known(target, pin).await?;
+        if target.configured.is_none() {
+            may_use(caller, known.key.address.name.as_ref())?;
+        }
+        Ok(known)
+    }
+
+    /// As [`describe`](Self::describe), for the gateway itself.
+    pub(super) async fn known(&self, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
         let known = match self.cached(target) {
             Some(known) => known,
             None => self.ask_token(target, pin).await?,
         };
-        if target.configured.is_none() {
-            may_use(caller, known.key.address.name.as_ref())?;
-        }
         if lock(&self.quarantined).contains(&known.key.address) {
             return Err(Denied::Quarantined);
         }

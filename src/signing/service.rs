@@ -33,6 +33,7 @@ use crate::{
 };
 
 use super::{
+    canary::{self, Canaries},
     dispatcher::{self, Workshop},
     keyring::{Keyring, KnownKey, denied},
     pins::JobPins,
@@ -61,6 +62,8 @@ pub struct SigningSettings {
     pub absent_grace: Duration,
     /// How long the result of a job is kept after it has ended. Default: 1 hour.
     pub retention: Duration,
+    /// How often each key that is logged in by configuration makes a canary signature; `None` for never. Default: 5 minutes.
+    pub canary_every: Option<Duration>,
     /// Threads that verify signatures. Default: half of the processors, at least one.
     pub verifier_threads: NonZeroUsize,
 }
@@ -71,6 +74,7 @@ impl Default for SigningSettings {
             job_deadline: Duration::from_secs(300),
             absent_grace: Duration::from_secs(60),
             retention: Duration::from_secs(3600),
+            canary_every: Some(Duration::from_secs(300)),
             verifier_threads: half_of_the_processors(),
         }
     }
@@ -223,12 +227,16 @@ impl SigningService {
         settings: SigningSettings,
     ) -> std::io::Result<Arc<Self>> {
         let verifiers = VerifyPool::start(settings.verifier_threads, VERIFY_QUEUE)?;
-        let workshop = Workshop { store, keyring: Keyring::new(tokens, keys), verifiers, pins: JobPins::default() };
+        let workshop =
+            Workshop { store, keyring: Keyring::new(tokens, keys), verifiers, pins: JobPins::default(), canaries: Canaries::default() };
         let service =
             Arc::new(Self { workshop: Arc::new(workshop), permits, settings, stop: watch::Sender::new(false), tasks: Mutex::default() });
         let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(dispatch_all(Arc::clone(&service.workshop), service.stop.subscribe()));
         tasks.spawn(keep_house(Arc::clone(&service.workshop), service.settings.retention, service.stop.subscribe()));
+        if let Some(every) = service.settings.canary_every {
+            tasks.spawn(canary::keep_singing(Arc::clone(&service.workshop), every, service.stop.subscribe()));
+        }
         drop(tasks);
         Ok(service)
     }
@@ -365,7 +373,7 @@ impl SigningService {
 }
 
 /// The algorithm to sign with: the one asked for or the key's own, if key, token and verifier can do it.
-fn algorithm_for(known: &KnownKey, asked: Option<SignatureAlgorithm>) -> Result<SignatureAlgorithm, Denied> {
+pub(super) fn algorithm_for(known: &KnownKey, asked: Option<SignatureAlgorithm>) -> Result<SignatureAlgorithm, Denied> {
     let key = &known.key;
     let algorithm = asked.or(known.algorithm).or_else(|| key.kind.default_algorithm());
     let algorithm = algorithm.ok_or_else(|| Denied::NotSupported(format!("a key of kind {} cannot sign here", key.kind)))?;

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::{
     domain::{
         algorithm::SignatureAlgorithm,
-        ids::{KeyName, ModuleName},
+        ids::{JobId, KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
@@ -19,7 +19,11 @@ use crate::{
     },
 };
 
-use super::dispatcher::Workshop;
+use super::{
+    dispatcher::Workshop,
+    keyring::Target,
+    service::{Denied, algorithm_for},
+};
 
 /// A key on a token that is plugged in.
 #[derive(Debug, Clone)]
@@ -95,6 +99,39 @@ impl TokenDesk {
     #[must_use]
     pub fn any_can_sign(&self) -> bool {
         self.0.keyring.tokens().slots().iter().any(|slot| slot.status().state.takes_work())
+    }
+
+    /// Whether the configured key of this name can sign now, as far as is known without signing; `None` if there is no such key.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn key_readiness(&self, name: &KeyName) -> Option<Result<(), Denied>> {
+        let target = match self.0.keyring.target_of(name)? {
+            Ok(target) => target,
+            Err(denied) => return Some(Err(denied)),
+        };
+        Some(self.readiness(name, &target).await)
+    }
+
+    async fn readiness(&self, name: &KeyName, target: &Target<'_>) -> Result<(), Denied> {
+        let status = target.slot.status();
+        if !status.state.takes_work() {
+            return Err(Denied::SlotUnavailable(status));
+        }
+        // A per-request slot shows its keys only with a PIN, which nobody brings here.
+        if target.slot.login_mode() == LoginMode::PerRequest && self.0.keyring.cached(target).is_none() {
+            return Ok(());
+        }
+        algorithm_for(&*self.0.keyring.known(target, None).await?, None)?;
+        match self.0.canaries.last_of(name).and_then(|last| last.failure) {
+            Some(failure) => Err(Denied::Device(failure)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the store that holds tickets, permits and jobs answers.
+    pub async fn is_store_reachable(&self) -> bool {
+        self.0.store.find_job(JobId::random()).await.is_ok()
     }
 
     /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try. `forget_rejection`: first

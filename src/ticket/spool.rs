@@ -215,9 +215,7 @@ fn hash_file(path: &Path, hash: HashAlgorithm) -> io::Result<Digest> {
 }
 
 /// Runs what would hold up an event loop on a blocking thread.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, TicketError> + Send + 'static,
-) -> Result<T, TicketError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, TicketError> + Send + 'static) -> Result<T, TicketError> {
     spawn_blocking(work).await.unwrap_or_else(|error| {
         error!(error = %error, "a blocking task did not end well");
         Err(TicketError::SpoolUnavailable)

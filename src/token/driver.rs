@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::quirks::LibraryInfo;
 use crate::domain::{
     algorithm::{KeyKind, SignatureAlgorithm},
     digest::ToSign,
@@ -32,6 +33,12 @@ pub struct TokenSighting {
 
 /// A loaded module. All methods block.
 pub trait TokenModule: Send + Sync {
+    /// How the module describes itself.
+    ///
+    /// # Errors
+    /// The module did not answer.
+    fn library(&self) -> Result<LibraryInfo, DeviceError>;
+
     /// Lists the initialised tokens that are present, in no particular order.
     ///
     /// # Errors
@@ -78,6 +85,12 @@ pub trait TokenDriver: Send {
     /// # Errors
     /// [`DeviceError::TokenGone`], or what the module said.
     fn check_presence(&mut self) -> Result<(), DeviceError>;
+
+    /// Uses the session, so that it does not end as idle (`C_GetSessionInfo`), and checks whether it is still logged in as `logged_in` says.
+    ///
+    /// # Errors
+    /// [`DeviceError::SessionLost`] also if the login is gone; else what the module said.
+    fn check_session(&mut self, logged_in: bool) -> Result<(), DeviceError>;
 
     /// Reads the token's own flags (`C_GetTokenInfo`).
     ///

@@ -13,6 +13,7 @@ mod link;
 mod login;
 pub mod pin_source;
 pub mod pkcs11;
+pub mod quirks;
 mod runner;
 pub mod slot;
 pub mod supervisor;

@@ -11,10 +11,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
@@ -26,15 +26,19 @@ use crate::domain::{
 };
 
 use super::{
-    driver::{TokenModule, TokenSighting},
+    driver::{DeviceError, TokenModule, TokenSighting},
     link::{CreateToken, Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
+    quirks::{QuirkSettings, Quirks, quirks_of},
     slot::OUTSTANDING_MAX,
     watchdog::{CallLimits, Watchdog, WatchedModule},
-    worker::{self, WorkerParts},
+    worker::{self, Worker, WorkerParts},
 };
 
 /// How often the module is asked which tokens are there.
-const SCAN_EVERY: Duration = Duration::from_secs(1);
+const SCAN_EVERY: Duration = Duration::from_millis(500);
+
+/// Why a module that sees no new tokens is started again.
+pub(super) const TOKEN_MISSED: &str = "a token is missed, and this module sees new ones only when it is started";
 
 /// How the tokens of a module are logged in: the first URI that matches counts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -67,6 +71,19 @@ pub struct RunnerParts {
     pub events: Arc<dyn ModuleEvents>,
     /// After how long a call is taken for one that never returns.
     pub limits: CallLimits,
+    /// What the configuration says of the module's ways.
+    pub quirks: QuirkSettings,
+    /// Tokens that should be there.
+    pub expected: Expected,
+}
+
+/// Tokens that a module should have, for modules that see new ones only when they are started again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Expected {
+    /// What names them.
+    pub tokens: Vec<Pkcs11Uri>,
+    /// How long one may be missed before the module is started again.
+    pub patience: Duration,
 }
 
 /// A module whose slots are being looked after. Dropping it without [`ModuleRunner::shutdown`] leaves its threads running.
@@ -100,9 +117,21 @@ impl ModuleRunner {
         let watchdog = Watchdog::start(parts.limits)?;
         let events = Arc::clone(&parts.events);
         let watch = watchdog.watch(Box::new(move |call| events.overdue(None, call)));
-        let scanned = WatchedModule { module: Arc::clone(&parts.module), watch, limits: parts.limits };
-        let shared_here = Arc::clone(&shared);
-        let watcher = Watcher { parts, shared: shared_here, workers: HashMap::new(), twins: HashSet::new(), next: 0, watchdog, scanned };
+        let library = watch.call("C_GetInfo", parts.limits.other, || parts.module.library()).unwrap_or_default();
+        let quirks = quirks_of(&library, &parts.quirks);
+        let limits = CallLimits { sign: if quirks.waits_for_touch { parts.limits.person } else { parts.limits.sign }, ..parts.limits };
+        let parts = RunnerParts { limits, ..parts };
+        let watcher = Watcher {
+            shared: Arc::clone(&shared),
+            workers: HashMap::new(),
+            twins: HashSet::new(),
+            next: 0,
+            watchdog,
+            scanned: WatchedModule { module: Arc::clone(&parts.module), watch, limits },
+            quirks,
+            missed_since: None,
+            parts,
+        };
         let watcher = thread::Builder::new().name("slot-watch".to_owned()).spawn(move || watcher.run(&stopped))?;
         Ok(Self { shared, module, watcher: Mutex::new(Some(watcher)), stop })
     }
@@ -142,15 +171,34 @@ impl ModuleLink for ModuleRunner {
     }
 }
 
+/// Who does a slot's work.
+enum Hands {
+    /// A thread of its own.
+    Thread(JoinHandle<()>),
+    /// The watcher's own thread, for a module that cannot take several.
+    Here(Box<Worker>),
+}
+
+impl Hands {
+    fn queue(&self) -> Option<&Receiver<Envelope>> {
+        match self {
+            Self::Thread(_) => None,
+            Self::Here(worker) => Some(worker.queue()),
+        }
+    }
+}
+
 /// The thread behind a [`ModuleRunner`].
 struct Watcher {
     parts: RunnerParts,
     shared: Arc<Shared>,
-    workers: HashMap<TokenIdentity, (SlotRef, JoinHandle<()>)>,
+    workers: HashMap<TokenIdentity, (SlotRef, Hands)>,
     twins: HashSet<TokenIdentity>,
     next: u32,
     watchdog: Watchdog,
     scanned: WatchedModule,
+    quirks: Quirks,
+    missed_since: Option<Instant>,
 }
 
 impl Watcher {
@@ -158,14 +206,61 @@ impl Watcher {
         let mut complaint = None;
         self.scan(&mut complaint);
         self.parts.events.scanned();
-        while stopped.recv_timeout(SCAN_EVERY).is_err_and(|error| error.is_timeout()) {
+        while self.pass_the_time(stopped) {
+            self.look_after_tokens_here();
             self.scan(&mut complaint);
         }
         self.shared.slots().clear();
-        for (token, (_, worker)) in self.workers.drain() {
-            if worker.join().is_err() {
-                error!(slot.token = %token, "the slot's thread had panicked");
+        for (token, (slot, hands)) in std::mem::take(&mut self.workers) {
+            self.let_go(&token, slot, hands, None);
+        }
+    }
+
+    /// Waits until it is time to scan again, doing the work of the slots that have no thread of their own; `false` when told to stop.
+    fn pass_the_time(&mut self, stopped: &Receiver<()>) -> bool {
+        let until = Instant::now() + SCAN_EVERY;
+        loop {
+            let here: Vec<TokenIdentity> =
+                self.workers.iter().filter(|(_, (_, hands))| hands.queue().is_some()).map(|(token, _)| token.clone()).collect();
+            let mut select = Select::new();
+            select.recv(stopped);
+            for queue in here.iter().filter_map(|token| self.workers.get(token)?.1.queue()) {
+                select.recv(queue);
             }
+            let Ok(ready) = select.ready_deadline(until) else { return true };
+            let Some(token) = ready.checked_sub(1).map(|nth| here[nth].clone()) else { return false };
+            self.turn_here(&token, |worker| worker.queue().try_recv().ok().and_then(|envelope| worker.serve(envelope)));
+        }
+    }
+
+    fn look_after_tokens_here(&mut self) {
+        let here: Vec<TokenIdentity> =
+            self.workers.iter().filter(|(_, (_, hands))| hands.queue().is_some()).map(|(token, _)| token.clone()).collect();
+        for token in here {
+            self.turn_here(&token, Worker::look_after_token);
+        }
+    }
+
+    /// Lets a worker without a thread do something, and lets it go if that ended it. A panic ends the worker, never the module.
+    fn turn_here(&mut self, token: &TokenIdentity, turn: impl FnOnce(&mut Worker) -> Option<DeviceError>) {
+        let Some((_, Hands::Here(worker))) = self.workers.get_mut(token) else { return };
+        let panicked = || Some(DeviceError::Failed("the slot's work panicked".to_owned()));
+        if let Some(end) = catch_unwind(AssertUnwindSafe(|| turn(worker))).unwrap_or_else(|_| panicked())
+            && let Some((slot, hands)) = self.workers.remove(token)
+        {
+            self.let_go(token, slot, hands, Some(end));
+        }
+    }
+
+    fn let_go(&self, token: &TokenIdentity, slot: SlotRef, hands: Hands, end: Option<DeviceError>) {
+        self.shared.slots().remove(&slot);
+        match hands {
+            Hands::Thread(thread) => {
+                if thread.join().is_err() {
+                    error!(slot.token = %token, "the slot's thread had panicked");
+                }
+            }
+            Hands::Here(worker) => self.parts.events.slot_down(slot, worker.close(end)),
         }
     }
 
@@ -175,6 +270,7 @@ impl Watcher {
             Ok(seen) => {
                 *complaint = None;
                 self.take_up(seen);
+                self.miss_tokens();
             }
             Err(error) => {
                 let text = error.to_string();
@@ -188,14 +284,12 @@ impl Watcher {
 
     /// Joins the workers that ended, so that their tokens can be taken up again.
     fn reap(&mut self) {
+        let has_ended = |hands: &Hands| matches!(hands, Hands::Thread(thread) if thread.is_finished());
         let ended: Vec<TokenIdentity> =
-            self.workers.iter().filter(|(_, (_, worker))| worker.is_finished()).map(|(token, _)| token.clone()).collect();
+            self.workers.iter().filter(|(_, (_, hands))| has_ended(hands)).map(|(token, _)| token.clone()).collect();
         for token in ended {
-            if let Some((slot, worker)) = self.workers.remove(&token) {
-                self.shared.slots().remove(&slot);
-                if worker.join().is_err() {
-                    error!(slot.token = %token, "the slot's thread had panicked");
-                }
+            if let Some((slot, hands)) = self.workers.remove(&token) {
+                self.let_go(&token, slot, hands, None);
             }
         }
     }
@@ -214,6 +308,24 @@ impl Watcher {
             if !self.workers.contains_key(&sighting.token) {
                 self.spawn(sighting, login);
             }
+        }
+    }
+
+    /// Has the module started again if it sees new tokens by nothing else and one has been missed for long enough.
+    ///
+    /// Not while another of its tokens was unlocked by a person: that would have to be done again.
+    fn miss_tokens(&mut self) {
+        let missed = |uri: &Pkcs11Uri| !self.workers.keys().any(|token| uri.matches_token(token));
+        let by_a_person = |token: &TokenIdentity| matches!(self.parts.modes.of(token), Some(LoginMode::Operator | LoginMode::Protected));
+        let waits = !self.quirks.sees_new_tokens && self.parts.expected.tokens.iter().any(missed) && !self.workers.keys().any(by_a_person);
+        if !waits {
+            self.missed_since = None;
+            return;
+        }
+        let since = *self.missed_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.parts.expected.patience {
+            self.missed_since = None;
+            self.parts.events.replace(TOKEN_MISSED.to_owned());
         }
     }
 
@@ -237,11 +349,15 @@ impl Watcher {
             ledger: Arc::clone(&self.parts.ledger),
             instance: self.parts.instance,
             events: Arc::clone(&events),
+            quirks: self.quirks,
             queue,
             stopping: Arc::clone(&self.shared.stopping),
         };
         self.shared.slots().insert(slot, sender);
         events.slot_up(slot, token.clone(), login);
+        if self.quirks.one_thread {
+            return self.work_here(token, slot, parts);
+        }
         let body = move || {
             // A panic ends this slot's thread, never the module's: the watcher starts another.
             let reason = catch_unwind(AssertUnwindSafe(|| worker::run(parts)));
@@ -249,12 +365,26 @@ impl Watcher {
         };
         match thread::Builder::new().name(worker::thread_name(&token)).spawn(body) {
             Ok(worker) => {
-                self.workers.insert(token, (slot, worker));
+                self.workers.insert(token, (slot, Hands::Thread(worker)));
             }
             Err(error) => {
                 self.shared.slots().remove(&slot);
                 error!(error = %error, "no thread for a slot");
                 self.parts.events.slot_down(slot, "the system gave no thread".to_owned());
+            }
+        }
+    }
+
+    /// Takes a slot up without a thread of its own.
+    fn work_here(&mut self, token: TokenIdentity, slot: SlotRef, parts: WorkerParts) {
+        match Worker::take_up(parts) {
+            Ok((worker, None)) => {
+                self.workers.insert(token, (slot, Hands::Here(Box::new(worker))));
+            }
+            Ok((worker, end)) => self.let_go(&token, slot, Hands::Here(Box::new(worker)), end),
+            Err(error) => {
+                self.shared.slots().remove(&slot);
+                self.parts.events.slot_down(slot, error.to_string());
             }
         }
     }

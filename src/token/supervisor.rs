@@ -20,7 +20,7 @@ use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::domain::{
     ids::ModuleName,
@@ -39,7 +39,7 @@ use super::{
     link::{CreateToken, ModuleEvents, ModuleLink, Responder, SlotRef},
     pin_source,
     pkcs11::{ModuleOptions, Pkcs11Module},
-    runner::{LoginModes, ModuleRunner, RunnerParts},
+    runner::{Expected, LoginModes, ModuleRunner, RunnerParts, TOKEN_MISSED},
     slot::{SlotHandle, status_now},
     watchdog::CallLimits,
 };
@@ -48,6 +48,10 @@ use super::{
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const RESTART_MAX: Duration = Duration::from_secs(10);
+/// How long a token is missed at first before a module that sees no new tokens is started again; it doubles each time in vain.
+const PATIENCE_FIRST: Duration = Duration::from_secs(1);
+/// The longest such time: how long an operator waits at most after plugging a token in.
+const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// The most nudges that wait for a module's thread; one is enough to end it.
 const NUDGES_MAX: usize = 4;
 /// A module that ran for so long starts again after the first pause.
@@ -273,11 +277,13 @@ impl Keeper {
     fn run(self, stop: &Receiver<()>) {
         let name = &self.module.options.name;
         let mut pause = RESTART_FIRST;
+        let mut patience = PATIENCE_FIRST;
         loop {
             let began = Instant::now();
+            let expected = Expected { tokens: self.inner.expected_of(name), patience };
             let ended = match &self.module.isolation {
-                Isolation::Process(environment) => self.run_child(environment, stop),
-                Isolation::Thread => self.run_here(stop),
+                Isolation::Process(environment) => self.run_child(environment, expected, stop),
+                Isolation::Thread => self.run_here(expected, stop),
             };
             lock(&self.inner.links).remove(name);
             let problem = match ended {
@@ -285,7 +291,14 @@ impl Keeper {
                 Ok(ChildEnd::Died(reason)) => reason,
                 Err(error) => error.to_string(),
             };
-            self.inner.note_problem(name, problem);
+            if problem == TOKEN_MISSED {
+                patience = (patience * 2).min(PATIENCE_MAX);
+                pause = RESTART_FIRST;
+                debug!(module = %name, "module {name} is started again: {problem}");
+            } else {
+                patience = PATIENCE_FIRST;
+                self.inner.note_problem(name, problem);
+            }
             if began.elapsed() > RAN_WELL {
                 pause = RESTART_FIRST;
             }
@@ -297,14 +310,15 @@ impl Keeper {
         info!(module = %name, "module {name} stopped");
     }
 
-    fn run_child(&self, environment: &BTreeMap<String, String>, stop: &Receiver<()>) -> std::io::Result<ChildEnd> {
-        let ModuleSource::Library(path) = &self.module.source else { return self.run_here(stop) };
+    fn run_child(&self, environment: &BTreeMap<String, String>, expected: Expected, stop: &Receiver<()>) -> std::io::Result<ChildEnd> {
+        let ModuleSource::Library(path) = &self.module.source else { return self.run_here(expected, stop) };
         let start = StartModule {
             path: path.clone(),
             options: self.module.options.clone(),
             modes: self.inner.login_modes(),
             instance: self.inner.next_instance(),
             limits: self.module.limits,
+            expected,
         };
         let settings = ChildSettings { program: self.inner.host_program.clone(), environment: environment.clone(), start };
         let (hub, nudges) = self.hub();
@@ -312,7 +326,7 @@ impl Keeper {
         parent::run(settings, Arc::clone(&hub) as Arc<dyn ModuleEvents>, Arc::clone(&self.inner.ledger), bind, stop, &nudges)
     }
 
-    fn run_here(&self, stop: &Receiver<()>) -> std::io::Result<ChildEnd> {
+    fn run_here(&self, expected: Expected, stop: &Receiver<()>) -> std::io::Result<ChildEnd> {
         let module: Arc<dyn TokenModule> = match &self.module.source {
             ModuleSource::Loaded(module) => Arc::clone(module),
             ModuleSource::Library(path) => match Pkcs11Module::load(path, self.module.options.clone()) {
@@ -329,6 +343,8 @@ impl Keeper {
             instance: self.inner.next_instance(),
             events: Arc::clone(&hub) as Arc<dyn ModuleEvents>,
             limits: self.module.limits,
+            quirks: self.module.options.quirks,
+            expected,
         })?);
         hub.bind(Arc::clone(&runner) as Arc<dyn ModuleLink>);
         let ended = loop {
@@ -370,6 +386,17 @@ impl Inner {
             listed: self.policies.iter().map(|policy| (policy.uri.clone(), policy.login)).collect(),
             unlisted: self.unlisted.as_ref().map(|policy| policy.login),
         }
+    }
+
+    /// The configured tokens that no other module has: this one may.
+    fn expected_of(&self, module: &ModuleName) -> Vec<Pkcs11Uri> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let elsewhere = |uri: &Pkcs11Uri| {
+            slots.iter().any(|slot| slot.token().module != *module && uri.matches_token(slot.token()))
+                || uri.module_name.as_deref().is_some_and(|name| name != module.as_str())
+        };
+        let names_something = |uri: &&Pkcs11Uri| **uri != Pkcs11Uri::default();
+        self.policies.iter().map(|policy| &policy.uri).filter(names_something).filter(|uri| !elsewhere(uri)).cloned().collect()
     }
 
     fn note_problem(&self, module: &ModuleName, problem: String) {
@@ -462,7 +489,7 @@ impl ModuleEvents for EventHub {
     fn status(&self, slot: SlotRef, status: SlotStatus, flags: TokenFlags) {
         let Some(handle) = self.slot(slot) else { return };
         let SlotStatus { state, reason, .. } = &status;
-        info!(slot.token = %handle.token(), slot.state = %state, "token {} is {state} {reason}", handle.token());
+        info!(slot.token = %handle.token(), slot.state = %state, "token {} is {state} {reason}", handle.token().label);
         let needs_pin = *state == SlotState::NeedsPin;
         handle.set_flags(flags);
         handle.set_status(status);

@@ -182,6 +182,10 @@ impl TokenDriver for WatchedDriver {
         self.call("C_GetSlotInfo", self.limits.other, |driver| driver.check_presence())
     }
 
+    fn check_session(&mut self, logged_in: bool) -> Result<(), DeviceError> {
+        self.call("C_GetSessionInfo", self.limits.other, |driver| driver.check_session(logged_in))
+    }
+
     fn flags(&mut self) -> Result<TokenFlags, DeviceError> {
         self.call("C_GetTokenInfo", self.limits.other, |driver| driver.flags())
     }

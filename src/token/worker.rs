@@ -6,12 +6,13 @@
 //! is gone or the runner closes the queue; what is still queued then is answered.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -29,6 +30,7 @@ use super::{
     driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenSighting},
     link::{Envelope, ModuleEvents, SlotRef},
     login::LoginDesk,
+    quirks::Quirks,
     watchdog::WatchedModule,
 };
 
@@ -48,26 +50,37 @@ pub(super) struct WorkerParts {
     pub(super) ledger: Arc<dyn PinLedger>,
     pub(super) instance: LedgerInstance,
     pub(super) events: Arc<dyn ModuleEvents>,
+    pub(super) quirks: Quirks,
     pub(super) queue: Receiver<Envelope>,
     pub(super) stopping: Arc<AtomicBool>,
 }
 
 /// Runs the thread of one slot until its token is gone or the queue is closed; returns why it ended.
 pub(super) fn run(parts: WorkerParts) -> String {
-    let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(&parts.sighting.token), parts.instance);
-    match desk {
-        Ok(desk) => Worker { parts, desk, session: None, status: None, failures: 0 }.run(),
-        Err(error) => error.to_string(),
+    let (mut worker, mut end) = match Worker::take_up(parts) {
+        Ok(worker) => worker,
+        Err(error) => return error.to_string(),
+    };
+    while end.is_none() {
+        end = match worker.parts.queue.recv_timeout(PRESENCE_CHECK) {
+            Ok(envelope) => worker.serve(envelope),
+            Err(RecvTimeoutError::Timeout) => worker.look_after_token(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
     }
+    worker.close(end)
 }
 
-struct Worker {
+/// What a slot's thread does; or, where a module cannot take threads, what the module's one thread does for this slot.
+pub(super) struct Worker {
     parts: WorkerParts,
     desk: LoginDesk,
     session: Option<Session>,
     status: Option<(SlotState, String)>,
     /// Failures of the module in a row; any success ends the row.
     failures: u32,
+    /// Keys that have signed since the token was taken up.
+    seen_keys: HashSet<KeySelector>,
 }
 
 /// One session epoch: handles found in it are worthless in the next.
@@ -76,26 +89,31 @@ struct Session {
     keys: HashMap<KeySelector, CachedKey>,
     flags: TokenFlags,
     logged_in: bool,
+    used: Instant,
 }
 
 impl Worker {
-    fn run(mut self) -> String {
-        let token = &self.parts.sighting.token;
-        info!(slot.token = %token, slot.login = %self.parts.login, "token taken up: {token}");
-        let mut end = self.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
-        while end.is_none() {
-            end = match self.parts.queue.recv_timeout(PRESENCE_CHECK) {
-                Ok(envelope) => self.serve(envelope),
-                Err(RecvTimeoutError::Timeout) => self.look_after_token(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-        }
-        self.close(end)
+    /// Opens the slot's first session. An error beside the worker means that the token is gone already.
+    pub(super) fn take_up(parts: WorkerParts) -> Result<(Self, Option<DeviceError>), DeviceError> {
+        let token = &parts.sighting.token;
+        info!(slot.token = %token, slot.login = %parts.login, "token {} taken up", token.label);
+        let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(token), parts.instance)?;
+        let mut worker = Self { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new() };
+        let end = worker.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
+        Ok((worker, end))
     }
 
-    /// Answers one command; an error is returned if the thread must end.
-    fn serve(&mut self, envelope: Envelope) -> Option<DeviceError> {
+    /// The slot's commands.
+    pub(super) const fn queue(&self) -> &Receiver<Envelope> {
+        &self.parts.queue
+    }
+
+    /// Answers one command; an error is returned if the worker must end.
+    pub(super) fn serve(&mut self, envelope: Envelope) -> Option<DeviceError> {
         let Envelope { command, responder } = envelope;
+        if let Some(session) = self.session.as_mut() {
+            session.used = Instant::now();
+        }
         if self.parts.stopping.load(Ordering::Acquire) {
             responder.answer(Err(DeviceError::Stopping));
             return None;
@@ -166,7 +184,7 @@ impl Worker {
 
     fn sign_in_session(
         &mut self,
-        key: &KeySelector,
+        selector: &KeySelector,
         to_sign: &ToSign,
         pin: Option<&Pin>,
         entering: &mut dyn FnMut(),
@@ -177,9 +195,19 @@ impl Worker {
         if removable {
             session.driver.check_presence()?;
         }
-        let key = session.key(key)?;
+        let key = match session.key(selector) {
+            // Deleted, or the module lost sight of it (seen: SoftHSM whose directory was moved). A fresh start of the module tells which.
+            Err(DeviceError::KeyNotFound(which)) if self.seen_keys.contains(selector) => {
+                return Err(DeviceError::ModuleLost(format!("the key {which}, which was there, is not found")));
+            }
+            found => found?,
+        };
         if !key.always_authenticate {
-            return session.driver.sign(&key, to_sign, None, entering);
+            let signature = session.driver.sign(&key, to_sign, None, entering)?;
+            if !self.seen_keys.contains(selector) {
+                self.seen_keys.insert(selector.clone());
+            }
+            return Ok(signature);
         }
         let configured = if pin.is_none() { self.desk.configured_pin() } else { None };
         let pin = pin.or(configured.as_ref());
@@ -376,8 +404,9 @@ impl Worker {
     fn open(&mut self) -> Result<(), DeviceError> {
         let opened = self.parts.module.open(self.parts.sighting.slot).and_then(|mut driver| {
             let flags = driver.flags()?;
-            Ok(Session { driver, keys: HashMap::new(), flags, logged_in: false })
+            Ok(Session { driver, keys: HashMap::new(), flags, logged_in: false, used: Instant::now() })
         });
+        thread::sleep(self.parts.quirks.settle);
         let mut session = match opened {
             Ok(session) => session,
             Err(error) => {
@@ -390,15 +419,22 @@ impl Worker {
         session.logged_in = matches!(again, Some(Ok(())));
         self.session = Some(session);
         match again {
-            Some(Err(error)) => self.after_login(&Err(error), PinOrigin::Configured),
-            _ => self.report_idle(),
+            Some(again @ Err(_)) => {
+                self.after_login(&again, PinOrigin::Configured);
+                // The module failed, and nobody has judged the PIN (seen: OpenSC while a card is pulled): this is not a slot that lacks a PIN.
+                again.or_else(|error| if error.retry() == Retry::AfterReopen { Err(error) } else { Ok(()) })
+            }
+            _ => {
+                self.report_idle();
+                Ok(())
+            }
         }
-        Ok(())
     }
 
-    fn look_after_token(&mut self) -> Option<DeviceError> {
+    /// Looks whether the idle slot's token is still there; an error is returned if the worker must end.
+    pub(super) fn look_after_token(&mut self) -> Option<DeviceError> {
         let checked = match self.session.as_mut() {
-            Some(session) => session.driver.check_presence(),
+            Some(session) => session.driver.check_presence().and_then(|()| session.keep_alive(self.parts.quirks.idle_limit)),
             None => self.open(),
         };
         self.count_failures(checked.as_ref().err());
@@ -438,15 +474,16 @@ impl Worker {
         }
     }
 
-    /// Closes the session and answers what is still queued.
-    fn close(mut self, end: Option<DeviceError>) -> String {
+    /// Closes the session and answers what is still queued; returns the reason in words.
+    pub(super) fn close(mut self, end: Option<DeviceError>) -> String {
         self.session = None;
         let answer = end.clone().unwrap_or(DeviceError::Stopping);
         for envelope in self.parts.queue.try_iter() {
             envelope.responder.answer(Err(answer.clone()));
         }
         let reason = end.map_or_else(|| "stopped".to_owned(), |error| error.to_string());
-        info!(slot.token = %self.parts.sighting.token, "token let go: {reason}");
+        let token = &self.parts.sighting.token;
+        info!(slot.token = %token, "token {} let go: {reason}", token.label);
         reason
     }
 
@@ -467,7 +504,11 @@ impl Worker {
         } else if matches!(self.status, Some((SlotState::PinRejected, _))) {
             // Stays until a good login or an operator's log-out.
         } else {
-            let hint = if self.parts.login == LoginMode::PerRequest { "" } else { "an operator must unlock the token" };
+            let hint = match self.parts.login {
+                LoginMode::PerRequest | LoginMode::Configured => "",
+                LoginMode::Operator => "an operator must unlock it",
+                LoginMode::Protected => "an operator must unlock it at the reader",
+            };
             self.report(self.state_logged_out(), hint);
         }
     }
@@ -496,6 +537,15 @@ impl Worker {
 }
 
 impl Session {
+    /// Uses a session that would end as idle, a little before it does, and checks that the login still holds.
+    fn keep_alive(&mut self, idle_limit: Option<Duration>) -> Result<(), DeviceError> {
+        if idle_limit.is_none_or(|limit| self.used.elapsed() < limit * 3 / 4) {
+            return Ok(());
+        }
+        self.used = Instant::now();
+        self.driver.check_session(self.logged_in)
+    }
+
     fn key(&mut self, selector: &KeySelector) -> Result<CachedKey, DeviceError> {
         if let Some(key) = self.keys.get(selector) {
             return Ok(key.clone());

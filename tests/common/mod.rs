@@ -4,10 +4,18 @@
 //! cannot be changed safely while its threads run. So a test that loads a module runs in a process of its own: [`own_process::run`] starts
 //! the test binary again for that one test, with the environment that the test wants. [`softhsm::SoftHsm`] is a private SoftHSM
 //! configuration for it, and for gateways that a test starts.
+
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod certificate;
+pub mod daemon;
+pub mod gateway;
+pub mod kryoptic;
 pub mod openssl;
 pub mod own_process;
 pub mod p11kit;
+pub mod pcscd;
+pub mod program;
 pub mod softhsm;
+pub mod swtpm;
+pub mod vcard;

@@ -271,9 +271,9 @@ impl Tables {
 
     fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Option<Permit> {
         let old = self.permits.remove(&id);
-        old.iter().for_each(|old| {
+        if let Some(old) = &old {
             self.permits_by_end.remove(&(old.expires, id));
-        });
+        }
         if let Some(row) = row {
             self.permits_by_end.insert((row.expires, id));
             self.permits.insert(id, row);
@@ -294,9 +294,9 @@ impl Tables {
     }
 
     fn index_job(&mut self, JobRow { job, order, ended }: &JobRow) {
-        ended.iter().for_each(|ended| {
+        if let Some(ended) = ended {
             self.jobs_by_end.insert((*ended, job.id));
-        });
+        }
         if job.state == JobState::Queued {
             self.queues.entry(job.key.token.clone()).or_default().insert(&job.caller, *order, job.id);
             self.queued_by_deadline.insert((job.deadline, job.id));
@@ -304,9 +304,9 @@ impl Tables {
     }
 
     fn unindex_job(&mut self, JobRow { job, order, ended }: &JobRow) {
-        ended.iter().for_each(|ended| {
+        if let Some(ended) = ended {
             self.jobs_by_end.remove(&(*ended, job.id));
-        });
+        }
         if job.state == JobState::Queued {
             self.queued_by_deadline.remove(&(job.deadline, job.id));
             if let Some(queue) = self.queues.get_mut(&job.key.token) {

@@ -15,7 +15,10 @@ use crate::{
         signature::SignatureValue,
         token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags},
     },
-    token::driver::{CachedKey, DeviceError, SlotId, TokenDriver, TokenModule, TokenSighting},
+    token::{
+        driver::{CachedKey, DeviceError, SlotId, TokenDriver, TokenModule, TokenSighting},
+        quirks::LibraryInfo,
+    },
 };
 
 /// A module with one slot, as [`Script`] says.
@@ -32,6 +35,10 @@ impl FakeModule {
 }
 
 impl TokenModule for FakeModule {
+    fn library(&self) -> Result<LibraryInfo, DeviceError> {
+        Ok(LibraryInfo::default())
+    }
+
     fn tokens(&self) -> Result<Vec<TokenSighting>, DeviceError> {
         self.script.arrive(Call::Tokens)?;
         let state = self.script.state();
@@ -102,6 +109,12 @@ impl TokenDriver for FakeDriver {
     fn check_presence(&mut self) -> Result<(), DeviceError> {
         self.script.arrive(Call::CheckPresence)?;
         self.script.state().check_present()
+    }
+
+    fn check_session(&mut self, logged_in: bool) -> Result<(), DeviceError> {
+        let state = self.script.state();
+        state.check_present()?;
+        if state.logged_in == logged_in { Ok(()) } else { Err(DeviceError::SessionLost("the login is gone".to_owned())) }
     }
 
     fn flags(&mut self) -> Result<TokenFlags, DeviceError> {

@@ -20,7 +20,10 @@ pub(super) fn raise() {
     granted("without core dumps", setrlimit(Resource::Core, no_core));
     #[cfg(target_os = "linux")]
     {
-        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
+        // The end of the socket ends the process too, but not one that is stopped, or whose module holds all of it up. What the kernel
+        // watches is the thread that started this process: the module's keeper, which stays for as long.
+        granted("ended with its gateway", set_parent_process_death_signal(Some(Signal::KILL)));
         granted("unreadable for other processes", set_dumpable_behavior(DumpableBehavior::NotDumpable));
     }
 }

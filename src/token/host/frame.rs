@@ -17,7 +17,7 @@ use super::super::{
     driver::DeviceError,
     link::{CreateToken, SlotRef},
     pkcs11::ModuleOptions,
-    runner::LoginModes,
+    runner::{Expected, LoginModes},
     watchdog::CallLimits,
 };
 
@@ -73,6 +73,8 @@ pub struct StartModule {
     pub instance: LedgerInstance,
     /// After how long a call is taken for one that never returns.
     pub limits: CallLimits,
+    /// Tokens that should be there, and how long they may be missed.
+    pub expected: Expected,
 }
 
 /// From a module's process to the gateway.

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
     path::PathBuf,
     process::{Child, Command as Program, Stdio},
     sync::{
@@ -214,6 +217,8 @@ fn spawn(settings: &ChildSettings, socket: UnixStream) -> io::Result<Child> {
         .envs(&settings.environment)
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::null())
+        // Ctrl-C at a terminal is for the gateway, which stops its modules in order; a child that dies of it takes its signature along.
+        .process_group(0)
         .spawn()
 }
 

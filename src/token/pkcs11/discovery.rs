@@ -12,11 +12,23 @@ use crate::{
         pin::Pin,
         token::{TokenFlags, TokenIdentity},
     },
-    token::driver::{DeviceError, SlotId, TokenSighting},
+    token::{
+        driver::{DeviceError, SlotId, TokenSighting},
+        quirks::LibraryInfo,
+    },
 };
 
 /// Length of `CK_TOKEN_INFO.label` in bytes.
 const TOKEN_LABEL_MAX: usize = 32;
+
+/// How the module describes itself.
+///
+/// # Errors
+/// What the module said.
+pub(super) fn library(loaded: &Loaded) -> Result<LibraryInfo, DeviceError> {
+    let info = loaded.pkcs11.get_library_info().map_err(from_cryptoki)?;
+    Ok(LibraryInfo { manufacturer: unpadded(info.manufacturer_id()), description: unpadded(info.library_description()) })
+}
 
 /// Lists the initialised tokens.
 ///
@@ -38,7 +50,8 @@ pub(super) fn tokens(loaded: &Loaded) -> Result<Vec<TokenSighting>, DeviceError>
             // It was taken out meanwhile.
             Err(DeviceError::TokenGone(_)) => answered = true,
             Err(error) => {
-                tracing::warn!(module = %loaded.name, slot = slot.id(), %error, "a slot does not answer");
+                // At every look; whoever misses the token hears of it through the slot's state.
+                tracing::debug!(module = %loaded.name, slot = slot.id(), %error, "a slot does not answer");
                 last_error = Some(error);
             }
         }

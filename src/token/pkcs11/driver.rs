@@ -196,6 +196,12 @@ impl TokenDriver for Pkcs11Driver {
         if info.token_present() { Ok(()) } else { Err(DeviceError::TokenGone("its slot is empty".to_owned())) }
     }
 
+    fn check_session(&mut self, logged_in: bool) -> Result<(), DeviceError> {
+        let info = self.session.get_session_info().map_err(from_cryptoki)?;
+        let is_user = matches!(info.session_state(), SessionState::RoUser | SessionState::RwUser);
+        if is_user == logged_in { Ok(()) } else { Err(DeviceError::SessionLost("the login is gone".to_owned())) }
+    }
+
     fn flags(&mut self) -> Result<TokenFlags, DeviceError> {
         self.loaded.pkcs11.get_token_info(self.slot).map(|info| discovery::flags(&info)).map_err(from_cryptoki)
     }

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::{discovery, driver::Pkcs11Driver, raw, raw::SignFunctions, return_value::said};
 use crate::{
     domain::{ids::ModuleName, pin::Pin},
-    token::driver::{DeviceError, SlotId, TokenDriver, TokenModule, TokenSighting},
+    token::{
+        driver::{DeviceError, SlotId, TokenDriver, TokenModule, TokenSighting},
+        quirks::{LibraryInfo, QuirkSettings},
+    },
 };
 
 /// How a module is to be initialised.
@@ -28,13 +31,20 @@ pub struct ModuleOptions {
     pub os_locking: bool,
     /// A text for `C_Initialize`'s `pReserved`, which NSS wants (`configdir='sql:…' …`).
     pub init_args: Option<String>,
+    /// What the configuration says of the module's ways.
+    pub quirks: QuirkSettings,
 }
 
 impl ModuleOptions {
     /// What most modules want.
     #[must_use]
     pub const fn named(name: ModuleName) -> Self {
-        Self { name, os_locking: true, init_args: None }
+        Self {
+            name,
+            os_locking: true,
+            init_args: None,
+            quirks: QuirkSettings { sees_new_tokens: None, idle_limit: None, settle: None, waits_for_touch: None, one_thread: None },
+        }
     }
 }
 
@@ -113,6 +123,10 @@ impl Pkcs11Module {
 }
 
 impl TokenModule for Pkcs11Module {
+    fn library(&self) -> Result<LibraryInfo, DeviceError> {
+        discovery::library(&self.loaded)
+    }
+
     fn tokens(&self) -> Result<Vec<TokenSighting>, DeviceError> {
         discovery::tokens(&self.loaded)
     }

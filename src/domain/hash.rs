@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest as aws;
 
-use crate::domain::{algorithm::HashAlgorithm, digest::Digest};
+use super::{algorithm::HashAlgorithm, digest::Digest};
 
 /// Hashes `message`.
 #[must_use]

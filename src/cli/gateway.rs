@@ -1,0 +1,196 @@
+//! The gateway: every part put together, started in order and stopped in order.
+//!
+//! `serve` and `dev` run it. Invariant: when [`Gateway::start`] returns, requests are taken; when [`Gateway::run`] returns, no child process,
+//! no control socket and no spooled upload of this gateway is left.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+
+use super::{
+    data_folder::DataFolder,
+    modules::{Logins, token_settings},
+};
+use crate::{
+    auth::{AllowedHosts, ApiKeyHash, CallerEntry, Callers},
+    config::{self, CallerSettings, Config},
+    domain::{key_uri::Pkcs11Uri, token::SlotState},
+    http::{
+        app::{HttpSettings, Services},
+        server::{Listener, Server},
+    },
+    permit::{PermitService, PermitSettings},
+    shutdown::{OrderedStop, StopSignals, Stopped},
+    signing::service::{SigningService, SigningSettings},
+    store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
+    ticket::{TicketService, TicketSettings},
+    token::supervisor::Tokens,
+};
+
+/// How long requests that are being served may take when the gateway stops.
+const REQUESTS_MAX: Duration = Duration::from_secs(10);
+/// What the server itself needs beside that.
+const SLACK: Duration = Duration::from_secs(2);
+/// How long signatures that are being made may take when the gateway stops.
+const SIGNATURES_MAX: Duration = Duration::from_secs(30);
+/// How long modules may take to close their sessions; a child that takes longer is killed.
+const MODULES_MAX: Duration = Duration::from_secs(10);
+/// How long removing our own files may take.
+const FILES_MAX: Duration = Duration::from_secs(5);
+
+/// A gateway that runs.
+pub(super) struct Gateway {
+    data: DataFolder,
+    tokens: Tokens,
+    signing: Arc<SigningService>,
+    server: Server,
+    housekeeping: AbortHandle,
+}
+
+impl Gateway {
+    /// Starts everything, from the bottom up. Must be called within a Tokio runtime of several threads.
+    pub(super) fn start(config: &Config) -> anyhow::Result<Self> {
+        let mut data = DataFolder::claim(&config.data_dir)?;
+        let listeners = bind(config)?;
+        let callers = Arc::new(callers(&config.callers)?);
+        let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
+        let tokens = Tokens::start(token_settings(config, Logins::AsConfigured)?, ledger).context("a module's thread did not start")?;
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
+        let keys = config.keys.clone();
+        let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
+            .context("the signing service did not start")?;
+        let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
+            .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
+        let tickets = Arc::new(tickets);
+        let housekeeping = remove_idle_tickets(&tickets);
+        let services = Services { callers, tickets, permits, desk: signing.desk() };
+        let control = data.bind_control()?;
+        let server = Server::start(listeners, Some(control), http_settings(config)?, services).context("the HTTP server did not start")?;
+        Ok(Self { data, tokens, signing, server, housekeeping })
+    }
+
+    /// The addresses that are listened on, with their real ports.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Waits until the token that `uri` names can sign, at most `bound`.
+    pub(super) async fn ready(&self, uri: &Pkcs11Uri, bound: Duration) -> anyhow::Result<()> {
+        let mut changes = self.tokens.changes();
+        let ready = async {
+            loop {
+                changes.borrow_and_update();
+                // Busy is ready too: the answer to the login itself may still be on its way.
+                if self.tokens.find(uri).is_ok_and(|slot| matches!(slot.status().state, SlotState::Ready | SlotState::Busy)) {
+                    return;
+                }
+                // The sender lives as long as `self.tokens`.
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(bound, ready).await.is_ok() {
+            return Ok(());
+        }
+        let problems: Vec<String> =
+            self.tokens.problems().into_iter().map(|(module, problem)| format!("module {module}: {problem}")).collect();
+        match self.tokens.find(uri) {
+            Ok(slot) => bail!("the token is {}: {}; {}", slot.status().state, slot.status().reason, problems.join("; ")),
+            Err(error) => bail!("the token did not show up: {error}; {}", problems.join("; ")),
+        }
+    }
+
+    /// Serves until a signal, then does `first` and stops in order.
+    pub(super) async fn run(self, mut signals: StopSignals, first: impl FnOnce() -> anyhow::Result<()>) -> Stopped {
+        let signal = signals.next().await;
+        if let Err(error) = first() {
+            warn!(error = %error, "stopping: {error:#}");
+        }
+        info!("stopping on {signal}; a second one stops at once");
+        self.stop(signals).await
+    }
+
+    /// Stops in order; a signal meanwhile stops at once.
+    pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
+        let Self { data, tokens, signing, server, housekeeping } = self;
+        OrderedStop::new()
+            // Requests that only wait are answered at once; jobs go on while the others are served.
+            .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
+            .then("signatures are finished", SIGNATURES_MAX, async move { signing.stop().await })
+            .then("modules are closed", MODULES_MAX, async move { tokens.stop().await })
+            .always("files are removed", FILES_MAX, async move {
+                housekeeping.abort();
+                drop(data);
+            })
+            .run(async move {
+                signals.next().await;
+            })
+            .await
+    }
+}
+
+fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
+    let tickets = Arc::clone(tickets);
+    tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
+    let bind = |listener: &config::Listener| {
+        let address = listener.address;
+        let socket = TcpListener::bind(address)
+            .with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))?;
+        Ok(Listener { socket, caller: listener.caller.clone() })
+    };
+    config.listeners.iter().map(bind).collect()
+}
+
+fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
+    let defaults = HttpSettings::default();
+    Ok(HttpSettings {
+        hosts: AllowedHosts::new(config.http.allowed_hosts.clone()).context("correct `allowed_hosts` in the configuration")?,
+        workers: config.http.workers.unwrap_or(defaults.workers),
+        shutdown_grace: REQUESTS_MAX,
+        ..defaults
+    })
+}
+
+fn signing_settings(config: &Config) -> SigningSettings {
+    SigningSettings {
+        job_deadline: config.ticket_api.job_deadline,
+        absent_grace: config.ticket_api.absent_grace,
+        ..SigningSettings::default()
+    }
+}
+
+fn ticket_settings(config: &Config, data: &DataFolder) -> TicketSettings {
+    let settings = &config.ticket_api;
+    TicketSettings {
+        idle_lifetime: settings.idle,
+        tickets_per_caller: settings.tickets_per_caller,
+        upload_bytes_max: settings.upload_max_bytes,
+        spool_threshold: settings.spool_threshold_bytes,
+        blocking_get_bound: settings.blocking_get,
+        ..TicketSettings::new(data.spool())
+    }
+}
+
+fn callers(settings: &[CallerSettings]) -> anyhow::Result<Callers> {
+    let entry = |settings: &CallerSettings| -> anyhow::Result<CallerEntry> {
+        let origin = |text: &String| text.parse().with_context(|| format!("caller {}: `{text}` is not an origin", settings.caller.id));
+        Ok(CallerEntry {
+            caller: settings.caller.clone(),
+            api_key_hash: settings.api_key_sha256.map(|hash| hex::encode(hash).parse::<ApiKeyHash>()).transpose()?,
+            origins: settings.origins.iter().map(origin).collect::<Result<_, _>>()?,
+        })
+    };
+    let entries = settings.iter().map(entry).collect::<Result<_, _>>()?;
+    Callers::new(entries).context("correct the [[caller]]s of the configuration")
+}

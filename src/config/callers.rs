@@ -1,0 +1,130 @@
+//! `[[caller]]`: the programs and pages that may ask for signatures.
+
+use super::{
+    Listener, Names, PermitSettings, Unique,
+    mistakes::{Mistakes, Place},
+    raw::{Item, RawCaller},
+};
+use crate::domain::{
+    caller::{Caller, ConsentPolicy, KeyAccess},
+    ids::{CallerId, KeyName},
+};
+
+/// A caller and how it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerSettings {
+    /// What it may do.
+    pub caller: Caller,
+    /// SHA-256 of its API key.
+    pub api_key_sha256: Option<[u8; 32]>,
+    /// Origins of the web pages that are this caller.
+    pub origins: Vec<String>,
+}
+
+const CONSENT: &[(&str, ConsentPolicy)] = &[("auto", ConsentPolicy::Auto)];
+
+/// What no two callers may share: each must name one caller only.
+struct Credentials {
+    names: Unique<String>,
+    api_keys: Unique<[u8; 32]>,
+    origins: Unique<String>,
+}
+
+pub(super) fn check(
+    raw: Vec<Item<RawCaller>>,
+    names: &Names,
+    permit: &PermitSettings,
+    listeners: &[Listener],
+    mistakes: &mut Mistakes,
+) -> Vec<CallerSettings> {
+    let mut used = Credentials { names: Unique::new(), api_keys: Unique::new(), origins: Unique::new() };
+    let checked = raw.into_iter().filter_map(|Item { at, raw }| {
+        let bound = listeners.iter().any(|listener| listener.caller.as_ref().is_some_and(|caller| caller.as_str() == raw.name));
+        if raw.api_key_sha256.is_none() && raw.origins.is_empty() && !bound {
+            let what = "nothing identifies this caller; add `api_key_sha256`, `origins`, or bind it to a loopback [[listener]]";
+            mistakes.note(&at, "", what);
+        }
+        one(raw, &at, names, permit, &mut used, mistakes)
+    });
+    checked.collect()
+}
+
+fn one(
+    raw: RawCaller,
+    at: &Place,
+    names: &Names,
+    permit: &PermitSettings,
+    used: &mut Credentials,
+    mistakes: &mut Mistakes,
+) -> Option<CallerSettings> {
+    used.names.check(raw.name.clone(), at, "name", mistakes);
+    let id = mistakes.parse::<CallerId>(at, "name", &raw.name);
+    let keys = key_access(raw.keys.as_deref(), at, names, mistakes);
+    let default_key = raw.default_key.and_then(|name| known_key(&name, "default_key", at, names, mistakes));
+    if let Some(key) = default_key.as_ref().filter(|key| !keys.allows(key)) {
+        mistakes.note(at, "default_key", format!("`{key}` is not among the caller's `keys`; add it there"));
+    }
+    let consent = mistakes.choose(at, "consent", raw.consent.as_deref().unwrap_or("auto"), CONSENT);
+    let api_key_sha256 = raw.api_key_sha256.as_deref().and_then(|text| digest(text, at, mistakes));
+    if let Some(hash) = api_key_sha256 {
+        used.api_keys.check(hash, at, "api_key_sha256", mistakes);
+    }
+    for origin in &raw.origins {
+        check_origin(origin, at, mistakes);
+        // With an API key the key tells callers apart, and a page may be several of them.
+        if raw.api_key_sha256.is_none() {
+            used.origins.check(origin.clone(), at, "origins", mistakes);
+        }
+    }
+    let caller = Caller { id: id?, keys, default_key, consent: consent?, permit_uses_max: permit.uses_max };
+    Some(CallerSettings { caller, api_key_sha256, origins: raw.origins })
+}
+
+fn key_access(raw: Option<&[String]>, at: &Place, names: &Names, mistakes: &mut Mistakes) -> KeyAccess {
+    match raw {
+        None => KeyAccess::All,
+        Some([all]) if all == "*" => KeyAccess::All,
+        Some([]) => {
+            mistakes.note(at, "keys", "this caller could use no key; name some, or write `[\"*\"]` for all");
+            KeyAccess::Only(Vec::new())
+        }
+        Some(keys) => KeyAccess::Only(keys.iter().filter_map(|name| known_key(name, "keys", at, names, mistakes)).collect()),
+    }
+}
+
+fn known_key(name: &str, field: &str, at: &Place, names: &Names, mistakes: &mut Mistakes) -> Option<KeyName> {
+    let key = mistakes.parse::<KeyName>(at, field, name)?;
+    if !names.has_key(name) {
+        mistakes.note(at, field, format!("there is no [[key]] named `{key}`; add one or correct the name"));
+    }
+    Some(key)
+}
+
+fn digest(text: &str, at: &Place, mistakes: &mut Mistakes) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    if hex::decode_to_slice(text, &mut hash).is_err() {
+        let what =
+            "write the SHA-256 of the API key as 64 hex digits, never the key itself; compute it with: printf %s \"$KEY\" | sha256sum";
+        mistakes.note(at, "api_key_sha256", what);
+        return None;
+    }
+    Some(hash)
+}
+
+/// An origin as browsers send it (RFC 6454 section 6.2): scheme, host and port, nothing after them.
+fn check_origin(origin: &str, at: &Place, mistakes: &mut Mistakes) {
+    let well_formed = origin.split_once("://").is_some_and(|(scheme, host)| {
+        let scheme_ok =
+            !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+        let host_ok = !host.is_empty()
+            && host.chars().all(|c| c.is_ascii_graphic() && !c.is_ascii_uppercase() && !matches!(c, '/' | '?' | '#' | '@' | '*'));
+        scheme_ok && host_ok
+    });
+    if !well_formed {
+        mistakes.note(
+            at,
+            "origins",
+            "write origins as browsers send them, in lower case and without a path, say \"https://example.org:8443\"",
+        );
+    }
+}

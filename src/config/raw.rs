@@ -1,0 +1,305 @@
+//! The configuration as written: the TOML file piece by piece, each with the line it stands on.
+//!
+//! Used by the parent module only. Values whose form can be wrong are still text here, so that one reading finds every mistake: a piece with
+//! a wrong type or an unknown field costs that piece, not the rest of the file.
+//! Invariant: no message repeats a value of the file, because the value may be a PIN in the wrong place.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, ValueDeserializer},
+};
+
+use super::mistakes::{Mistakes, Place};
+
+/// Every section of the file.
+#[derive(Default)]
+pub(super) struct RawConfig {
+    pub(super) data_dir: Option<Item<PathBuf>>,
+    pub(super) listeners: Vec<Item<RawListener>>,
+    pub(super) modules: Vec<Item<RawModule>>,
+    pub(super) token_lists: Vec<Item<RawToken>>,
+    pub(super) tokens: Option<Item<RawTokens>>,
+    pub(super) keys: Vec<Item<RawKey>>,
+    pub(super) callers: Vec<Item<RawCaller>>,
+    pub(super) ticket_api: Option<Item<RawTicketApi>>,
+    pub(super) permit: Option<Item<RawPermit>>,
+    pub(super) http: Option<Item<RawHttp>>,
+    /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
+    pub(super) incomplete: bool,
+}
+
+/// A piece of the file and where it stands.
+pub(super) struct Item<T> {
+    pub(super) at: Place,
+    pub(super) raw: T,
+}
+
+/// `[[listener]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListener {
+    pub(super) address: String,
+    pub(super) caller: Option<String>,
+    #[serde(default)]
+    pub(super) insecure_http: bool,
+}
+
+/// `[[module]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModule {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) isolation: Option<String>,
+    pub(super) init_args: Option<String>,
+    #[serde(default = "yes")]
+    pub(super) os_locking: bool,
+    pub(super) sees_new_tokens: Option<bool>,
+    pub(super) idle_limit_seconds: Option<u64>,
+    pub(super) settle_millis: Option<u64>,
+    pub(super) waits_for_touch: Option<bool>,
+    pub(super) one_thread: Option<bool>,
+    pub(super) sign_limit_seconds: Option<u64>,
+    pub(super) key_generation_limit_seconds: Option<u64>,
+    pub(super) person_limit_seconds: Option<u64>,
+    pub(super) call_limit_seconds: Option<u64>,
+}
+
+/// `[[token]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawToken {
+    pub(super) uri: String,
+    pub(super) login: String,
+    pub(super) pin: Option<RawPin>,
+    pub(super) queue: Option<u64>,
+}
+
+/// `pin` of a `[[token]]`.
+pub(super) enum RawPin {
+    /// A table that says where the PIN stands.
+    Source(RawPinSource),
+    /// The PIN itself, which does not belong here. It is dropped unread.
+    InTheFile,
+}
+
+/// Where a PIN stands; exactly one of the three is given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPinSource {
+    pub(super) file: Option<PathBuf>,
+    pub(super) env: Option<String>,
+    pub(super) credential: Option<String>,
+}
+
+/// `[tokens]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTokens {
+    pub(super) unlisted: Option<String>,
+}
+
+/// `[[key]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKey {
+    pub(super) name: String,
+    pub(super) uri: String,
+    pub(super) algorithm: Option<String>,
+    pub(super) certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) chain: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) allow_unverified: bool,
+}
+
+/// `[[caller]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCaller {
+    pub(super) name: String,
+    pub(super) api_key_sha256: Option<String>,
+    #[serde(default)]
+    pub(super) origins: Vec<String>,
+    pub(super) keys: Option<Vec<String>>,
+    pub(super) default_key: Option<String>,
+    pub(super) consent: Option<String>,
+}
+
+/// `[ticket_api]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTicketApi {
+    pub(super) language: Option<String>,
+    pub(super) idle_minutes: Option<u64>,
+    pub(super) tickets_per_caller: Option<u64>,
+    pub(super) upload_max_bytes: Option<u64>,
+    pub(super) spool_threshold_bytes: Option<u64>,
+    pub(super) blocking_get_seconds: Option<u64>,
+    pub(super) job_deadline_seconds: Option<u64>,
+    pub(super) absent_grace_seconds: Option<u64>,
+}
+
+/// `[permit]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPermit {
+    pub(super) minutes: Option<u64>,
+    pub(super) uses_max: Option<u64>,
+}
+
+/// `[http]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub(super) workers: Option<u64>,
+    #[serde(default)]
+    pub(super) allowed_hosts: Vec<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl<'de> Deserialize<'de> for RawPin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PinVisitor)
+    }
+}
+
+struct PinVisitor;
+
+impl<'de> Visitor<'de> for PinVisitor {
+    type Value = RawPin;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table with one of `file`, `env`, `credential`")
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(RawPin::InTheFile)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(RawPin::InTheFile)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(RawPin::InTheFile)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        RawPinSource::deserialize(MapAccessDeserializer::new(map)).map(RawPin::Source)
+    }
+}
+
+const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
+                        `[permit]` and `[http]`";
+
+impl RawConfig {
+    /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
+    pub(super) fn read(text: &str, mistakes: &mut Mistakes) -> Self {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let mut raw = Self::default();
+        if !errors.is_empty() {
+            for error in errors {
+                mistakes.note(&Place::line_of(text, error.span()), "", without_value(error.message()));
+            }
+            raw.incomplete = true;
+            return raw;
+        }
+        let mut reader = Reader { text, mistakes, incomplete: false };
+        for (key, value) in table.into_inner() {
+            reader.section(&mut raw, key.get_ref(), key.span().start, value);
+        }
+        raw.incomplete = reader.incomplete;
+        raw
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    mistakes: &'a mut Mistakes,
+    incomplete: bool,
+}
+
+impl Reader<'_> {
+    fn section(&mut self, raw: &mut RawConfig, key: &str, start: usize, value: Spanned<DeValue<'_>>) {
+        match key {
+            "data_dir" => raw.data_dir = self.one(key, start, value),
+            "listener" => raw.listeners = self.many(key, start, value),
+            "module" => raw.modules = self.many(key, start, value),
+            "token" => raw.token_lists = self.many(key, start, value),
+            "tokens" => raw.tokens = self.one(key, start, value),
+            "key" => raw.keys = self.many(key, start, value),
+            "caller" => raw.callers = self.many(key, start, value),
+            "ticket_api" => raw.ticket_api = self.one(key, start, value),
+            "permit" => raw.permit = self.one(key, start, value),
+            "http" => raw.http = self.one(key, start, value),
+            _ => {
+                let at = Place::new(self.text, key.to_owned(), start);
+                self.mistakes.note(&at, "", format!("unknown section; the sections are {SECTIONS}"));
+            }
+        }
+    }
+
+    fn many<T: DeserializeOwned>(&mut self, key: &str, start: usize, value: Spanned<DeValue<'_>>) -> Vec<Item<T>> {
+        let DeValue::Array(elements) = value.into_inner() else {
+            self.incomplete = true;
+            let at = Place::new(self.text, key.to_owned(), start);
+            self.mistakes.note(&at, "", format!("there may be several of these: write `[[{key}]]`, with two brackets"));
+            return Vec::new();
+        };
+        let numbered = elements.into_iter().enumerate();
+        numbered
+            .filter_map(|(index, element)| {
+                let start = element.span().start;
+                self.one(&format!("{key}[{}]", index + 1), start, element)
+            })
+            .collect()
+    }
+
+    fn one<T: DeserializeOwned>(&mut self, path: &str, start: usize, value: Spanned<DeValue<'_>>) -> Option<Item<T>> {
+        let at = Place::new(self.text, path.to_owned(), start);
+        match T::deserialize(ValueDeserializer::from(value)) {
+            Ok(raw) => Some(Item { at, raw }),
+            Err(error) => {
+                self.incomplete = true;
+                let at = error.span().map_or(at, |span| Place::new(self.text, path.to_owned(), span.start));
+                self.mistakes.note(&at, "", without_value(error.message()));
+                None
+            }
+        }
+    }
+}
+
+/// The message of a TOML error without the value it complains about: the value may be a PIN or another secret.
+fn without_value(message: &str) -> String {
+    let known = ["invalid type: ", "invalid value: ", "unknown variant "];
+    if !known.iter().any(|beginning| message.starts_with(beginning)) {
+        return message.to_owned();
+    }
+    // What was expected is the last part; a value that holds the same words only makes the message shorter.
+    message
+        .rsplit_once(", expected ")
+        .map_or_else(|| "a value of the wrong form".to_owned(), |(_, expected)| format!("expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_about_a_value_says_what_was_expected_and_not_the_value() {
+        assert_eq!(without_value("invalid type: string \"12, expected 34\", expected a boolean"), "expected a boolean");
+        assert_eq!(without_value("unknown field `colour`, expected `name`"), "unknown field `colour`, expected `name`");
+    }
+}

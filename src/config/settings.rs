@@ -1,0 +1,113 @@
+//! `[ticket_api]`, `[permit]` and `[http]`: numbers and their bounds.
+
+use std::time::Duration;
+
+use super::{
+    mistakes::{Mistakes, Place},
+    raw::{Item, RawHttp, RawPermit, RawTicketApi},
+};
+
+/// The language of messages where the client asks for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// Ukrainian.
+    Ukrainian,
+    /// Russian.
+    Russian,
+    /// English.
+    English,
+}
+
+const LANGUAGES: &[(&str, Language)] = &[("uk", Language::Ukrainian), ("ru", Language::Russian), ("en", Language::English)];
+
+/// Bounds and defaults of the ticket API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketApiSettings {
+    /// The language of messages.
+    pub language: Language,
+    /// A ticket that nobody used for so long is removed.
+    pub idle: Duration,
+    /// The most tickets that one caller may have.
+    pub tickets_per_caller: usize,
+    /// The longest upload, in bytes.
+    pub upload_max_bytes: u64,
+    /// Uploads longer than this, in bytes, are kept in a private file and not in memory.
+    pub spool_threshold_bytes: u64,
+    /// The longest that a GET of a result waits for its job.
+    pub blocking_get: Duration,
+    /// A job that was not signed for so long expires.
+    pub job_deadline: Duration,
+    /// Work for a token that was plugged out is accepted for so long.
+    pub absent_grace: Duration,
+}
+
+/// Bounds of permits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermitSettings {
+    /// How long a permit is good for.
+    pub lifetime: Duration,
+    /// The most signatures that one permit may be asked for.
+    pub uses_max: u32,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Worker threads; `None` for one per core.
+    pub workers: Option<usize>,
+    /// Values of `Host` that are served beside loopback names and the listeners' own addresses.
+    pub allowed_hosts: Vec<String>,
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistakes) -> TicketApiSettings {
+    let (at, raw) = split(raw);
+    let language = mistakes.choose(&at, "language", raw.language.as_deref().unwrap_or("uk"), LANGUAGES);
+    let idle = mistakes.bounded(&at, "idle_minutes", raw.idle_minutes, 60, (1, 7 * 24 * 60));
+    let tickets_per_caller = mistakes.bounded(&at, "tickets_per_caller", raw.tickets_per_caller, 10_000, (1, 1_000_000));
+    let upload_max_bytes = mistakes.bounded(&at, "upload_max_bytes", raw.upload_max_bytes, 100 * MIB, (KIB, 4 * GIB));
+    let spool_threshold_bytes = mistakes.bounded(&at, "spool_threshold_bytes", raw.spool_threshold_bytes, MIB, (0, 64 * MIB));
+    let blocking_get = mistakes.bounded(&at, "blocking_get_seconds", raw.blocking_get_seconds, 55, (1, 600));
+    let job_deadline = mistakes.bounded(&at, "job_deadline_seconds", raw.job_deadline_seconds, 300, (1, 24 * 3600));
+    let absent_grace = mistakes.bounded(&at, "absent_grace_seconds", raw.absent_grace_seconds, 60, (0, 24 * 3600));
+    TicketApiSettings {
+        language: language.unwrap_or(Language::Ukrainian),
+        idle: Duration::from_secs(idle * 60),
+        tickets_per_caller: usize::try_from(tickets_per_caller).unwrap_or(usize::MAX),
+        upload_max_bytes,
+        spool_threshold_bytes,
+        blocking_get: Duration::from_secs(blocking_get),
+        job_deadline: Duration::from_secs(job_deadline),
+        absent_grace: Duration::from_secs(absent_grace),
+    }
+}
+
+pub(super) fn permit(raw: Option<Item<RawPermit>>, mistakes: &mut Mistakes) -> PermitSettings {
+    let (at, raw) = split(raw);
+    let minutes = mistakes.bounded(&at, "minutes", raw.minutes, 15, (1, 24 * 60));
+    let uses_max = mistakes.bounded(&at, "uses_max", raw.uses_max, 1000, (1, 1_000_000));
+    PermitSettings { lifetime: Duration::from_secs(minutes * 60), uses_max: u32::try_from(uses_max).unwrap_or(u32::MAX) }
+}
+
+pub(super) fn http(raw: Option<Item<RawHttp>>, mistakes: &mut Mistakes) -> HttpSettings {
+    let (at, raw) = split(raw);
+    let workers = raw.workers.map(|workers| mistakes.bounded(&at, "workers", Some(workers), workers, (1, 256)));
+    for host in &raw.allowed_hosts {
+        if host.is_empty() || host.chars().any(|c| !c.is_ascii_graphic() || c.is_ascii_uppercase() || matches!(c, '/' | '@' | '*')) {
+            mistakes.note(
+                &at,
+                "allowed_hosts",
+                "write host names in lower case as they stand in the `Host` header, say \"sign.example.org\"",
+            );
+        }
+    }
+    let workers = workers.and_then(|workers| usize::try_from(workers).ok());
+    HttpSettings { workers, allowed_hosts: raw.allowed_hosts }
+}
+
+fn split<T: Default>(raw: Option<Item<T>>) -> (Place, T) {
+    raw.map_or_else(Default::default, |item| (item.at, item.raw))
+}

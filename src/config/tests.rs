@@ -1,0 +1,188 @@
+//! What configuration files are taken, what is said about those that are not, and what is never said.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::{
+    caller::KeyAccess,
+    token::{LoginMode, PinSource},
+};
+
+/// A folder with the files that a configuration may name.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("module.so"), b"not really").unwrap();
+        let folder = Self(dir);
+        folder.write_pin(0o600);
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write_pin(&self, mode: u32) {
+        fs::write(self.path("pin"), "1234\n").unwrap();
+        fs::set_permissions(self.path("pin"), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn load(&self, text: &str) -> Result<Config, String> {
+        let file = self.path("sealgate.toml");
+        fs::write(&file, text).unwrap();
+        Config::load(&file).map_err(|error| error.to_string())
+    }
+
+    fn errors(&self, text: &str) -> String {
+        self.load(text).unwrap_err()
+    }
+}
+
+const SMALLEST: &str = r#"
+data_dir = "data"
+[[module]]
+name = "soft"
+path = "module.so"
+[[caller]]
+name = "erp"
+api_key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+"#;
+
+#[test]
+fn the_smallest_file_gets_every_default() {
+    let folder = Folder::new();
+    let config = folder.load(SMALLEST).unwrap();
+    assert_eq!(config.data_dir, folder.path("data"));
+    assert_eq!(config.modules[0].path, folder.path("module.so"));
+    assert_eq!(config.modules[0].isolation, Isolation::Process);
+    assert!(config.modules[0].os_locking);
+    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:9091".parse().unwrap(), caller: None }]);
+    let unlisted = config.unlisted.unwrap();
+    assert_eq!((unlisted.login, unlisted.queue_bound), (LoginMode::PerRequest, 1024));
+    assert!(unlisted.uri == "pkcs11:".parse().unwrap());
+    assert_eq!(config.callers[0].caller.keys, KeyAccess::All);
+    assert_eq!(config.ticket_api.job_deadline.as_secs(), 300);
+    assert_eq!(config.ticket_api.absent_grace.as_secs(), 60);
+    assert_eq!(config.permit.lifetime.as_secs(), 15 * 60);
+}
+
+#[test]
+fn a_full_file_is_read_as_written() {
+    let folder = Folder::new();
+    let config = folder.load(&format!("{SMALLEST}{}", include_str!("tests_full.toml"))).unwrap();
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.listeners[0].caller.as_ref().unwrap().as_str(), "kiosk");
+    assert_eq!(config.modules[1].isolation, Isolation::Thread);
+    assert_eq!(config.modules[2].env["SOFTHSM2_CONF"], EnvValue("/etc/softhsm2.conf".to_owned()));
+    assert_eq!(config.token_policies[0].pin, Some(PinSource::File(folder.path("pin"))));
+    assert_eq!(config.token_policies[1].pin, Some(PinSource::Credential("hsm-pin".to_owned())));
+    assert_eq!(config.unlisted, None);
+    assert_eq!(config.keys[0].algorithm.unwrap().to_string(), "rsa-pss-sha256");
+    assert_eq!(config.callers[1].caller.default_key.as_ref().unwrap().as_str(), "seal");
+    assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
+    assert_eq!(config.ticket_api.language, Language::English);
+    assert_eq!(config.http.workers, Some(2));
+}
+
+#[test]
+fn a_file_with_many_mistakes_gets_one_report_of_all_of_them() {
+    let mut mistakes = Config::parse(include_str!("tests_mistakes.toml"), Path::new("sealgate.toml"), Path::new("/no-such-folder"))
+        .unwrap_err()
+        .to_string();
+    mistakes.push('\n');
+    insta::assert_snapshot!(mistakes);
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_told_the_lines() {
+    let errors = Folder::new().errors("data_dir = data\n[[module]\n");
+    assert!(errors.contains("line 1: ") && errors.contains("line 2: "), "{errors}");
+}
+
+#[test]
+fn what_could_not_be_read_is_not_reported_again_as_missing() {
+    let errors = Folder::new().errors(&format!("{SMALLEST}default_key = \"seal\"\n[[key]]\nname = \"seal\"\ncolour = 1\n"));
+    assert!(errors.contains("1 mistake;") && errors.contains("colour"), "{errors}");
+}
+
+#[test]
+fn a_pin_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+    let folder = Folder::new();
+    let text = format!("{SMALLEST}[[token]]\nuri = \"pkcs11:token=a\"\nlogin = \"configured\"\npin = {{ file = \"pin\" }}\n");
+    assert!(folder.load(&text).is_ok());
+    for mode in [0o640, 0o604, 0o620] {
+        folder.write_pin(mode);
+        let errors = folder.errors(&text);
+        assert!(errors.contains(&format!("chmod 600 {}", folder.path("pin").display())), "{errors}");
+    }
+}
+
+#[test]
+fn a_pin_in_the_file_is_refused_by_name_whatever_its_type() {
+    for pin in ["\"739201\"", "739201", "{ value = \"739201\" }", "{ pin = 739201 }", "[\"739201\"]", "true", "'''739201'''"] {
+        let errors = Folder::new().errors(&format!("{SMALLEST}[[token]]\nuri = \"pkcs11:token=a\"\nlogin = \"configured\"\npin = {pin}\n"));
+        assert!(errors.contains("token[1]") && errors.contains("file"), "{errors}");
+        assert!(!errors.contains("739201"), "{errors}");
+    }
+}
+
+#[test]
+fn a_loopback_listener_needs_no_tls_and_any_other_needs_a_word() {
+    let folder = Folder::new();
+    for (listener, taken) in [
+        ("address = \"127.0.0.1:0\"", true),
+        ("address = \"[::1]:80\"", true),
+        ("address = \"0.0.0.0:9091\"", false),
+        ("address = \"192.0.2.1:9091\"\ninsecure_http = true", true),
+        ("address = \"192.0.2.1:9091\"\ninsecure_http = true\ncaller = \"erp\"", false),
+    ] {
+        assert_eq!(folder.load(&format!("{SMALLEST}[[listener]]\n{listener}\n")).is_ok(), taken, "{listener}");
+    }
+}
+
+#[test]
+fn one_process_holds_one_copy_of_a_library() {
+    let module = |name, isolation| format!("[[module]]\nname = \"{name}\"\npath = \"module.so\"\nisolation = \"{isolation}\"\n");
+    let folder = Folder::new();
+    assert!(folder.load(&format!("{SMALLEST}{}{}", module("a", "process"), module("b", "thread"))).is_ok());
+    let errors = folder.errors(&format!("{SMALLEST}{}{}", module("a", "thread"), module("b", "thread")));
+    assert!(errors.contains("`module[3].path`"), "{errors}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+        let _ = Config::parse(&text, Path::new("f"), Path::new("/no-such-folder"));
+    }
+
+    #[test]
+    fn no_report_or_debug_output_repeats_a_secret(secret in "[a-z]{4}Zq[0-9]{4}[a-z]{4}", place in 0..SECRET_PLACES.len(), tail in 0..TAILS.len()) {
+        let text = format!("{}{}", SECRET_PLACES[place].replace("SECRET", &secret), TAILS[tail]);
+        let shown = match Config::parse(&text, Path::new("f"), Path::new("/no-such-folder")) {
+            Ok(config) => format!("{config:?}"),
+            Err(errors) => format!("{errors} {errors:?}"),
+        };
+        prop_assert!(!shown.contains(&secret), "{}", shown);
+    }
+}
+
+const SECRET_PLACES: &[&str] = &[
+    "[[token]]\nuri = \"pkcs11:\"\nlogin = \"configured\"\npin = \"SECRET\"\n",
+    "[[token]]\nuri = \"pkcs11:\"\nlogin = \"configured\"\npin = { value = \"SECRET\" }\n",
+    "[[token]]\nuri = \"pkcs11:\"\nlogin = \"configured\"\npin = \"SECRET\n",
+    "[[token]]\nuri = \"pkcs11:\"\nlogin = \"SECRET\"\n",
+    "[[token]]\nuri = \"pkcs11:?pin-value=SECRET\"\nlogin = \"operator\"\nqueue = \"SECRET\"\n",
+    "[[key]]\nname = \"a\"\nuri = \"pkcs11:object=a?pin-value=SECRET\"\n",
+    "[[module]]\nname = \"m\"\npath = \"m.so\"\nenv = { PIN = \"SECRET\" }\n",
+    "[[module]]\nname = \"m\"\npath = \"/bin/sh\"\nisolation = \"thread\"\nenv = { PIN = \"SECRET\" }\n",
+    "[[module]]\nname = \"m\"\npath = \"m.so\"\nenv = \"SECRET\"\nos_locking = \"SECRET\"\n",
+    "[[caller]]\nname = \"c\"\napi_key_sha256 = \"SECRET\"\n",
+    "[[caller]]\nname = \"c\"\napi_key_sha256 = [\"SECRET\"]\n",
+];
+
+const TAILS: &[&str] = &["", "colour = 1\n", "[broken\n", "pin = 1\n"];

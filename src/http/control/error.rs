@@ -1,0 +1,47 @@
+//! The one table from what went wrong to what operators are answered.
+
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+
+use super::dto::ErrorDto;
+use crate::{domain::pin::PinFormatError, signing::tokens::TokenCommandError};
+
+/// Why an operator's command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ControlError {
+    #[error("there is no such command")]
+    UnknownRoute,
+    #[error("the request cannot be read: {0}")]
+    Body(String),
+    #[error("{0}")]
+    Pin(PinFormatError),
+    #[error("{0}")]
+    Command(#[from] TokenCommandError),
+}
+
+impl ControlError {
+    const fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownRoute => "use the command line of the same version as the gateway",
+            Self::Body(_) => "send JSON as the documentation of the control socket says",
+            Self::Pin(_) => "type the PIN again",
+            Self::Command(TokenCommandError::NotFound) => "plug the token in, and see `sealgate slots` for what is there",
+            Self::Command(TokenCommandError::Ambiguous(_)) => "name the token by its URI as `sealgate slots` shows it",
+            Self::Command(TokenCommandError::Refused(_)) => "see `sealgate slots` for the state of the token and what it waits for",
+        }
+    }
+}
+
+impl ResponseError for ControlError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::UnknownRoute | Self::Command(TokenCommandError::NotFound) => StatusCode::NOT_FOUND,
+            Self::Body(_) | Self::Pin(_) => StatusCode::BAD_REQUEST,
+            Self::Command(TokenCommandError::Ambiguous(_) | TokenCommandError::Refused(_)) => StatusCode::CONFLICT,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let body = ErrorDto { error: self.to_string(), hint: self.hint().to_owned() };
+        HttpResponse::build(self.status_code()).json(body)
+    }
+}

@@ -1,0 +1,144 @@
+//! Listening, serving, and stopping in order.
+//!
+//! Invariants: listeners for callers serve callers' routes only, the control socket serves operators' routes only; when [`Server::stop`]
+//! returns, no request is being served any more.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    time::Duration,
+};
+
+use actix_web::{
+    App, HttpServer,
+    dev::{self, ServerHandle},
+    web::{self, ServiceConfig},
+};
+use futures_util::future::join_all;
+use tokio::{sync::watch, task::JoinSet};
+use tracing::error;
+
+use super::{
+    app::{self, AppState, HttpSettings, Services},
+    control,
+};
+use crate::domain::ids::CallerId;
+
+/// How long an idle connection is kept: longer than clients' pauses between two polls, or they would meet connections that just close.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client may take to send the head of a request.
+const REQUEST_HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a client that was answered in the middle of its upload may go on sending, so that it comes to read the answer.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+
+/// A socket that callers come in at.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket, listening.
+    pub socket: TcpListener,
+    /// Who a request without credentials is taken for.
+    pub caller: Option<CallerId>,
+}
+
+/// A server that runs.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    handles: Vec<ServerHandle>,
+    tasks: JoinSet<io::Result<()>>,
+    closing: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Starts to serve callers on `listeners` and operators on the `control` socket, which must be private to the gateway's user already.
+    /// Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// A socket cannot be used, or a listener is bound to a caller that is not declared.
+    pub fn start(listeners: Vec<Listener>, control: Option<UnixListener>, settings: HttpSettings, services: Services) -> io::Result<Self> {
+        let (addresses, listener_callers) = addresses(&listeners, &services)?;
+        let (closing, closed) = watch::channel(false);
+        let (workers, grace) = (settings.workers, settings.shutdown_grace);
+        let mut server = Self { addresses, handles: Vec::new(), tasks: JoinSet::new(), closing };
+        if let Some(socket) = control {
+            let desk = web::Data::new(services.desk.clone());
+            let routes = move |config: &mut ServiceConfig| control::configure(desk.clone())(config);
+            server.run(serve(routes, Sockets::Control(socket), 1, grace)?);
+        }
+        let state = web::Data::new(AppState::new(services, settings, listener_callers, closed));
+        let routes = move |config: &mut ServiceConfig| app::configure(state.clone())(config);
+        let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
+        server.run(serve(routes, Sockets::Callers(sockets), workers, grace)?);
+        Ok(server)
+    }
+
+    /// The addresses that callers are served on, in the order of the listeners, with their real ports.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops: takes no more requests, ends those that only wait, finishes the others within the configured grace, and closes.
+    pub async fn stop(mut self) {
+        self.closing.send_replace(true);
+        join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!(error = %error, "the HTTP server did not end well"),
+                Err(error) => error!(error = %error, "the HTTP server failed"),
+            }
+        }
+    }
+
+    fn run(&mut self, server: dev::Server) {
+        self.handles.push(server.handle());
+        self.tasks.spawn(server);
+    }
+}
+
+/// Where the listeners listen, and which of them stand for a caller.
+fn addresses(listeners: &[Listener], services: &Services) -> io::Result<(Vec<SocketAddr>, HashMap<SocketAddr, CallerId>)> {
+    let (mut addresses, mut callers) = (Vec::new(), HashMap::new());
+    for Listener { socket, caller } in listeners {
+        let address = socket.local_addr()?;
+        addresses.push(address);
+        match caller {
+            Some(caller) if !services.callers.contains(caller) => {
+                let message = format!("the listener on {address} is bound to caller {caller}, which is not declared");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            Some(caller) => drop(callers.insert(address, caller.clone())),
+            None => {}
+        }
+    }
+    Ok((addresses, callers))
+}
+
+enum Sockets {
+    Callers(Vec<TcpListener>),
+    Control(UnixListener),
+}
+
+fn serve(
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    sockets: Sockets,
+    workers: usize,
+    grace: Duration,
+) -> io::Result<dev::Server> {
+    let server = HttpServer::new(move || App::new().configure(&routes))
+        .workers(workers)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(REQUEST_HEAD_MAX)
+        .client_disconnect_timeout(LINGER_MAX)
+        // A client that hangs up is gone: nobody goes on waiting for its signature.
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(grace.as_secs())
+        .disable_signals();
+    let server = match sockets {
+        Sockets::Callers(sockets) => sockets.into_iter().try_fold(server, HttpServer::listen)?,
+        Sockets::Control(socket) => server.listen_uds(socket)?,
+    };
+    Ok(server.run())
+}

@@ -1,0 +1,81 @@
+//! The form of this API's good answers: a JSON object with a `message`, in the language of whoever asks.
+
+use std::time::SystemTime;
+
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, Responder, body::BoxBody, http::StatusCode, web};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{messages::Text, request::Asking};
+use crate::{domain::timestamp::Timestamp, http::app::AppState};
+
+/// Exactly this: a client compares it for equality.
+pub(super) const JSON: &str = "application/json";
+
+/// A good answer.
+pub(super) struct Reply {
+    status: StatusCode,
+    message: Text,
+    members: Map<String, Value>,
+}
+
+impl Reply {
+    pub(super) fn ok(message: &'static str) -> Self {
+        Self::of(Text::new(message))
+    }
+
+    pub(super) fn of(message: Text) -> Self {
+        Self { status: StatusCode::OK, message, members: Map::new() }
+    }
+
+    /// The job that is asked about has not ended.
+    pub(super) fn pending() -> Self {
+        Self { status: StatusCode::ACCEPTED, ..Self::ok("signature-pending") }
+    }
+
+    /// Adds a member. One that has no JSON form is left out; there is none such here.
+    pub(super) fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.members.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    pub(super) fn with_all(mut self, members: Map<String, Value>) -> Self {
+        self.members.extend(members);
+        self
+    }
+}
+
+impl Responder for Reply {
+    type Body = BoxBody;
+
+    fn respond_to(mut self, request: &HttpRequest) -> HttpResponse {
+        let message = say(request, &self.message);
+        self.members.insert("message".to_owned(), message.into());
+        HttpResponse::build(self.status).content_type(JSON).body(Value::Object(self.members).to_string())
+    }
+}
+
+/// Says a text to whoever sent the request.
+pub(super) fn say(request: &HttpRequest, text: &Text) -> String {
+    let Some(state) = request.app_data::<web::Data<AppState>>() else { return String::new() };
+    let language = request.extensions().get::<Asking>().map_or(state.settings.language, |asking| asking.language);
+    state.messages.text(language, text)
+}
+
+/// A time as people and programs read it (RFC 3339, UTC, whole seconds).
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    let seconds = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(time.as_millis() / 1000);
+    der::DateTime::from_system_time(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_rfc_3339_says() {
+        assert_eq!(rfc3339(Timestamp::from_millis(1_700_000_000_999)), "2023-11-14T22:13:20Z");
+    }
+}

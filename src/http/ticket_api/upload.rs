@@ -1,0 +1,114 @@
+//! Uploads of content, in the three ways that clients send it, each decoded as it comes.
+
+use std::time::Duration;
+
+use actix_multipart::{Field, Multipart};
+use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use super::{
+    State,
+    base64_json::Base64Json,
+    error::{ApiError, BodyError, Operation},
+    reply::Reply,
+    request::{Asking, TicketPath},
+};
+use crate::{
+    http::extract::{BodyReadError, header_text, next_piece},
+    ticket::{TicketError, Upload},
+};
+
+const OPERATION: Operation = Operation::UploadData;
+/// The form element that holds the content.
+const ELEMENT: &str = "uploadTicketData";
+/// Room for other members of JSON and other parts of a form, in bytes.
+const WRAPPING_MAX: u64 = 1 << 20;
+/// The most parts of a form.
+const PARTS_MAX: usize = 32;
+
+pub(super) async fn data(state: State, asking: Asking, ticket: TicketPath, request: HttpRequest, body: Payload) -> Result<Reply, ApiError> {
+    let tickets = &state.services.tickets;
+    let mut upload = tickets.begin_upload(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
+    let idle_max = state.settings.body_idle_max;
+    let declared = header_text(&request, header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
+    if declared.is_some_and(|len| len > body_max(&upload)) {
+        return Err(too_long(&upload));
+    }
+    match request.content_type().to_ascii_lowercase().as_str() {
+        "application/octet-stream" | "" => raw(body, idle_max, &mut upload).await?,
+        "application/json" => base64_json(body, idle_max, &mut upload).await?,
+        "multipart/form-data" => form(&request, body, idle_max, &mut upload).await?,
+        _ => return Err(OPERATION.error(BodyError::ContentType)),
+    }
+    tickets.finish_upload(&asking.caller, ticket.0, upload).await.map_err(|error| OPERATION.error(error))?;
+    Ok(Reply::ok("data-uploaded"))
+}
+
+async fn raw(mut body: Payload, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
+    while let Some(piece) = next_piece(&mut body, idle_max).await.map_err(read_error)? {
+        take(upload, &piece).await?;
+    }
+    Ok(())
+}
+
+async fn base64_json(mut body: Payload, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
+    let mut json = Base64Json::default();
+    let mut content = Vec::new();
+    // Escapes and white space are no content; without a limit of its own, a body of nothing else would never end.
+    let mut left = body_max(upload);
+    while let Some(piece) = next_piece(&mut body, idle_max).await.map_err(read_error)? {
+        left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_long(upload))?;
+        json.push(&piece, &mut content).map_err(|error| OPERATION.error(error))?;
+        take(upload, &content).await?;
+        content.clear();
+    }
+    json.finish().map_err(|error| OPERATION.error(error))
+}
+
+async fn form(request: &HttpRequest, body: Payload, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
+    let mut form = Multipart::new(request.headers(), body);
+    for _ in 0..PARTS_MAX {
+        let part = timeout(idle_max, form.next()).await.map_err(|_| read_error(BodyReadError::TooSlow))?;
+        let Some(part) = part else { return Err(OPERATION.error(BodyError::MissingElement(ELEMENT))) };
+        let part = part.map_err(|_| OPERATION.error(BodyError::Form))?;
+        if part.name() == Some(ELEMENT) {
+            return element(part, idle_max, upload).await;
+        }
+        pass_over(part, idle_max).await?;
+    }
+    Err(OPERATION.error(BodyError::Form))
+}
+
+async fn element(mut part: Field, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
+    while let Some(piece) = timeout(idle_max, part.next()).await.map_err(|_| read_error(BodyReadError::TooSlow))? {
+        take(upload, &piece.map_err(|_| OPERATION.error(BodyError::Form))?).await?;
+    }
+    Ok(())
+}
+
+async fn pass_over(mut part: Field, idle_max: Duration) -> Result<(), ApiError> {
+    let mut left = WRAPPING_MAX;
+    while let Some(piece) = timeout(idle_max, part.next()).await.map_err(|_| read_error(BodyReadError::TooSlow))? {
+        let piece = piece.map_err(|_| OPERATION.error(BodyError::Form))?;
+        left = left.checked_sub(piece.len() as u64).ok_or_else(|| OPERATION.error(BodyError::Form))?;
+    }
+    Ok(())
+}
+
+/// The longest body, in whatever form. Base64 adds a third, and may have escapes.
+fn body_max(upload: &Upload) -> u64 {
+    upload.limit().saturating_mul(2).saturating_add(WRAPPING_MAX)
+}
+
+async fn take(upload: &mut Upload, piece: &[u8]) -> Result<(), ApiError> {
+    upload.write(piece).await.map_err(|error| OPERATION.error(error))
+}
+
+fn read_error(error: BodyReadError) -> ApiError {
+    OPERATION.error(BodyError::from(error))
+}
+
+fn too_long(upload: &Upload) -> ApiError {
+    OPERATION.error(TicketError::TooLarge { limit: upload.limit() })
+}

@@ -1,0 +1,71 @@
+//! A finished signature on its way out, without copying the content that stands in it.
+
+use std::{io, sync::Arc};
+
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::fs::File;
+use tokio_util::{bytes::Bytes, io::ReaderStream};
+
+use super::{TicketError, spool::unavailable};
+use crate::{
+    cms::AttachedFrame,
+    domain::ticket::{Content, ContentPlace},
+};
+
+/// How much of a spooled content is read at a time, in bytes.
+const READ_LEN: usize = 64 * 1024;
+
+/// A CMS signature in DER.
+pub struct SignatureDocument {
+    len: u64,
+    pieces: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl SignatureDocument {
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it is empty, which a signature never is.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its bytes, in pieces of a bounded length. The content stays readable although the ticket is deleted meanwhile.
+    #[must_use]
+    pub fn into_pieces(self) -> BoxStream<'static, io::Result<Bytes>> {
+        self.pieces
+    }
+}
+
+pub(super) fn whole(der: Vec<u8>) -> SignatureDocument {
+    SignatureDocument { len: der.len() as u64, pieces: once(der) }
+}
+
+/// The frame with the content in it.
+pub(super) async fn around(frame: AttachedFrame, content: Content) -> Result<SignatureDocument, TicketError> {
+    let middle = match content.place {
+        ContentPlace::Memory(bytes) => pieces_of(bytes),
+        ContentPlace::Spooled(path) => {
+            let file = File::open(path).await.map_err(unavailable)?;
+            ReaderStream::with_capacity(file, READ_LEN)
+                .inspect_err(|error| tracing::error!(error = %error, "spooled content cannot be read"))
+                .boxed()
+        }
+    };
+    Ok(SignatureDocument { len: frame.total_len, pieces: once(frame.head).chain(middle).chain(once(frame.tail)).boxed() })
+}
+
+fn once(bytes: Vec<u8>) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::iter([Ok(Bytes::from(bytes))]).boxed()
+}
+
+fn pieces_of(bytes: Arc<[u8]>) -> BoxStream<'static, io::Result<Bytes>> {
+    stream::iter([Ok(Bytes::from_owner(bytes))]).boxed()
+}

@@ -1,0 +1,155 @@
+//! What can go wrong with a ticket, in domain terms.
+
+use crate::{
+    cms::CmsError,
+    domain::{
+        job::FailureCause,
+        ticket::{AsicForm, CadesType, EmbedCertificate},
+    },
+    signing::service::{Denied, SubmitError},
+    store::{Conflict, StoreError},
+};
+
+/// Why a ticket could not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// There is no such ticket, or it is another caller's: the two look the same.
+    #[error("there is no such ticket")]
+    Missing,
+    /// The caller has as many tickets as it may.
+    #[error("a caller may have {limit} tickets at a time")]
+    TooMany {
+        /// The most it may have.
+        limit: usize,
+    },
+    /// A job was asked for, so content, options and key do not change any more.
+    #[error("a signature was asked for, so the ticket cannot be changed any more")]
+    Frozen,
+    /// The content is too long.
+    #[error("an upload may have {limit} bytes")]
+    TooLarge {
+        /// The most it may have, in bytes.
+        limit: u64,
+    },
+    /// All tickets together hold as much content as they may.
+    #[error("there is no room for more content now")]
+    SpoolFull,
+    /// The spool directory cannot be written or read.
+    #[error("content cannot be kept or read back")]
+    SpoolUnavailable,
+    /// Nothing was uploaded.
+    #[error("nothing was uploaded to be signed")]
+    NoContent,
+    /// No signature was asked for.
+    #[error("no signature was asked for")]
+    NotRequested,
+    /// An option asks for what is not made yet.
+    #[error("{0}")]
+    Unsupported(#[from] UnsupportedOption),
+    /// The client chose a token that has not been seen.
+    #[error("no token that is plugged in matches the URI that was chosen")]
+    UnknownToken,
+    /// The key has no certificate, and CMS names the signer by it.
+    #[error("the key has no certificate")]
+    NoCertificate,
+    /// The key is not usable.
+    #[error("{0}")]
+    Denied(#[from] Denied),
+    /// The job was not accepted.
+    #[error("{0}")]
+    Submit(SubmitError),
+    /// The job ended without a signature.
+    #[error("not signed: {detail}")]
+    NotSigned {
+        /// Why.
+        cause: FailureCause,
+        /// Detail for the client.
+        detail: String,
+    },
+    /// The signatures of a bulk were not all made.
+    #[error("{0}")]
+    Bulk(#[from] BulkError),
+    /// The signature could not be prepared or put together.
+    #[error("{0}")]
+    Cms(#[from] CmsError),
+    /// Others changed the ticket again and again at the same time.
+    #[error("the ticket is being changed by other requests")]
+    Overtaken,
+    /// The store was not reached.
+    #[error("the store is not available")]
+    StoreUnavailable,
+}
+
+/// An option whose value this gateway cannot serve yet, or that does not go with another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnsupportedOption {
+    /// A form above CAdES-BES.
+    #[error("signatures of the form {0:?} are not made yet")]
+    CadesType(CadesType),
+    /// A signature time stamp.
+    #[error("signature time stamps are not made yet")]
+    SignatureTs,
+    /// A content time stamp.
+    #[error("content time stamps are not made yet")]
+    DataTs,
+    /// A choice of certificates that cannot be embedded.
+    #[error("certificates cannot be embedded as {0:?}")]
+    EmbedCertificate(EmbedCertificate),
+    /// A CAdES form without any certificate.
+    #[error("a CAdES signature carries its signer's certificate")]
+    CadesWithoutCertificate,
+    /// A further signer on an existing signature.
+    #[error("signers are not added to signatures yet")]
+    AlreadySigned,
+    /// An ASiC container.
+    #[error("containers are not made yet")]
+    AsicForm(AsicForm),
+}
+
+/// Why a bulk of signatures was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BulkError {
+    /// No hash, or too many.
+    #[error("a bulk has 1 to {max} hashes")]
+    Count {
+        /// The most there may be.
+        max: usize,
+    },
+    /// The content would have to stand inside signatures of hashes.
+    #[error("signatures of hashes are detached")]
+    Attached,
+    /// A hash whose length is that of no hash function, or of none that goes with the key.
+    #[error("no hash function of this key makes {len} bytes")]
+    HashLength {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Not all were made in time; what was not begun was taken back.
+    #[error("the signatures were not made in time")]
+    TimedOut,
+}
+
+impl From<StoreError> for TicketError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(Conflict::TicketGone) => Self::Missing,
+            StoreError::Conflict(Conflict::TooManyTickets { limit }) => Self::TooMany { limit },
+            StoreError::Conflict(_) => Self::Overtaken,
+            StoreError::Unavailable(reason) => {
+                tracing::error!(error = %reason, "the store is not available");
+                Self::StoreUnavailable
+            }
+        }
+    }
+}
+
+impl From<SubmitError> for TicketError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Denied(denied) => Self::Denied(denied),
+            SubmitError::Overtaken => Self::Overtaken,
+            SubmitError::StoreUnavailable => Self::StoreUnavailable,
+            other => Self::Submit(other),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Tickets: sessions in which a caller says what is to be signed and how, asks for the signature, and fetches it.
+//!
+//! The service behind the ticket API, without its wire forms. Invariants: a ticket exists for its caller only; from the moment that a signature
+//! is asked for its content, options and key do not change; a ticket's job is accepted in the same commit in which the ticket refers to it.
+
+mod bulk;
+mod document;
+mod error;
+mod key;
+mod options;
+mod signature;
+mod spool;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tracing::warn;
+
+pub use self::{
+    document::SignatureDocument,
+    error::{BulkError, TicketError, UnsupportedOption},
+    signature::SignatureState,
+    spool::Upload,
+};
+pub use crate::{
+    pki::{Certificate, NameAttribute},
+    signing::service::Payment,
+};
+
+use self::spool::Spool;
+use crate::{
+    domain::{
+        caller::Caller,
+        ids::TicketId,
+        key::KeyChoice,
+        ticket::{SignatureOptions, Ticket},
+        timestamp::Timestamp,
+    },
+    permit::PermitService,
+    signing::service::SigningService,
+    store::{Change, Conflict, Store, StoreError},
+};
+
+/// How often a change is tried again when others change the same ticket at the same time.
+const CHANGE_TRIES: usize = 8;
+/// How many idle tickets are removed in one step.
+const IDLE_BATCH: usize = 100;
+/// The fraction of its idle lifetime after which another use of a ticket is noted: not every poll is a write.
+const TOUCH_FRACTION: u32 = 32;
+
+/// What a deployment says about tickets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketSettings {
+    /// How long a ticket lives that nobody uses. Default: 1 hour.
+    pub idle_lifetime: Duration,
+    /// The most tickets that one caller may have. Default: 10 000.
+    pub tickets_per_caller: usize,
+    /// The most bytes of one upload. Default: 100 MiB.
+    pub upload_bytes_max: u64,
+    /// The most bytes of one upload that are kept in memory; longer ones go to the spool directory. Default: 1 MiB.
+    pub spool_threshold: u64,
+    /// Where long uploads are spooled; made if missing, mode 0700, for this gateway alone.
+    pub spool_dir: PathBuf,
+    /// The most bytes of content in memory, of all tickets together; what is beyond is spooled. Default: 256 MiB.
+    pub content_memory_max: u64,
+    /// The most bytes of spooled content, of all tickets together. Default: 10 GiB.
+    pub content_disk_max: u64,
+    /// How long a request for a signature waits for it. Default: 55 s, since clients give up after 60 s.
+    pub blocking_get_bound: Duration,
+    /// The most hashes in one bulk; the caller's limit on a permit's uses counts as well. Default: 500.
+    pub bulk_max: usize,
+}
+
+impl TicketSettings {
+    /// The defaults, with this spool directory.
+    #[must_use]
+    pub fn new(spool_dir: PathBuf) -> Self {
+        Self {
+            idle_lifetime: Duration::from_secs(60 * 60),
+            tickets_per_caller: 10_000,
+            upload_bytes_max: 100 << 20,
+            spool_threshold: 1 << 20,
+            spool_dir,
+            content_memory_max: 256 << 20,
+            content_disk_max: 10 << 30,
+            blocking_get_bound: Duration::from_secs(55),
+            bulk_max: 500,
+        }
+    }
+}
+
+/// The tickets of a gateway.
+pub struct TicketService {
+    store: Arc<dyn Store>,
+    signing: Arc<SigningService>,
+    permits: Arc<PermitService>,
+    spool: Arc<Spool>,
+    settings: TicketSettings,
+}
+
+impl TicketService {
+    /// Makes the service and opens its spool directory.
+    ///
+    /// # Errors
+    /// The spool directory cannot be made or made private, or another gateway uses it.
+    pub fn new(
+        store: Arc<dyn Store>,
+        signing: Arc<SigningService>,
+        permits: Arc<PermitService>,
+        settings: TicketSettings,
+    ) -> io::Result<Self> {
+        let spool = Arc::new(Spool::open(settings.clone())?);
+        Ok(Self { store, signing, permits, spool, settings })
+    }
+
+    /// Makes a ticket.
+    ///
+    /// # Errors
+    /// [`TicketError::TooMany`], [`TicketError::StoreUnavailable`].
+    pub async fn create(&self, caller: &Caller) -> Result<TicketId, TicketError> {
+        let ticket = Ticket {
+            id: TicketId::random(),
+            caller: caller.id.clone(),
+            touched: now(),
+            options: SignatureOptions::default(),
+            content: None,
+            metadata: None,
+            key: KeyChoice::Default,
+            signing: None,
+            version: 0,
+        };
+        let id = ticket.id;
+        self.store.commit(vec![Change::InsertTicket { ticket, limit: self.settings.tickets_per_caller }]).await?;
+        Ok(id)
+    }
+
+    /// Removes a ticket and everything of it; its job is cancelled if it is still queued, and its result dropped otherwise.
+    ///
+    /// # Errors
+    /// [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
+    pub async fn delete(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
+        for _ in 0..CHANGE_TRIES {
+            let mut ticket = self.load(caller, id).await?;
+            let content = ticket.content.take();
+            let cancel = ticket.signing.as_ref().map(|signing| Change::CancelJob(signing.job));
+            // The update fails if the ticket has been changed since it was read: what was read is all there is to clean up.
+            let changes = [Change::UpdateTicket(ticket)].into_iter().chain(cancel).chain([Change::DeleteTicket(id)]);
+            match self.store.commit(changes.collect()).await {
+                Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
+                committed => {
+                    committed?;
+                    content.into_iter().for_each(|content| self.spool.discard(content));
+                    return Ok(());
+                }
+            }
+        }
+        Err(TicketError::Overtaken)
+    }
+
+    /// Begins an upload of content to a ticket.
+    ///
+    /// # Errors
+    /// [`TicketError::Missing`], [`TicketError::Frozen`], [`TicketError::StoreUnavailable`].
+    pub async fn begin_upload(&self, caller: &Caller, id: TicketId) -> Result<Upload, TicketError> {
+        refuse_frozen(&self.load(caller, id).await?)?;
+        Ok(self.spool.upload())
+    }
+
+    /// Makes an upload the ticket's content, in place of what it had.
+    ///
+    /// # Errors
+    /// As [`begin_upload`](Self::begin_upload), and [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
+    pub async fn finish_upload(&self, caller: &Caller, id: TicketId, upload: Upload) -> Result<(), TicketError> {
+        let received = upload.finish().await?;
+        let replace = |ticket: &mut Ticket| {
+            refuse_frozen(ticket)?;
+            Ok(ticket.content.replace(received.content().clone()))
+        };
+        let replaced = self.change(caller, id, replace).await?;
+        received.keep();
+        replaced.into_iter().for_each(|content| self.spool.discard(content));
+        Ok(())
+    }
+
+    /// Sets what the operator is shown about a ticket's content.
+    ///
+    /// # Errors
+    /// [`TicketError::NoContent`] if nothing was uploaded before; otherwise as [`begin_upload`](Self::begin_upload).
+    pub async fn set_metadata(&self, caller: &Caller, id: TicketId, metadata: String) -> Result<(), TicketError> {
+        let set = |ticket: &mut Ticket| {
+            if ticket.content.is_none() {
+                return Err(TicketError::NoContent);
+            }
+            refuse_frozen(ticket)?;
+            ticket.metadata = Some(metadata.clone());
+            Ok(())
+        };
+        self.change(caller, id, set).await
+    }
+
+    /// Chooses the key that a ticket signs with: by name, or by the URI of a key or of its token. Whether it is there is seen when it is used.
+    ///
+    /// # Errors
+    /// As [`begin_upload`](Self::begin_upload).
+    pub async fn choose_key(&self, caller: &Caller, id: TicketId, key: KeyChoice) -> Result<(), TicketError> {
+        let choose = |ticket: &mut Ticket| {
+            refuse_frozen(ticket)?;
+            ticket.key = key.clone();
+            Ok(())
+        };
+        self.change(caller, id, choose).await
+    }
+
+    /// Checks that a ticket exists for this caller, and notes its use.
+    ///
+    /// # Errors
+    /// [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
+    pub async fn check(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
+        self.load(caller, id).await.map(drop)
+    }
+
+    /// Removes the tickets that have been idle for too long at `now`; returns how many there were.
+    ///
+    /// # Errors
+    /// [`TicketError::StoreUnavailable`].
+    pub async fn remove_idle(&self, now: Timestamp) -> Result<usize, TicketError> {
+        let lifetime = u64::try_from(self.settings.idle_lifetime.as_millis()).unwrap_or(u64::MAX);
+        let idle_since = Timestamp::from_millis(now.as_millis().saturating_sub(lifetime));
+        let mut removed = 0;
+        loop {
+            let tickets = self.store.remove_idle_tickets(idle_since, IDLE_BATCH).await?;
+            let last = tickets.len() < IDLE_BATCH;
+            removed += tickets.len();
+            tickets.into_iter().filter_map(|ticket| ticket.content).for_each(|content| self.spool.discard(content));
+            if last {
+                return Ok(removed);
+            }
+        }
+    }
+
+    /// Removes idle tickets from time to time. Never returns; dropping it stops it.
+    pub async fn remove_idle_forever(&self) {
+        let every = (self.settings.idle_lifetime / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.remove_idle(now()).await {
+                warn!(error = %error, "idle tickets could not be removed");
+            }
+        }
+    }
+
+    /// Reads a ticket of this caller and notes its use.
+    async fn load(&self, caller: &Caller, id: TicketId) -> Result<Ticket, TicketError> {
+        let ticket = self.store.find_ticket(id).await?.filter(|ticket| ticket.caller == caller.id).ok_or(TicketError::Missing)?;
+        let now = now();
+        if now.since(ticket.touched) >= self.settings.idle_lifetime / TOUCH_FRACTION {
+            self.store.touch_ticket(id, now).await?;
+        }
+        Ok(ticket)
+    }
+
+    /// Changes a ticket; again from the start if somebody else has changed it meanwhile.
+    async fn change<T>(
+        &self,
+        caller: &Caller,
+        id: TicketId,
+        change: impl Fn(&mut Ticket) -> Result<T, TicketError>,
+    ) -> Result<T, TicketError> {
+        for _ in 0..CHANGE_TRIES {
+            let mut ticket = self.load(caller, id).await?;
+            let value = change(&mut ticket)?;
+            match self.store.commit(vec![Change::UpdateTicket(ticket)]).await {
+                Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
+                committed => return Ok(committed.map(|()| value)?),
+            }
+        }
+        Err(TicketError::Overtaken)
+    }
+}
+
+fn refuse_frozen(ticket: &Ticket) -> Result<(), TicketError> {
+    if ticket.frozen() { Err(TicketError::Frozen) } else { Ok(()) }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}

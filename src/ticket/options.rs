@@ -1,0 +1,125 @@
+//! Which options of a ticket can be served.
+
+use super::{TicketError, TicketService, UnsupportedOption, refuse_frozen};
+use crate::domain::{
+    caller::Caller,
+    ids::TicketId,
+    ticket::{AsicForm, CadesType, DataToSign, EmbedCertificate, SignatureOptions, Ticket},
+};
+
+impl TicketService {
+    /// Changes a ticket's options and returns all that are in force. All changes are made, or none.
+    ///
+    /// # Errors
+    /// [`TicketError::Unsupported`] names the first option that cannot be served; [`TicketError::Missing`], [`TicketError::Frozen`],
+    /// [`TicketError::StoreUnavailable`].
+    pub async fn set_options(
+        &self,
+        caller: &Caller,
+        id: TicketId,
+        set: impl Fn(&mut SignatureOptions),
+    ) -> Result<SignatureOptions, TicketError> {
+        let apply = |ticket: &mut Ticket| {
+            refuse_frozen(ticket)?;
+            set(&mut ticket.options);
+            check_supported(&ticket.options)?;
+            Ok(ticket.options.clone())
+        };
+        let mut wanted = self.load(caller, id).await?;
+        if apply(&mut wanted)?.embed_certificate == EmbedCertificate::SignerAndCaCert {
+            self.check_chain(caller, &wanted).await?;
+        }
+        self.change(caller, id, apply).await
+    }
+
+    /// Refuses to promise CA certificates that nobody has. A key that cannot be looked at now is judged when it is used.
+    async fn check_chain(&self, caller: &Caller, ticket: &Ticket) -> Result<(), TicketError> {
+        match self.authorise(caller, ticket, None, None).await {
+            Ok(authorised) if authorised.key().chain.is_empty() => {
+                Err(UnsupportedOption::EmbedCertificate(EmbedCertificate::SignerAndCaCert).into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks that signatures can be made as these options say.
+///
+/// Options about verifying, and `caId`, which says whose time stamps and status answers are taken, have no part in a signature that has none of
+/// those; they are kept for the calls that use them.
+fn check_supported(options: &SignatureOptions) -> Result<(), UnsupportedOption> {
+    let plain = options.cades_type == CadesType::Undefined;
+    match options.cades_type {
+        CadesType::Undefined | CadesType::Bes => {}
+        later @ (CadesType::T | CadesType::C | CadesType::XLong) => return Err(UnsupportedOption::CadesType(later)),
+    }
+    match options.embed_certificate {
+        EmbedCertificate::Nothing if !plain => return Err(UnsupportedOption::CadesWithoutCertificate),
+        EmbedCertificate::Nothing | EmbedCertificate::SignerCert | EmbedCertificate::SignerAndCaCert => {}
+        later @ EmbedCertificate::SignerCertAndCaInfo => return Err(UnsupportedOption::EmbedCertificate(later)),
+    }
+    // With a CAdES form, the form says which time stamps there are.
+    if plain && options.embed_signature_ts {
+        return Err(UnsupportedOption::SignatureTs);
+    }
+    if plain && options.embed_data_ts {
+        return Err(UnsupportedOption::DataTs);
+    }
+    if options.data_to_sign == DataToSign::AlreadySigned {
+        return Err(UnsupportedOption::AlreadySigned);
+    }
+    match options.asic_form {
+        AsicForm::None => Ok(()),
+        later @ (AsicForm::S | AsicForm::E) => Err(UnsupportedOption::AsicForm(later)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(set: impl FnOnce(&mut SignatureOptions)) -> Result<(), UnsupportedOption> {
+        let mut options = SignatureOptions::default();
+        set(&mut options);
+        check_supported(&options)
+    }
+
+    #[test]
+    fn what_is_made_now_is_taken() {
+        assert_eq!(check(|_| {}), Ok(()));
+        assert_eq!(check(|options| options.cades_type = CadesType::Bes), Ok(()));
+        assert_eq!(check(|options| options.embed_certificate = EmbedCertificate::Nothing), Ok(()));
+    }
+
+    #[test]
+    fn what_comes_later_is_refused_by_name() {
+        for form in [CadesType::T, CadesType::C, CadesType::XLong] {
+            assert_eq!(check(|options| options.cades_type = form), Err(UnsupportedOption::CadesType(form)));
+        }
+        assert_eq!(check(|options| options.data_to_sign = DataToSign::AlreadySigned), Err(UnsupportedOption::AlreadySigned));
+        for form in [AsicForm::S, AsicForm::E] {
+            assert_eq!(check(|options| options.asic_form = form), Err(UnsupportedOption::AsicForm(form)));
+        }
+        let info = EmbedCertificate::SignerCertAndCaInfo;
+        assert_eq!(check(|options| options.embed_certificate = info), Err(UnsupportedOption::EmbedCertificate(info)));
+    }
+
+    #[test]
+    fn time_stamps_are_refused_only_where_the_form_does_not_decide_about_them() {
+        assert_eq!(check(|options| options.embed_signature_ts = true), Err(UnsupportedOption::SignatureTs));
+        assert_eq!(check(|options| options.embed_data_ts = true), Err(UnsupportedOption::DataTs));
+        let in_form = |options: &mut SignatureOptions| {
+            *options = SignatureOptions { cades_type: CadesType::Bes, embed_signature_ts: true, embed_data_ts: true, ..options.clone() };
+        };
+        assert_eq!(check(in_form), Ok(()));
+    }
+
+    #[test]
+    fn a_cades_signature_needs_its_certificate() {
+        let without = |options: &mut SignatureOptions| {
+            options.cades_type = CadesType::Bes;
+            options.embed_certificate = EmbedCertificate::Nothing;
+        };
+        assert_eq!(check(without), Err(UnsupportedOption::CadesWithoutCertificate));
+    }
+}

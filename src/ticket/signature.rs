@@ -1,0 +1,157 @@
+//! Asking for a ticket's signature, and fetching it.
+
+use super::{
+    SignatureDocument, TicketError, TicketService, UnsupportedOption, document, now,
+    spool::{blocking, digest_of},
+};
+use crate::{
+    cms::{self, CmsError, SignedAttributes},
+    domain::{
+        caller::Caller,
+        digest::{Digest, ToSign},
+        ids::{JobId, TicketId},
+        job::{JobOutcome, SigningJob},
+        signature::SignatureValue,
+        ticket::{EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
+    },
+    signing::service::{Authorised, Payment, SubmitError},
+    store::Change,
+};
+
+/// Where a ticket's signature stands, if nothing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureState {
+    /// The job has not ended.
+    Pending,
+    /// The signature is there.
+    Signed,
+}
+
+impl TicketService {
+    /// Asks for the ticket's signature. While its job is open, asking again changes and spends nothing; afterwards it is a new job.
+    ///
+    /// # Errors
+    /// [`TicketError`]; nothing was accepted or spent then, but for a PIN try where [`Denied::PinRefused`] says so.
+    ///
+    /// [`Denied::PinRefused`]: crate::signing::service::Denied::PinRefused
+    pub async fn start_signature(&self, caller: &Caller, id: TicketId, payment: Payment) -> Result<(), TicketError> {
+        let mut ticket = self.load(caller, id).await?;
+        if self.has_open_job(&ticket).await? {
+            return Ok(());
+        }
+        let content = ticket.content.as_ref().ok_or(TicketError::NoContent)?;
+        let pin = if let Payment::Pin(pin) = &payment { Some(pin) } else { None };
+        let authorised = self.authorise(caller, &ticket, None, pin).await?;
+        let digest = digest_of(content, authorised.algorithm().message_digest_hash()).await?;
+        let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised)?;
+        let job = signing.job;
+        let before = ticket.signing.replace(signing);
+        let submitted = self.signing.submit(authorised, job, to_sign, payment, vec![Change::UpdateTicket(ticket)]).await;
+        if submitted == Err(SubmitError::Overtaken) {
+            // If the request that was quicker asked for the signature too, its job is this one's.
+            let after = self.load(caller, id).await?.signing;
+            if after.map(|signing| signing.job) != before.map(|signing| signing.job) {
+                return Ok(());
+            }
+        }
+        Ok(submitted?)
+    }
+
+    /// Says where the ticket's signature stands, without waiting.
+    ///
+    /// # Errors
+    /// [`TicketError::NotRequested`], [`TicketError::NotSigned`], [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
+    pub async fn signature_state(&self, caller: &Caller, id: TicketId) -> Result<SignatureState, TicketError> {
+        let signing = self.load(caller, id).await?.signing.ok_or(TicketError::NotRequested)?;
+        let job = self.signing.find_job(signing.job).await?;
+        Ok(match value_of(job)? {
+            Some(_) => SignatureState::Signed,
+            None => SignatureState::Pending,
+        })
+    }
+
+    /// Waits for the ticket's signature, within the configured bound; `None` if its job has not ended by then.
+    ///
+    /// # Errors
+    /// As [`signature_state`](Self::signature_state), and [`TicketError::Cms`], [`TicketError::SpoolUnavailable`].
+    pub async fn signature(&self, caller: &Caller, id: TicketId) -> Result<Option<SignatureDocument>, TicketError> {
+        let signing = self.load(caller, id).await?.signing.ok_or(TicketError::NotRequested)?;
+        let job = self.signing.wait_for_end(signing.job, self.settings.blocking_get_bound).await?;
+        let Some(value) = value_of(job)? else { return Ok(None) };
+        // It may have been deleted meanwhile, and its signature with it.
+        let ticket = self.load(caller, id).await?;
+        assemble(ticket, signing, value).await.map(Some)
+    }
+
+    async fn has_open_job(&self, ticket: &Ticket) -> Result<bool, TicketError> {
+        let Some(signing) = &ticket.signing else { return Ok(false) };
+        Ok(self.signing.find_job(signing.job).await?.is_some_and(|job| !job.state.is_final()))
+    }
+}
+
+/// What is signed for content with this digest, and what is needed to put the signature together afterwards.
+pub(super) fn prepare(
+    options: &SignatureOptions,
+    digest: &Digest,
+    authorised: &Authorised,
+) -> Result<(TicketSigning, ToSign), TicketError> {
+    let (key, algorithm) = (authorised.key(), authorised.algorithm());
+    let certificate = key.certificate.clone().ok_or(TicketError::NoCertificate)?;
+    if options.embed_certificate == EmbedCertificate::SignerAndCaCert && key.chain.is_empty() {
+        return Err(UnsupportedOption::EmbedCertificate(options.embed_certificate).into());
+    }
+    let attributes = cms::signed_attributes(options.cades_type, digest, now(), &certificate, algorithm)?;
+    let to_sign = attributes.to_sign(algorithm)?;
+    let signed_attrs = attributes.as_der().to_vec();
+    Ok((TicketSigning { job: JobId::random(), algorithm, signed_attrs, certificate, chain: key.chain.clone() }, to_sign))
+}
+
+/// The signature that a job made; `None` if it has not ended.
+pub(super) fn value_of(job: Option<SigningJob>) -> Result<Option<SignatureValue>, TicketError> {
+    // A job that a ticket refers to is not forgotten; if it is gone all the same, so is the ticket.
+    match job.ok_or(TicketError::Missing)?.outcome {
+        None => Ok(None),
+        Some(JobOutcome::Signed(value)) => Ok(Some(value)),
+        Some(JobOutcome::NotSigned { cause, detail }) => Err(TicketError::NotSigned { cause, detail }),
+    }
+}
+
+/// Puts the signature together, around the content where it is attached.
+async fn assemble(ticket: Ticket, signing: TicketSigning, value: SignatureValue) -> Result<SignatureDocument, TicketError> {
+    match ticket.options.signature_type {
+        SignatureType::Detached => {
+            blocking(move || detached(ticket.options.embed_certificate, &signing, &value)).await.map(document::whole)
+        }
+        SignatureType::Attached => {
+            let content = ticket.content.ok_or(TicketError::NoContent)?;
+            let len = content.len;
+            let frame = blocking(move || {
+                let embed = ticket.options.embed_certificate;
+                with_signed_data(embed, &signing, &value, |signed_data| signed_data.attached_frame(len))
+            });
+            document::around(frame.await?, content).await
+        }
+    }
+}
+
+/// A detached signature in DER.
+pub(super) fn detached(embed: EmbedCertificate, signing: &TicketSigning, value: &SignatureValue) -> Result<Vec<u8>, TicketError> {
+    with_signed_data(embed, signing, value, |signed_data| signed_data.detached())
+}
+
+fn with_signed_data<T>(
+    embed: EmbedCertificate,
+    signing: &TicketSigning,
+    value: &SignatureValue,
+    make: impl FnOnce(&cms::SignedData<'_>) -> Result<T, CmsError>,
+) -> Result<T, TicketError> {
+    let signed_attrs = SignedAttributes::from_der(signing.signed_attrs.clone())?;
+    let certificates = cms::embedded_certificates(embed, &signing.certificate, &signing.chain)?;
+    Ok(make(&cms::SignedData {
+        algorithm: signing.algorithm,
+        signed_attrs: &signed_attrs,
+        signature: value,
+        signer_certificate: &signing.certificate,
+        certificates: &certificates,
+    })?)
+}

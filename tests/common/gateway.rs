@@ -1,0 +1,395 @@
+//! A whole gateway in the test's own process, on a port of its own: services, HTTP and control socket, over whatever tokens the test wants.
+//!
+//! Modules run as in production, in children of the `sealgate` program; only the command line and the configuration file are missing.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use sealgate::{
+    auth::{ApiKeyHash, CallerEntry, Callers},
+    domain::{
+        algorithm::KeyKind,
+        caller::{Caller, ConsentPolicy, KeyAccess},
+        key::ConfiguredKey,
+        pin::Pin,
+        timestamp::Timestamp,
+        token::{KeyPairSpec, LoginMode, PinSource, SlotState, TokenPolicy},
+    },
+    http::{
+        app::{HttpSettings, Services},
+        server::{Listener, Server},
+    },
+    permit::{PermitService, PermitSettings},
+    pki::{DevCa, Validity},
+    signing::service::{SigningService, SigningSettings},
+    store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
+    ticket::{TicketService, TicketSettings},
+    token::{
+        command::{Command, Reply},
+        fake::Script,
+        pkcs11::ModuleOptions,
+        slot::SlotHandle,
+        supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
+        watchdog::CallLimits,
+    },
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::softhsm::{SoftHsm, TOKEN_LABEL, USER_PIN};
+
+/// After so long a test that waits for an event has failed.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The API key of the caller `ci`, whose default key is the first.
+pub const CI_KEY: &str = "ci0000000000000000000000000000000000ci";
+/// The API key of the caller `other`, who has no default key.
+pub const OTHER_KEY: &str = "other00000000000000000000000000000ther";
+/// The only origin of the caller `page`, who has no API key.
+pub const PAGE_ORIGIN: &str = "https://page.example";
+/// The origin at which pages that hold `ci`'s key may live.
+pub const CI_ORIGIN: &str = "https://ci.example";
+
+/// A gateway to be. Its parts may be changed before it starts.
+pub struct Plan {
+    pub directory: TempDir,
+    pub ca: DevCa,
+    pub modules: Vec<ModuleSettings>,
+    pub policies: Vec<TokenPolicy>,
+    pub keys: Vec<ConfiguredKey>,
+    pub callers: Vec<CallerEntry>,
+    /// One listener for each; the caller that it is bound to, if any.
+    pub listeners: Vec<Option<&'static str>>,
+    pub tickets: TicketSettings,
+    pub http: HttpSettings,
+    pub signing: SigningSettings,
+    pub store: Arc<dyn Store>,
+}
+
+/// A gateway that runs.
+pub struct Gateway {
+    pub directory: TempDir,
+    pub ca: DevCa,
+    pub keys: Vec<ConfiguredKey>,
+    pub urls: Vec<String>,
+    pub control_socket: PathBuf,
+    pub tokens: Tokens,
+    pub store: Arc<dyn Store>,
+    pub tickets: Arc<TicketService>,
+    signing: Arc<SigningService>,
+    server: Server,
+    http: reqwest::Client,
+}
+
+/// An answer of the ticket API that has the form that every answer of it has.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Plan {
+    /// A gateway without any token.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let tickets = TicketSettings::new(directory.path().join("spool"));
+        Self {
+            ca: DevCa::create("Test CA", validity(0)).unwrap(),
+            modules: Vec::new(),
+            policies: Vec::new(),
+            keys: Vec::new(),
+            callers: vec![
+                entry("ci", Some(CI_KEY), &[CI_ORIGIN]),
+                entry("other", Some(OTHER_KEY), &[]),
+                entry("page", None, &[PAGE_ORIGIN]),
+                entry("old", None, &[]),
+            ],
+            listeners: vec![None],
+            tickets,
+            http: HttpSettings { workers: 2, ..HttpSettings::default() },
+            // Tests count signatures, and choose which of them waits.
+            signing: SigningSettings { canary_every: None, ..SigningSettings::default() },
+            store: Arc::new(MemoryStore::new()),
+            directory,
+        }
+    }
+
+    /// A gateway over a scripted token whose keys get certificates; it logs in with the PIN of requests, or is ready with a configured one.
+    pub fn scripted(script: &Script, login: LoginMode, keys: &[&str]) -> Self {
+        let mut plan = Self::new();
+        plan.modules.push(ModuleSettings {
+            options: ModuleOptions::named("fake".parse().unwrap()),
+            source: ModuleSource::Loaded(Arc::new(script.module())),
+            isolation: Isolation::Thread,
+            limits: CallLimits::default(),
+        });
+        plan.login(login, sealgate::token::fake::FAKE_PIN, 1024);
+        for (n, label) in keys.iter().enumerate() {
+            let key = script.add_key(&[n as u8 + 1], label);
+            let certificate = plan.ca.issue(&key.public_key.unwrap(), label, validity(1)).unwrap();
+            plan.add_key(label, Some(certificate.as_der().to_vec()));
+        }
+        plan
+    }
+
+    /// A gateway over a private SoftHSM with these keys, made on the token, with certificates on the token beside them.
+    pub async fn softhsm(keys: &[(&str, KeyKind)], queue_bound: usize) -> Self {
+        let mut plan = Self::new();
+        let hsm = SoftHsm::in_directory(plan.directory.path());
+        hsm.init_token(TOKEN_LABEL);
+        let environment = hsm.environment().into_iter().map(|(name, value)| (name.to_owned(), value.into_string().unwrap()));
+        plan.modules.push(ModuleSettings {
+            options: ModuleOptions::named("softhsm".parse().unwrap()),
+            source: ModuleSource::Library(SoftHsm::module()),
+            isolation: Isolation::Process(environment.collect()),
+            limits: CallLimits::default(),
+        });
+        plan.login(LoginMode::Configured, USER_PIN, queue_bound);
+        let tokens = plan.start_tokens();
+        let slot = ready(&tokens, LoginMode::Configured).await;
+        for (n, (label, kind)) in keys.iter().enumerate() {
+            plan.make_key(&slot, vec![n as u8 + 1], label, kind.clone()).await;
+        }
+        tokens.stop().await;
+        plan
+    }
+
+    async fn make_key(&mut self, slot: &SlotHandle, id: Vec<u8>, label: &str, kind: KeyKind) {
+        let made = slot.call(Command::GenerateKeyPair(KeyPairSpec { kind, id: id.clone(), label: label.to_owned() })).await.unwrap();
+        let Reply::Key { key, .. } = made else { panic!("no key: {made:?}") };
+        let certificate = self.ca.issue(&key.public_key.unwrap(), label, validity(1)).unwrap();
+        let write = Command::WriteCertificate { id, label: label.to_owned(), certificate: certificate.as_der().to_vec() };
+        slot.call(write).await.unwrap();
+        self.add_key(label, None);
+    }
+
+    fn login(&mut self, login: LoginMode, pin: &str, queue_bound: usize) {
+        let pin_file = self.directory.path().join("pin");
+        fs::write(&pin_file, pin).unwrap();
+        fs::set_permissions(&pin_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let pin = (login == LoginMode::Configured).then_some(PinSource::File(pin_file));
+        self.policies = vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound }];
+    }
+
+    fn add_key(&mut self, name: &str, certificate: Option<Vec<u8>>) {
+        self.keys.push(ConfiguredKey {
+            name: name.parse().unwrap(),
+            uri: format!("pkcs11:object={name}").parse().unwrap(),
+            algorithm: None,
+            certificate,
+            chain: Vec::new(),
+            allow_unverified: false,
+        });
+        for entry in self.callers.iter_mut().filter(|entry| entry.caller.id.as_str() != "other") {
+            entry.caller.default_key.get_or_insert(name.parse().unwrap());
+        }
+    }
+
+    /// The declared caller of this name.
+    pub fn caller(&mut self, name: &str) -> &mut CallerEntry {
+        self.callers.iter_mut().find(|entry| entry.caller.id.as_str() == name).unwrap()
+    }
+
+    fn start_tokens(&self) -> Tokens {
+        let copy = |module: &ModuleSettings| ModuleSettings {
+            options: module.options.clone(),
+            source: match &module.source {
+                ModuleSource::Library(path) => ModuleSource::Library(path.clone()),
+                ModuleSource::Loaded(loaded) => ModuleSource::Loaded(Arc::clone(loaded)),
+            },
+            isolation: module.isolation.clone(),
+            limits: module.limits,
+        };
+        let settings = TokenSettings {
+            modules: self.modules.iter().map(copy).collect(),
+            policies: self.policies.clone(),
+            unlisted: None,
+            host_program: env!("CARGO_BIN_EXE_sealgate").into(),
+        };
+        Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap()
+    }
+
+    /// Starts the gateway; where there are tokens that log in by themselves, they are ready when this returns.
+    pub async fn start(self) -> Gateway {
+        let tokens = self.start_tokens();
+        if !self.modules.is_empty() {
+            ready(&tokens, self.policies[0].login).await;
+        }
+        let store = self.store;
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
+        let signing =
+            SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
+        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).unwrap();
+        let tickets = Arc::new(tickets);
+        let callers = Arc::new(Callers::new(self.callers).unwrap());
+        let control_socket = self.directory.path().join("control.sock");
+        let services = Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk() };
+        let listeners = self.listeners.iter().map(|caller| Listener {
+            socket: TcpListener::bind("127.0.0.1:0").unwrap(),
+            caller: caller.map(|caller| caller.parse().unwrap()),
+        });
+        let server = Server::start(listeners.collect(), Some(UnixListener::bind(&control_socket).unwrap()), self.http, services).unwrap();
+        Gateway {
+            urls: server.addresses().iter().map(|address| format!("http://{address}")).collect(),
+            http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap(),
+            directory: self.directory,
+            ca: self.ca,
+            keys: self.keys,
+            control_socket,
+            tokens,
+            store,
+            tickets,
+            signing,
+            server,
+        }
+    }
+}
+
+impl Gateway {
+    /// Stops everything in order.
+    pub async fn stop(self) {
+        self.server.stop().await;
+        self.signing.stop().await;
+        self.tokens.stop().await;
+    }
+
+    /// A request of the caller `ci` to a path below `/api/v1`.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.anonymous(method, &format!("/api/v1{path}")).bearer_auth(CI_KEY)
+    }
+
+    /// A request without credentials to any path.
+    pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.urls[0]))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str) -> Answer {
+        send(self.request(Method::POST, path)).await
+    }
+
+    pub async fn post_json(&self, path: &str, body: Value) -> Answer {
+        send(self.request(Method::POST, path).json(&body)).await
+    }
+
+    pub async fn put_json(&self, path: &str, body: Value) -> Answer {
+        send(self.request(Method::PUT, path).json(&body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Makes a ticket and gives back its path.
+    pub async fn ticket(&self) -> String {
+        let answer = self.post("/ticket").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        format!("/ticket/{}", answer.json()["ticketUuid"].as_str().unwrap())
+    }
+
+    /// Makes a ticket with this content.
+    pub async fn ticket_with(&self, content: &[u8]) -> String {
+        let ticket = self.ticket().await;
+        let answer = self.upload(&ticket, "application/octet-stream", content.to_vec()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        ticket
+    }
+
+    /// Asks for a ticket's signature and fetches it at once, as most clients do.
+    pub async fn sign(&self, ticket: &str) -> Vec<u8> {
+        let started = self.post(&format!("{ticket}/ds/creator")).await;
+        assert_eq!(started.status, 200, "{}", started.text());
+        let fetched = self.get(&format!("{ticket}/ds/data")).await;
+        assert_eq!(fetched.status, 200, "{}", fetched.text());
+        fetched.body
+    }
+
+    pub async fn upload(&self, ticket: &str, content_type: &str, body: Vec<u8>) -> Answer {
+        send(self.request(Method::POST, &format!("{ticket}/data")).header("content-type", content_type).body(body)).await
+    }
+}
+
+/// Sends a request and checks what is true of every answer of the ticket API.
+pub async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let answer = Answer { status, headers, body: response.bytes().await.unwrap().to_vec() };
+    answer.check();
+    answer
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        format!("{} {}", self.status, String::from_utf8_lossy(&self.body))
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_else(|| panic!("no message: {}", self.text())).to_owned()
+    }
+
+    pub fn cause(&self) -> String {
+        self.json()["failureCause"].as_str().unwrap_or_else(|| panic!("no cause: {}", self.text())).to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    fn check(&self) {
+        if self.status == 204 || self.header("content-type") == Some("application/octet-stream") {
+            return;
+        }
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.text());
+        let json = self.json();
+        let without_message = json.is_array() || json == serde_json::json!({});
+        assert!(without_message || !self.message().is_empty(), "{}", self.text());
+        let cause = json.get("failureCause").map(|cause| cause.as_str().unwrap_or_default().to_owned());
+        assert_eq!(cause.is_some_and(|cause| !cause.is_empty()), self.status == 500, "{}", self.text());
+    }
+}
+
+/// Valid from now on, for a day less a number of hours.
+fn validity(hours_less: u64) -> Validity {
+    let now = Timestamp::from(SystemTime::now());
+    Validity::new(now, now.after(Duration::from_secs((24 - hours_less) * 3600))).unwrap()
+}
+
+fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
+    let caller =
+        Caller { id: name.parse().unwrap(), keys: KeyAccess::All, default_key: None, consent: ConsentPolicy::Auto, permit_uses_max: 1000 };
+    let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
+    CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), origins }
+}
+
+/// The only token's slot, when it has come to rest.
+async fn ready(tokens: &Tokens, login: LoginMode) -> SlotHandle {
+    tokens.settled(PATIENCE).await;
+    let slot = tokens.find(&"pkcs11:".parse().unwrap()).unwrap_or_else(|error| panic!("{error}; {:?}", tokens.problems()));
+    let mut status = slot.watch();
+    let at_rest = |state| match login {
+        LoginMode::Configured => state == SlotState::Ready,
+        LoginMode::PerRequest => state == SlotState::Present,
+        LoginMode::Operator | LoginMode::Protected => state == SlotState::NeedsPin,
+    };
+    let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| at_rest(status.state))).await.map(|seen| seen.is_ok());
+    assert_eq!(waited, Ok(true), "the slot is still {:?}", slot.status());
+    slot
+}
+
+/// A PIN.
+pub fn pin(text: &str) -> Pin {
+    Pin::new(text.to_owned()).unwrap()
+}
