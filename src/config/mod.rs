@@ -25,7 +25,7 @@ use std::{
 pub use self::{
     callers::CallerSettings,
     listeners::{DEFAULT_PORT, Listener},
-    mistakes::ConfigErrors,
+    mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{EnvValue, Isolation, ModuleSettings},
     settings::{HttpSettings, Language, PermitSettings, TicketApiSettings},
 };
