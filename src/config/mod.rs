@@ -26,7 +26,7 @@ pub use self::{
     callers::CallerSettings,
     listeners::{DEFAULT_PORT, Listener},
     mistakes::{ConfigErrors, FileFault, Mistake},
-    modules::{EnvValue, Isolation, ModuleSettings},
+    modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
     settings::{HttpSettings, Language, PermitSettings, TicketApiSettings},
 };
 use self::{
