@@ -151,9 +151,26 @@ fn jobs_wait_for_a_pcscd_that_is_killed_and_started_again() {
 }
 
 #[test]
+fn a_pcscd_that_is_started_after_the_gateway_is_found() {
+    with_card(crate::test_name!(), async |mut bench| {
+        bench.pcscd = None;
+        bench.card.pull();
+        let gateway = Gateway::start(setting(Some(CARD_PIN))).await;
+        assert_eq!(gateway.tokens.slots().len(), 0);
+        bench.pcscd = Some(Pcscd::start(&bench.directory));
+        bench.card.insert();
+        gateway.until_seen().await;
+        gateway.until(SlotState::Ready).await;
+        gateway.signs().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
 fn a_wrong_pin_on_one_slot_of_the_card_is_not_tried_on_the_other() {
     with_card(crate::test_name!(), async |bench| {
-        let gateway = Gateway::start(setting(None)).await;
+        let both = Setting { token: "pkcs11:manufacturer=test%20card", ..setting(None) };
+        let gateway = Gateway::start(both).await;
         let slots = [TOKEN, SIGNATURE_TOKEN].map(|uri| gateway.slot_at(uri));
         for slot in &slots {
             until(slot, SlotState::NeedsPin).await;
@@ -169,7 +186,6 @@ fn a_wrong_pin_on_one_slot_of_the_card_is_not_tried_on_the_other() {
             assert_eq!(unlock(slot, CARD_PIN, false).await, Ok(()));
         }
         assert_eq!(bench.card.tries_left(), 3);
-        gateway.signs().await;
         gateway.stop().await;
     });
 }
