@@ -7,7 +7,7 @@ use sealgate::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
         token::SlotState,
     },
-    token::{driver::TokenDriver as _, driver::TokenModule as _, watchdog::CallLimits},
+    token::{driver::TokenModule as _, watchdog::CallLimits},
 };
 
 use crate::{
