@@ -10,11 +10,19 @@ cd "$(dirname "$0")/.."
 ALL_STAGES=(setup fmt clippy doc deny test)
 
 stage_setup() { scripts/setup.sh --tests; }
+<<<<<<< HEAD
 stage_fmt() { cargo fmt --check; }
-stage_clippy() { cargo clippy --locked --all-targets -- -D warnings; }
-stage_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items; }
+stage_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+stage_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items; }
 stage_deny() { cargo deny --locked check bans licenses sources; }
-stage_test() { cargo test --locked; }
+stage_test() { cargo test --locked --workspace; }
+=======
+stage_fmt() { cargo fmt --all --check; }
+stage_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+stage_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items; }
+stage_deny() { cargo deny --locked check bans licenses sources; }
+stage_test() { cargo test --locked --workspace --no-fail-fast; }
+>>>>>>> cli
 
 stages=()
 for word in "$@"; do

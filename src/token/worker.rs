@@ -37,6 +37,9 @@ use super::{
 /// How long an idle thread waits before it looks whether its token is still there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
 
+/// How long a thread without a session waits before it tries to open one again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+
 /// So many failures in a row, and the module is taken for one that recovers only by being started again. An error that leaves the outcome of
 /// a signature open counts twice: at most two jobs end in doubt before the module is replaced.
 const FAILURES_MAX: u32 = 4;
@@ -62,7 +65,8 @@ pub(super) fn run(parts: WorkerParts) -> String {
         Err(error) => return error.to_string(),
     };
     while end.is_none() {
-        end = match worker.parts.queue.recv_timeout(PRESENCE_CHECK) {
+        let pause = if worker.session.is_some() { PRESENCE_CHECK } else { REOPEN_PAUSE };
+        end = match worker.parts.queue.recv_timeout(pause) {
             Ok(envelope) => worker.serve(envelope),
             Err(RecvTimeoutError::Timeout) => worker.look_after_token(),
             Err(RecvTimeoutError::Disconnected) => break,
