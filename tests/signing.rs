@@ -246,7 +246,9 @@ async fn a_queued_job_waits_for_its_token_to_come_back() {
 async fn a_login_that_fails_for_no_fault_of_the_pin_does_not_fail_the_job() {
     let rig = Rig::unlocked().await;
     rig.script.fail(Call::SignInit, 1, DeviceError::SessionLost("CKR_SESSION_HANDLE_INVALID".to_owned()));
-    rig.script.fail(Call::Login, 1, DeviceError::Failed("CKR_GENERAL_ERROR".to_owned()));
+    for nth in 1..=2 {
+        rig.script.fail(Call::Login, nth, DeviceError::Failed("CKR_GENERAL_ERROR".to_owned()));
+    }
     let job = rig.submit(&caller("ci"), Payment::AskNow).await.unwrap();
     assert_eq!(rig.ended(job).await.state, JobState::Signed);
 }
