@@ -67,7 +67,7 @@ fi
 mkdir -p "$cache"
 
 # Cargo knows by itself whether there is anything to do.
-say "the virtual cards (2 to 5 minutes where nothing is there yet)"
+say "the virtual cards (about a minute where nothing is there yet)"
 CARGO_TARGET_DIR="$cache/vcard" cargo build --locked --quiet --manifest-path tests/vcard/Cargo.toml
 
 module="$cache/$KRYOPTIC/libkryoptic_pkcs11.so"

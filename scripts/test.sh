@@ -9,7 +9,10 @@ cd "$(dirname "$0")/.."
 
 ALL_STAGES=(setup fmt clippy doc deny test)
 
-stage_setup() { scripts/setup.sh --tests; }
+stage_setup() {
+    scripts/setup.sh --tests
+    scripts/real-modules.sh
+}
 stage_fmt() { cargo fmt --all --check; }
 stage_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 stage_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items; }

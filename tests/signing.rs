@@ -241,6 +241,18 @@ async fn a_queued_job_waits_for_its_token_to_come_back() {
     assert_eq!(rig.ended(job).await.state, JobState::Signed);
 }
 
+/// Seen with OpenSC while a card is being pulled: the session is lost, a new one opens, and the login in it fails like everything else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_fails_for_no_fault_of_the_pin_does_not_fail_the_job() {
+    let rig = Rig::unlocked().await;
+    rig.script.fail(Call::SignInit, 1, DeviceError::SessionLost("CKR_SESSION_HANDLE_INVALID".to_owned()));
+    for nth in 1..=2 {
+        rig.script.fail(Call::Login, nth, DeviceError::Failed("CKR_GENERAL_ERROR".to_owned()));
+    }
+    let job = rig.submit(&caller("ci"), Payment::AskNow).await.unwrap();
+    assert_eq!(rig.ended(job).await.state, JobState::Signed);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_nobody_could_sign_in_time_expires_and_gives_its_use_back() {
     let settings = SigningSettings { job_deadline: Duration::from_millis(1), ..SigningSettings::default() };

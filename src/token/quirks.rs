@@ -52,10 +52,11 @@ pub struct QuirkSettings {
 }
 
 /// A word of the library's description or manufacturer, and the quirks that go with it.
-const TABLE: [(&str, Quirks); 2] = [
+const TABLE: [(&str, Quirks); 3] = [
     // SoftHSM 2.6.1: its list of tokens is that of C_Initialize; a token directory that was moved away and back stays lost.
     ("SoftHSM", Quirks { sees_new_tokens: false, ..Quirks::NONE }),
-    // p11-kit 0.24.1, p11-kit-client.so: without its server at C_Initialize it has no slots, for ever.
+    // p11-kit 0.24.1, p11-kit-client.so: without its server at C_Initialize it has no slots, for ever. It calls itself so only then.
+    ("p11-kit", Quirks { sees_new_tokens: false, ..Quirks::NONE }),
     ("PKCS#11 Kit", Quirks { sees_new_tokens: false, ..Quirks::NONE }),
 ];
 

@@ -2,10 +2,10 @@
 
 use std::{
     ffi::OsString,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, PipeReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, Sender},
     thread,
     time::Duration,
 };
@@ -35,13 +35,7 @@ impl Daemon {
         let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (sender, lines) = mpsc::channel();
         let prefix = name.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                println!("{prefix}: {line}");
-                // Nobody waits any more once the program is being killed.
-                let _ = sender.send(line);
-            }
-        });
+        thread::spawn(move || pass_on(&prefix, output, &sender));
         let daemon = Self { name, child, lines };
         daemon.wait_for(ready);
         daemon
@@ -63,6 +57,15 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "shown where the test fails")]
+fn pass_on(name: &str, output: PipeReader, lines: &Sender<String>) {
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        println!("{name}: {line}");
+        // Nobody waits any more once the program is being killed.
+        let _ = lines.send(line);
     }
 }
 

@@ -77,7 +77,7 @@ fn run_by(mut command: Command, test: &str, environment: impl FnOnce(&Path) -> E
     let directory = tempfile::tempdir().expect("a temporary directory");
     let done = directory.path().join("test-is-done");
     let output = command
-        .args([test, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"])
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(DONE_FILE, &done)
         .env(DIRECTORY, directory.path())
         .envs(environment(directory.path()))

@@ -110,6 +110,20 @@ fn ed25519_signs_with_all_its_algorithms() {
 }
 
 #[test]
+fn wrong_pins_never_lock_the_token() {
+    in_own_process(test_name!(), || {
+        let rig = rig();
+        let mut driver = rig.open();
+        for _ in 0..20 {
+            assert_eq!(driver.login(Some(&rig.wrong_pin)), Err(DeviceError::PinRejected));
+            let flags = driver.flags().unwrap();
+            assert!(flags.user_pin_count_low && !flags.user_pin_final_try && !flags.user_pin_locked);
+        }
+        assert_eq!(driver.login(Some(&rig.user_pin)), Ok(()));
+    });
+}
+
+#[test]
 fn a_generated_key_is_for_signing_only() {
     in_own_process(test_name!(), || {
         let rig = rig();

@@ -76,7 +76,8 @@ impl Gateway {
             isolation: Isolation::Process(environment),
             limits: setting.limits,
         };
-        let policy = TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin: setting.configured_pin.map(pin_file), queue_bound: 100 };
+        let policy =
+            TokenPolicy { uri: setting.token.parse().unwrap(), login, pin: setting.configured_pin.map(pin_file), queue_bound: 100 };
         let settings = TokenSettings {
             modules: vec![module],
             policies: vec![policy],
@@ -102,6 +103,14 @@ impl Gateway {
 
     pub async fn until(&self, wanted: SlotState) {
         until(&self.slot(), wanted).await;
+    }
+
+    /// Waits for a token that was not there at the start.
+    pub async fn until_seen(&self) {
+        let uri = self.setting.token.parse().unwrap();
+        let mut changes = self.tokens.changes();
+        let seen = tokio::time::timeout(PATIENCE, changes.wait_for(|_| self.tokens.find(&uri).is_ok())).await.map(|seen| seen.is_ok());
+        assert_eq!(seen, Ok(true), "{:?}; {:?}", self.tokens.slots(), self.tokens.problems());
     }
 
     /// Asks for a signature; the job is accepted when this returns.

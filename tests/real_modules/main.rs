@@ -34,6 +34,25 @@ contract!(rules_on_a_tpm, crate::tpm::hold_to);
 contract!(rules_on_p11_kit, crate::p11kit::hold_to);
 contract!(rules_on_kryoptic, crate::kryoptic::hold_to);
 
+/// `docs/modules.md` shows the tables that these tests go by.
+#[test]
+fn the_document_lists_what_each_token_cannot_do() {
+    let document = include_str!("../../docs/modules.md");
+    let tables = [
+        ("OpenSC with an OpenPGP card", openpgp::CANNOT),
+        ("OpenSC with a PIV card", piv::CANNOT),
+        ("tpm2-pkcs11", tpm::CANNOT),
+        ("p11-kit's client, with SoftHSM behind it", p11kit::CANNOT),
+        ("Kryoptic", kryoptic::CANNOT),
+    ];
+    for (heading, table) in tables {
+        let row = |cannot: &suite::Cannot| format!("| {} | {} |\n", cannot.rule.replace('_', " "), cannot.why);
+        let rows: String = table.iter().map(row).collect();
+        let expected = format!("### {heading}\n\n| rule | why not |\n| --- | --- |\n{rows}\n");
+        assert!(document.contains(&expected), "docs/modules.md lacks:\n{expected}");
+    }
+}
+
 fn load(name: &str, path: &Path) -> Pkcs11Module {
     Pkcs11Module::load(path, ModuleOptions::named(name.parse().unwrap())).unwrap()
 }

@@ -8,7 +8,7 @@ use sealgate::{
         token::SlotState,
     },
     token::{
-        driver::{DeviceError, TokenDriver as _, TokenModule as _},
+        driver::{DeviceError, TokenModule as _},
         slot::SlotError,
         watchdog::CallLimits,
     },
@@ -41,13 +41,17 @@ pub const CANNOT: &[Cannot] = &[
     cannot("two_keys_with_one_name_are_an_error", MAKES_NO_KEYS, "CKR_GENERAL_ERROR from C_GenerateKeyPair"),
     cannot("no_other_kind_of_key_is_made", MAKES_NO_KEYS, "made with other tools"),
     cannot("a_key_is_found_by_id_and_by_label_and_by_both", "each slot shows one signing key", "the card has no such key"),
-    cannot("a_certificate_is_read_back_beside_its_key", "certificates are written with the administrator's PIN", "PinUnacceptable"),
+    cannot(
+        "a_certificate_is_read_back_beside_its_key",
+        "certificates are written with the administrator's PIN, which PKCS#11 has no place for",
+        "PinUnacceptable",
+    ),
     cannot("a_key_that_wants_a_pin_each_time_signs_with_it", NO_SUCH_KEYS, NO_SUCH_KEY),
     cannot("a_key_that_wants_a_pin_each_time_is_not_entered_without", NO_SUCH_KEYS, NO_SUCH_KEY),
     cannot("a_wrong_pin_for_one_signature_leaves_a_session_that_must_be_reopened", NO_SUCH_KEYS, NO_SUCH_KEY),
 ];
 
-const MAKES_NO_KEYS: &str = "keys are made with the administrator's PIN (`gpg --card-edit`)";
+const MAKES_NO_KEYS: &str = "keys are made with the administrator's PIN, which PKCS#11 has no place for";
 const NO_SUCH_KEYS: &str = "has no keys that want their PIN for each signature";
 
 /// A reader with a card in it.
@@ -79,17 +83,20 @@ pub fn hold_to(test: &str, name: &str, rule: fn(&Rig)) {
         |_| Vec::new(),
         || {
             let _bench = Bench::new();
-            let rig = Rig {
-                module: Box::new(load("opensc", &opensc_module())),
-                token_label: TOKEN_LABEL,
-                user_pin: pin(CARD_PIN),
-                wrong_pin: pin("654321"),
-                keys: Keys::OnTheCard(vec![3]),
-                add_always_authenticate_key: Box::new(|| ()),
-            };
-            suite::check(&rig, name, rule, CANNOT);
+            suite::check(&rig(TOKEN_LABEL, 3), name, rule, CANNOT);
         },
     );
+}
+
+fn rig(token_label: &'static str, key: u8) -> Rig {
+    Rig {
+        module: Box::new(load("opensc", &opensc_module())),
+        token_label,
+        user_pin: pin(CARD_PIN),
+        wrong_pin: pin("654321"),
+        keys: Keys::OnTheCard(vec![key]),
+        add_always_authenticate_key: Box::new(|| ()),
+    }
 }
 
 fn with_card(test: &str, body: impl AsyncFnOnce(Bench)) {
@@ -151,9 +158,26 @@ fn jobs_wait_for_a_pcscd_that_is_killed_and_started_again() {
 }
 
 #[test]
+fn a_pcscd_that_is_started_after_the_gateway_is_found() {
+    with_card(crate::test_name!(), async |mut bench| {
+        bench.pcscd = None;
+        bench.card.pull();
+        let gateway = Gateway::start(setting(Some(CARD_PIN))).await;
+        assert_eq!(gateway.tokens.slots().len(), 0);
+        bench.pcscd = Some(Pcscd::start(&bench.directory));
+        bench.card.insert();
+        gateway.until_seen().await;
+        gateway.until(SlotState::Ready).await;
+        gateway.signs().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
 fn a_wrong_pin_on_one_slot_of_the_card_is_not_tried_on_the_other() {
     with_card(crate::test_name!(), async |bench| {
-        let gateway = Gateway::start(setting(None)).await;
+        let both = Setting { token: "pkcs11:manufacturer=test%20card", ..setting(None) };
+        let gateway = Gateway::start(both).await;
         let slots = [TOKEN, SIGNATURE_TOKEN].map(|uri| gateway.slot_at(uri));
         for slot in &slots {
             until(slot, SlotState::NeedsPin).await;
@@ -169,7 +193,6 @@ fn a_wrong_pin_on_one_slot_of_the_card_is_not_tried_on_the_other() {
             assert_eq!(unlock(slot, CARD_PIN, false).await, Ok(()));
         }
         assert_eq!(bench.card.tries_left(), 3);
-        gateway.signs().await;
         gateway.stop().await;
     });
 }
@@ -192,6 +215,18 @@ fn a_card_that_has_locked_its_pin_is_not_asked_again() {
         gateway.until(SlotState::PinLocked).await;
         gateway.stop().await;
     });
+}
+
+#[test]
+fn the_signature_key_signs_with_all_its_algorithms() {
+    own_process::run_apart(
+        crate::test_name!(),
+        |_| Vec::new(),
+        || {
+            let _bench = Bench::new();
+            suite::each_kind_of_key_signs_with_all_its_algorithms(&rig("OpenPGP card (User PIN (sig))", 1));
+        },
+    );
 }
 
 /// What each call answers while the card is away, and when it is back: the table in `docs/modules.md`.

@@ -7,7 +7,7 @@ use sealgate::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
         token::SlotState,
     },
-    token::{driver::TokenDriver as _, driver::TokenModule as _, watchdog::CallLimits},
+    token::{driver::TokenModule as _, watchdog::CallLimits},
 };
 
 use crate::{
@@ -78,6 +78,23 @@ fn a_client_whose_server_was_killed_is_replaced() {
             let _server = P11Kit::serve(&hsm);
             assert_eq!(gateway.signed_and_in_doubt(jobs).await, (10, 0));
             assert!(gateway.slot().epoch() > epoch);
+            gateway.stop().await;
+        });
+    });
+}
+
+/// The client has no slots for ever if its server is not there at `C_Initialize`.
+#[test]
+fn a_server_that_is_started_after_the_gateway_is_found() {
+    own_process::run(crate::test_name!(), environment, || {
+        make_key(&[]);
+        block_on(async {
+            let gateway = Gateway::start(setting()).await;
+            assert_eq!(gateway.tokens.slots().len(), 0);
+            let _server = P11Kit::serve(&SoftHsm::of_this_process());
+            gateway.until_seen().await;
+            gateway.until(SlotState::Ready).await;
+            gateway.signs().await;
             gateway.stop().await;
         });
     });

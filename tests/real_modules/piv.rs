@@ -7,7 +7,7 @@ use sealgate::{
     },
     token::{
         command::Reply,
-        driver::{CachedKey, DeviceError, TokenDriver as _, TokenModule as _},
+        driver::{CachedKey, DeviceError, TokenModule as _},
         slot::{PendingReply, SlotError},
         watchdog::CallLimits,
     },

@@ -145,6 +145,20 @@ fn a_module_that_its_tpms_restart_has_poisoned_is_replaced() {
     });
 }
 
+#[test]
+fn a_tpm_that_is_started_after_the_gateway_is_found() {
+    with_key(crate::test_name!(), async |tpm, directory| {
+        drop(tpm);
+        let gateway = Gateway::start(setting(directory, Some(USER_PIN))).await;
+        assert_eq!(gateway.tokens.slots().len(), 0);
+        let _tpm = SwTpm::start(directory);
+        gateway.until_seen().await;
+        gateway.until(SlotState::Ready).await;
+        gateway.signs().await;
+        gateway.stop().await;
+    });
+}
+
 /// After three wrong PINs the whole TPM is locked, and no flag says so.
 #[test]
 fn a_locked_tpm_says_so_when_it_is_asked_and_is_not_asked_again() {
