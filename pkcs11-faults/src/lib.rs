@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The library half is for tests: [`Bench`](bench::Bench) runs in the test, [`Control`](control::Control) arms [`Fault`](fault::Fault)s and waits for
-//! [`Event`](event::Event)s, [`Log`](log::Log) reads what the token did, [`module_path`] finds the module. The README has every fault with an example.
+//! [`Event`](event::Event)s, [`Log`](log::Log) reads what the token did, [`module_path()`] finds the module. The README has every fault with an example.
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod bench;

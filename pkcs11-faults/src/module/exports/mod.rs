@@ -1,6 +1,6 @@
 //! The C functions, as a program sees them.
 //!
-//! Each describes its call and hands it to [`Module`](super::Module); the closure it gives along is the call of the real module, with the
+//! Each describes its call and hands it to [`Module`]; the closure it gives along is the call of the real module, with the
 //! caller's own pointers. The safety of all of them is the same: the caller owes the module what PKCS#11 2.40 asks of its callers, and this
 //! module passes that on; what it reads or writes itself goes through [`memory`](super::memory).
 #![allow(unsafe_code, non_snake_case)]
