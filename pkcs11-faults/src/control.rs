@@ -236,7 +236,7 @@ impl Control {
         }
     }
 
-    /// Takes all faults away, releases all calls, puts all tokens in; sessions that died stay dead.
+    /// Takes all faults away, releases all calls, puts all tokens in, forgets all events; sessions that died stay dead.
     ///
     /// # Errors
     /// See [`ControlError`].

@@ -12,6 +12,9 @@ use crate::{
     rv::Rv,
 };
 
+/// Faults that can be armed at one time.
+pub const FAULTS_MAX: usize = 1024;
+
 /// Functions whose output is a signature, so that a bit of it can be flipped.
 const SIGNING: [Function; 3] = [Function::C_Sign, Function::C_SignFinal, Function::C_SignRecover];
 
@@ -127,6 +130,9 @@ pub enum FaultError {
     /// `times` is zero.
     #[error("the fault is spent before it begins; \"times\" must be at least 1, or \"every\"")]
     NoTimes,
+    /// More than [`FAULTS_MAX`].
+    #[error("{FAULTS_MAX} faults are armed already")]
+    TooMany,
     /// `flip_bit` where there is no signature to flip a bit of.
     #[error("flip_bit needs \"moment\":\"after\" and only C_Sign, C_SignFinal or C_SignRecover in \"on\"")]
     NoSignature,

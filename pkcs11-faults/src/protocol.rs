@@ -126,7 +126,7 @@ pub enum Request {
     },
     /// Tells what is armed and what is going on.
     Status {},
-    /// Takes all faults away; tokens are in, sessions that died stay dead.
+    /// Takes all faults away and forgets all events; tokens are in, sessions that died stay dead.
     Reset {},
     /// Ends the bench, if it waits to be ended (`pkcs11-faults-ctl serve` does).
     Stop {},

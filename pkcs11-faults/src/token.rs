@@ -221,6 +221,11 @@ impl Tokens {
         change(self.named.entry(name.to_owned()).or_insert_with(|| self.others.clone()));
     }
 
+    /// How many tokens have a state under a name.
+    pub(crate) fn named(&self) -> usize {
+        self.named.len()
+    }
+
     pub(crate) fn heal(&mut self) {
         self.all_mut().for_each(TokenState::heal);
     }

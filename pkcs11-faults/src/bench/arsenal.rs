@@ -1,7 +1,7 @@
 //! The armed faults, in the order in which they were armed.
 
 use crate::{
-    fault::{Effect, Fault, FaultError, Moment, Times},
+    fault::{Effect, FAULTS_MAX, Fault, FaultError, Moment, Times},
     function::{Function, FunctionSet},
     hotline::Caller,
     protocol::ArmedFault,
@@ -18,6 +18,9 @@ pub(super) struct Arsenal {
 impl Arsenal {
     pub(super) fn arm(&mut self, fault: Fault) -> Result<u64, FaultError> {
         fault.check()?;
+        if self.armed.len() >= FAULTS_MAX {
+            return Err(FaultError::TooMany);
+        }
         self.last_id += 1;
         self.armed.push(ArmedFault { id: self.last_id, seen: 0, met: 0, fault });
         Ok(self.last_id)

@@ -26,6 +26,8 @@ pub const EVENTS_MAX: usize = 65_536;
 const ACTS_MAX: usize = 64;
 /// Tokens whose serial number and label are remembered together.
 const KNOWN_TOKENS_MAX: usize = 256;
+/// Names by which controllers may call tokens.
+const NAMED_TOKENS_MAX: usize = 256;
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub(crate) enum CoreError {
     NoSuchFault(u64),
     #[error("{ACTS_MAX} acts wait already for a call that asks for a person")]
     TooManyActs,
+    #[error("{NAMED_TOKENS_MAX} tokens have been named already")]
+    TooManyTokens,
     #[error("the PIN tries cannot be kept: {0}")]
     PinTries(#[from] io::Error),
     #[error("only a bench behind a socket can wait or stop")]
@@ -139,7 +143,12 @@ impl Core {
             Request::Status {} => return Ok(Reply::Status(self.status())),
             Request::Reset {} => self.reset()?,
             Request::WaitFor { .. } | Request::Stop {} => return Err(CoreError::NotHere),
-            about_tokens => self.change_tokens(about_tokens),
+            about_tokens => {
+                if self.state.tokens.named() >= NAMED_TOKENS_MAX {
+                    return Err(CoreError::TooManyTokens);
+                }
+                self.change_tokens(about_tokens);
+            }
         }
         Ok(Reply::Done {})
     }
@@ -302,6 +311,7 @@ impl Core {
             (*id, Answer::Person(PersonAct::Answers(Rv::FUNCTION_CANCELED)))
         }));
         self.pins.forget()?;
+        self.events.clear();
         self.change(|state| {
             state.tokens.heal();
             state.poison.on = FunctionSet::default();

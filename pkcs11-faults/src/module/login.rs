@@ -1,7 +1,9 @@
 //! Logins: PIN tries, PIN pads, and keys that want a login for each signature.
 
-use cryptoki_sys::{CK_FLAGS, CKU_CONTEXT_SPECIFIC, CKU_SO};
-use cryptoki_sys::{CK_USER_TYPE, CKF_PROTECTED_AUTHENTICATION_PATH, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED};
+use cryptoki_sys::{
+    CK_FLAGS, CK_USER_TYPE, CKF_PROTECTED_AUTHENTICATION_PATH, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED,
+    CKU_CONTEXT_SPECIFIC, CKU_SO,
+};
 
 use super::{call::Passage, fail, sessions::Session, slots::Slot};
 use crate::{

@@ -122,9 +122,9 @@ impl Module {
         self.life.poisons.store(poisons, Ordering::SeqCst);
         self.life.initialised.store(true, Ordering::SeqCst);
         if !self.link.is_to_nobody() {
-            // What happens to a token from here on is news to the caller; a real module too looks at its readers here.
+            // What happens to a token from here on is news to the caller. A module that cannot list its slots now is asked again later.
             let state = self.link.state().map_err(|error| fail(&error))?;
-            self.slots.refresh(&self.real, &state)?;
+            let _ = self.slots.refresh(&self.real, &state);
         }
         Ok(())
     }
