@@ -6,6 +6,7 @@ mod common;
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -221,6 +222,21 @@ fn slots_and_keys_are_shown_by_the_gateway_that_runs_and_without_one() {
     assert_eq!(without.0["slots"][0]["state"], "present", "nobody has logged in");
     assert_eq!(without.0["slots"][0]["login"], "configured");
     assert_eq!(named(&without.1), named(&with.1));
+}
+
+#[test]
+fn slots_are_watched_through_the_gateway_until_an_interrupt() {
+    let rig = Rig::new();
+    let mut command = sealgate();
+    command.args(["slots", "--watch", "--json", "--dir"]).arg(&rig.dir).stdout(std::process::Stdio::piped());
+    let mut watch = command.spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["state"], "ready");
+    assert!(rig.control("lock", &[]).status.success());
+    assert_eq!(next()["state"], "needs-pin");
+    assert!(Command::new("kill").args(["-s", "INT", &watch.id().to_string()]).status().unwrap().success());
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use common::gateway::{Gateway, Plan};
 use reqwest::Method;
 use sealgate::{
     domain::token::{LoginMode, SlotState},
-    http::control::dto::{ErrorDto, KeysDto, SlotsDto, TokenDto},
+    http::control::dto::{ErrorDto, KeyReadinessDto, KeysDto, SlotChangesDto, SlotsDto, TokenDto},
     token::fake::{Call, FAKE_PIN, Script},
 };
 use serde_json::{Value, json};
@@ -96,5 +96,46 @@ async fn a_command_that_cannot_be_carried_out_says_what_to_do_and_repeats_no_pin
     assert_eq!(command(&gateway, Method::GET, "/nothing", "").await.0, 404);
     assert_eq!(command(&gateway, Method::POST, "/unlock", &"x".repeat(100_000)).await.0, 400);
     assert_eq!(script.count(Call::Login), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_state_is_told_to_whoever_waits_for_it() {
+    let script = Script::new("scripted");
+    let gateway = Plan::scripted(&script, LoginMode::Operator, &["one"]).start().await;
+    let changes = |query: String| {
+        let http = reqwest::Client::builder().unix_socket(gateway.control_socket.clone()).build().unwrap();
+        async move { http.get(format!("http://gateway/slots/changes{query}")).send().await.unwrap().json::<SlotChangesDto>().await.unwrap() }
+    };
+    let now = changes(String::new()).await;
+    assert_eq!(now.now.slots[0].state, SlotState::NeedsPin);
+
+    let (told, (status, _)) =
+        tokio::join!(changes(format!("?since={}", now.change)), post(&gateway, "/unlock", json!({ "pin": FAKE_PIN })));
+    assert_eq!(status, 200);
+    assert!(told.change > now.change, "{told:?}");
+    let (status, body) = command(&gateway, Method::GET, "/slots/changes?since=often", "").await;
+    assert!(status == 400 && body.contains("since"), "{body}");
+
+    let mut last = told;
+    while last.now.slots[0].state != SlotState::Ready {
+        last = changes(format!("?since={}", last.change)).await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keys_readiness_is_told_with_the_reason() {
+    let script = Script::new("scripted");
+    let gateway = Plan::scripted(&script, LoginMode::Operator, &["one"]).start().await;
+    let (status, body) = command(&gateway, Method::GET, "/keys/one", "").await;
+    let locked: KeyReadinessDto = serde_json::from_str(&body).unwrap();
+    assert!(status == 200 && !locked.ready && !locked.reason.is_empty(), "{body}");
+    assert_eq!(post(&gateway, "/unlock", json!({ "pin": FAKE_PIN })).await.0, 200);
+    let (_, body) = command(&gateway, Method::GET, "/keys/one", "").await;
+    assert_eq!(serde_json::from_str::<KeyReadinessDto>(&body).unwrap(), KeyReadinessDto { ready: true, reason: String::new() });
+    for unknown in ["/keys/two", "/keys/no%20name"] {
+        assert_eq!(command(&gateway, Method::GET, unknown, "").await.0, 404);
+    }
     gateway.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What the bench has seen of the calls that it was asked about.
+//! What the bench has seen of the calls that it was asked about. Calls that only ask for a length make no events, unless a fault meets them.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Event {
 pub enum Step {
     /// The caller has called.
     Entered,
-    /// The call hangs until it is released.
+    /// The call hangs, until it is released or for ever.
     Held,
     /// The call waits for a person at the PIN pad.
     Person,

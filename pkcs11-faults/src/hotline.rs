@@ -21,8 +21,8 @@ pub(crate) enum Question {
     State {},
     /// A call begins. From here on the connection belongs to it.
     Enter(Caller),
-    /// The call hangs until it is released.
-    Hold {},
+    /// The call hangs, until it is released or for ever.
+    Hold { for_ever: bool },
     /// The call waits for the person at the PIN pad.
     AskPerson {},
     /// The call's fault pulls its token.

@@ -7,6 +7,7 @@ mod bench;
 mod control_client;
 mod data_folder;
 mod dev;
+mod doctor;
 mod gateway;
 mod keys;
 mod lock;
@@ -54,6 +55,8 @@ enum Verb {
     Unlock(unlock::Args),
     /// Log a token out, so that nothing is signed before the next unlock.
     Lock(lock::Args),
+    /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
+    Doctor(doctor::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -117,16 +120,18 @@ impl Verb {
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
+            Self::Doctor(args) => return doctor::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Servers tell what they do; commands that answer and end speak up only when something is wrong.
+    /// Servers tell what they do; commands that answer and end speak up only when something is wrong. What doctor finds is in its report.
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
             Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+            Self::Doctor(_) => "off",
         }
     }
 }

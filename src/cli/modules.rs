@@ -1,6 +1,6 @@
 //! The token side as the configuration wants it, with a gateway around it or without one.
 
-use std::{sync::Arc, time::Duration};
+use std::{env, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
@@ -9,6 +9,7 @@ use crate::{
     config::{self, Config},
     domain::token::{LoginMode, SlotState, TokenPolicy},
     store::pin_ledger::StoredPinLedger,
+    telemetry,
     token::{
         pkcs11::ModuleOptions,
         quirks::QuirkSettings,
@@ -87,11 +88,22 @@ pub(super) async fn open(config: &Config, logins: Logins) -> anyhow::Result<Open
         }
         Logins::None => (None, StoredPinLedger::in_memory()?),
     };
-    let tokens = Tokens::start(token_settings(config, logins)?, Arc::new(ledger)).context("a module's thread did not start")?;
+    let mut settings = token_settings(config, logins)?;
+    settings.modules.iter_mut().for_each(quieten);
+    let tokens = Tokens::start(settings, Arc::new(ledger)).context("a module's thread did not start")?;
     tokens.settled(SETTLE_MAX).await;
     // A token that takes longer is shown as it is by then.
     let _ = tokio::time::timeout(LOGIN_MAX, sessions_open(&tokens)).await;
     Ok(Opened { tokens, _data: data })
+}
+
+/// Has a module's process say as little as a command that answers and ends, unless somebody wants to hear more.
+fn quieten(module: &mut ModuleSettings) {
+    if let Isolation::Process(environment) = &mut module.isolation
+        && env::var_os(telemetry::LOG_VARIABLE).is_none()
+    {
+        environment.entry(telemetry::LOG_VARIABLE.to_owned()).or_insert_with(|| "error".to_owned());
+    }
 }
 
 /// Waits until no session is being opened and no configured login is under way.

@@ -27,12 +27,17 @@ pub(super) struct Place {
 }
 
 impl GatewayArgs {
+    /// The configuration that the arguments point to.
+    pub(super) fn config_file(&self) -> anyhow::Result<PathBuf> {
+        match &self.config {
+            Some(file) => Ok(file.clone()),
+            None => dev_config(&self.dir),
+        }
+    }
+
     /// Reads the configuration that the arguments point to.
     pub(super) fn place(&self) -> anyhow::Result<Place> {
-        let config = match &self.config {
-            Some(file) => Config::load(file)?,
-            None => Config::load(&dev_config(&self.dir)?)?,
-        };
+        let config = Config::load(&self.config_file()?)?;
         let control = control_socket(&config.data_dir);
         Ok(Place { config, control })
     }

@@ -1,5 +1,7 @@
 //! `sealgate slots`: which tokens are plugged in, and what state they are in.
 
+mod watch;
+
 use std::collections::BTreeMap;
 
 use super::{
@@ -13,7 +15,7 @@ use crate::{
     config::Config,
     domain::{ids::ModuleName, token::SlotState},
     http::control::dto::{SlotDto, SlotsDto},
-    token::slot::SlotHandle,
+    token::{slot::SlotHandle, supervisor::Tokens},
 };
 
 /// Arguments of `slots`.
@@ -24,11 +26,17 @@ pub(super) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Print a line for each token, and one for each change of a token's state, until interrupted.
+    #[arg(long)]
+    watch: bool,
 }
 
 /// Shows the tokens: as the gateway sees them if one runs, else as they are.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let place = args.gateway.place()?;
+    if args.watch {
+        return watch::run(&place, args.json);
+    }
     let slots = server_runtime()?.block_on(find(&place))?;
     if args.json {
         return output::json(&slots);
@@ -42,10 +50,14 @@ async fn find(place: &Place) -> anyhow::Result<SlotsDto> {
     }
     output::note("sealgate: no gateway runs; these are the tokens that are plugged in");
     let opened = modules::open(&place.config, Logins::None).await?;
-    let slots = opened.tokens.slots().iter().map(|slot| without_gateway(slot, &place.config)).collect();
-    let found = SlotsDto { slots, module_problems: opened.tokens.problems() };
+    let found = seen_by(&opened.tokens, &place.config);
     opened.tokens.stop().await;
     Ok(found)
+}
+
+/// What is seen while no gateway runs.
+fn seen_by(tokens: &Tokens, config: &Config) -> SlotsDto {
+    SlotsDto { slots: tokens.slots().iter().map(|slot| without_gateway(slot, config)).collect(), module_problems: tokens.problems() }
 }
 
 /// A token as it is while nobody has logged in: that it would need a PIN is no news.

@@ -1,17 +1,26 @@
-//! `sealgate unlock`: logs a token in with its PIN, through the gateway that runs.
+//! `sealgate unlock`: logs a token in with its PIN, through the gateway that runs. Without one it can only forget rejected PINs.
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use zeroize::Zeroizing;
 
-use super::{control_client::ControlClient, output, place::GatewayArgs, runtime, secret};
+use super::{
+    control_client::ControlClient,
+    data_folder::DataFolder,
+    modules::{self, Logins},
+    output,
+    place::{GatewayArgs, Place},
+    runtime, secret, server_runtime,
+};
 use crate::{
     domain::{
         key_uri::Pkcs11Uri,
-        pin::Pin,
+        pin::{LedgerKey, Pin, PinLedger as _},
         token::{LoginMode, TokenIdentity},
     },
     http::control::dto::{PinText, SlotDto, SlotsDto, TokenDto, UnlockDto},
+    store::pin_ledger::StoredPinLedger,
 };
 
 /// Arguments of `unlock`.
@@ -35,6 +44,9 @@ pub(super) struct Args {
 /// Asks for the PIN and passes it to the gateway.
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let place = args.gateway.place()?;
+    if args.forget_rejection && ControlClient::connect(&place.control)?.is_none() {
+        return forget_while_no_gateway_runs(&place, args.uri.unwrap_or_default());
+    }
     let gateway = ControlClient::expect(&place.control)?;
     let runtime = runtime()?;
     let slots: SlotsDto = runtime.block_on(gateway.get("/slots"))?;
@@ -50,6 +62,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
     let unlocked: TokenDto = runtime.block_on(gateway.post("/unlock", &order))?;
     output::line(format_args!("unlocked {}", unlocked.uri))
+}
+
+/// Forgets what the token has rejected, in the record that the next start of the gateway reads.
+fn forget_while_no_gateway_runs(place: &Place, uri: Pkcs11Uri) -> anyhow::Result<()> {
+    let token = server_runtime()?.block_on(async {
+        let opened = modules::open(&place.config, Logins::None).await?;
+        let found = opened.tokens.find(&uri).map(|slot| slot.token().clone());
+        opened.tokens.stop().await;
+        found.context("name one token that is plugged in by its URI, as `sealgate slots` prints it")
+    })?;
+    let data = DataFolder::claim(&place.config.data_dir)?;
+    StoredPinLedger::open(data.dir())?.forget(&LedgerKey::of(&token));
+    output::line(format_args!("forgot which PINs {} has rejected; no gateway runs, so it was not unlocked", token.uri()))
 }
 
 fn pin(args: &Args) -> anyhow::Result<Pin> {

@@ -25,11 +25,31 @@ impl Place {
     }
 }
 
-/// One mistake.
+/// One mistake: its text says where it stands, what is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Mistake {
+pub struct Mistake {
     at: Place,
     what: String,
+    file_fault: Option<FileFault>,
+}
+
+/// What is wrong with a file that the configuration names, where a command can mend it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileFault {
+    /// Others than its owner can read this PIN file.
+    PinExposed(PathBuf),
+    /// There is no such PIN file.
+    PinMissing(PathBuf),
+    /// There is no such module.
+    ModuleMissing(PathBuf),
+}
+
+impl Mistake {
+    /// What is wrong with a file, if that is the mistake.
+    #[must_use]
+    pub const fn file_fault(&self) -> Option<&FileFault> {
+        self.file_fault.as_ref()
+    }
 }
 
 impl fmt::Display for Mistake {
@@ -50,9 +70,18 @@ pub(super) struct Mistakes(Vec<Mistake>);
 impl Mistakes {
     /// Notes a mistake in `field` (empty: the whole piece) of the piece at `at`.
     pub(super) fn note(&mut self, at: &Place, field: &str, what: impl Into<String>) {
+        self.push(at, field, what.into(), None);
+    }
+
+    /// Notes that `field` names a file with which something is wrong.
+    pub(super) fn note_file(&mut self, at: &Place, field: &str, what: impl Into<String>, fault: FileFault) {
+        self.push(at, field, what.into(), Some(fault));
+    }
+
+    fn push(&mut self, at: &Place, field: &str, what: String, file_fault: Option<FileFault>) {
         let dot = if at.path.is_empty() || field.is_empty() { "" } else { "." };
         let path = format!("{}{dot}{field}", at.path);
-        self.0.push(Mistake { at: Place { line: at.line, path }, what: what.into() });
+        self.0.push(Mistake { at: Place { line: at.line, path }, what, file_fault });
     }
 
     /// Parses a field, or notes what its parser says and `hint`.
@@ -101,6 +130,14 @@ impl Mistakes {
 pub struct ConfigErrors {
     file: PathBuf,
     mistakes: Vec<Mistake>,
+}
+
+impl ConfigErrors {
+    /// The mistakes, in the order of the file.
+    #[must_use]
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.mistakes
+    }
 }
 
 impl fmt::Display for ConfigErrors {

@@ -25,8 +25,8 @@ use std::{
 pub use self::{
     callers::CallerSettings,
     listeners::{DEFAULT_PORT, Listener},
-    mistakes::ConfigErrors,
-    modules::{EnvValue, Isolation, ModuleSettings},
+    mistakes::{ConfigErrors, FileFault, Mistake},
+    modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
     settings::{HttpSettings, Language, PermitSettings, TicketApiSettings},
 };
 use self::{

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Unique,
-    mistakes::{Mistakes, Place},
+    mistakes::{FileFault, Mistakes, Place},
     raw::{Item, RawModule},
 };
 use crate::domain::ids::ModuleName;
@@ -96,7 +96,8 @@ fn one(
     let name = mistakes.parse::<ModuleName>(&at, "name", &raw.name);
     let path = base.join(&raw.path);
     if !path.is_file() {
-        mistakes.note(&at, "path", format!("there is no file {}; install the module or correct the path", path.display()));
+        let what = format!("there is no file {}; install the module or correct the path", path.display());
+        mistakes.note_file(&at, "path", what, FileFault::ModuleMissing(path.clone()));
     }
     let isolation = mistakes.choose(&at, "isolation", raw.isolation.as_deref().unwrap_or("process"), ISOLATIONS);
     if isolation == Some(Isolation::Thread) {

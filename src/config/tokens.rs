@@ -4,7 +4,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
     Names, Unique,
-    mistakes::{Mistakes, Place},
+    mistakes::{FileFault, Mistakes, Place},
     raw::{Item, RawPin, RawToken, RawTokens},
 };
 use crate::domain::{
@@ -94,10 +94,12 @@ fn check_pin_file(file: &Path, at: &Place, mistakes: &mut Mistakes) {
     match fs::metadata(file) {
         Ok(metadata) if !metadata.is_file() => mistakes.note(at, "pin.file", format!("{} is not a file", file.display())),
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
-            mistakes.note(at, "pin.file", format!("others can read the PIN; run: chmod 600 {}", file.display()));
+            let what = format!("others can read the PIN; run: chmod 600 {}", file.display());
+            mistakes.note_file(at, "pin.file", what, FileFault::PinExposed(file.to_owned()));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            mistakes.note(at, "pin.file", format!("there is no file {}; write the PIN on its first line", file.display()));
+            let what = format!("there is no file {}; write the PIN on its first line", file.display());
+            mistakes.note_file(at, "pin.file", what, FileFault::PinMissing(file.to_owned()));
         }
         Ok(_) | Err(_) => {}
     }

@@ -193,6 +193,12 @@ impl LedgerEntry {
         Ok(())
     }
 
+    /// How many values the token has rejected.
+    #[must_use]
+    pub fn rejected_count(&self) -> usize {
+        self.rejected.len()
+    }
+
     /// Closes the open attempt.
     pub fn end(&mut self, tag: &PinTag, verdict: LoginVerdict) {
         let opened = self.open.take();

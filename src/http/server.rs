@@ -63,7 +63,8 @@ impl Server {
         let mut server = Self { addresses, handles: Vec::new(), tasks: JoinSet::new(), closing };
         if let Some(socket) = control {
             let desk = web::Data::new(services.desk.clone());
-            let routes = move |config: &mut ServiceConfig| control::configure(desk.clone())(config);
+            let closed = web::Data::new(closed.clone());
+            let routes = move |config: &mut ServiceConfig| control::configure(desk.clone(), closed.clone())(config);
             server.run(serve(routes, Sockets::Control(socket), 1, grace)?);
         }
         let state = web::Data::new(AppState::new(services, settings, listener_callers, closed));

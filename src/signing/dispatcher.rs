@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -62,8 +65,10 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     let mut running = FuturesUnordered::new();
     let mut status = slot.watch();
     let mut pause = PAUSE.0;
+    let mut rest_until = Instant::now();
     while !*stop.borrow_and_update() {
-        let takes_work = status.borrow_and_update().state.takes_work();
+        let rests = Instant::now() < rest_until;
+        let takes_work = status.borrow_and_update().state.takes_work() && !rests;
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
         if takes_work && running.len() <= CLAIM_MAX / 2 {
             for job in claim(&workshop, &slot, CLAIM_MAX - running.len()).await {
@@ -74,11 +79,14 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         tokio::select! {
             Some(settled) = running.next(), if !running.is_empty() => match settled {
                 Settled::Ended => pause = PAUSE.0,
+                // What was claimed together comes back together, and rests once.
+                Settled::PutBack if rests => {}
                 Settled::PutBack => {
-                    sleep(pause).await;
+                    rest_until = Instant::now() + pause;
                     pause = (pause * 2).min(PAUSE.1);
                 }
             },
+            () = sleep_until(rest_until), if rests => {}
             () = workshop.store.wait_for_work(slot.token()), if wants_work => {}
             _ = status.changed() => {}
             _ = stop.changed() => {}

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 use crate::{
     domain::{
@@ -67,6 +68,12 @@ impl TokenDesk {
     #[must_use]
     pub fn slots(&self) -> Vec<SlotReport> {
         self.0.keyring.tokens().slots().iter().map(SlotHandle::report).collect()
+    }
+
+    /// Counts changes of what [`slots`](Self::slots) shows, but for work that comes and goes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.keyring.tokens().changes()
     }
 
     /// Modules that do not run now, and why.

@@ -60,6 +60,15 @@ pub enum LedgerError {
     NoRandomness,
 }
 
+/// How many PINs each token has rejected, as the record in `directory` has it; for looking only. Blocks on the file system.
+///
+/// # Errors
+/// [`LedgerError::Io`], [`LedgerError::Damaged`].
+pub fn rejections(directory: &Path) -> Result<BTreeMap<LedgerKey, usize>, LedgerError> {
+    let entries = read_entries(&directory.join(LEDGER_FILE))?;
+    Ok(entries.into_iter().map(|(token, entry)| (token, entry.rejected_count())).collect())
+}
+
 impl StoredPinLedger {
     /// Makes an empty ledger that forgets everything when the process ends.
     ///
@@ -75,11 +84,7 @@ impl StoredPinLedger {
     /// # Errors
     /// [`LedgerError`]: without its record the gateway must not try PINs.
     pub fn open(directory: &Path) -> Result<Self, LedgerError> {
-        let ledger = directory.join(LEDGER_FILE);
-        let saved = match read(&ledger)? {
-            Some(text) => serde_json::from_slice(&text).map_err(|_| LedgerError::Damaged(ledger.clone()))?,
-            None => Entries::new(),
-        };
+        let saved = read_entries(&directory.join(LEDGER_FILE))?;
         let secret = open_secret(&directory.join(SECRET_FILE), saved.is_empty())?;
         let state = State { entries: saved.clone(), saved, directory: Some(directory.to_owned()) };
         Ok(Self { secret: key_of(&*secret), state: Mutex::new(state) })
@@ -185,6 +190,13 @@ fn open_secret(path: &Path, may_make: bool) -> Result<Zeroizing<[u8; SECRET_LEN]
     Ok(secret)
 }
 
+fn read_entries(path: &Path) -> Result<Entries, LedgerError> {
+    match read(path)? {
+        Some(text) => serde_json::from_slice(&text).map_err(|_| LedgerError::Damaged(path.to_owned())),
+        None => Ok(Entries::new()),
+    }
+}
+
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, LedgerError> {
     match fs::read(path) {
         Ok(text) => Ok(Some(Zeroizing::new(text))),
@@ -280,6 +292,7 @@ mod tests {
         let wrong = pin("73155");
         rejected(&StoredPinLedger::open(directory.path()).unwrap(), &wrong);
         let again = StoredPinLedger::open(directory.path()).unwrap();
+        assert_eq!(rejections(directory.path()).unwrap(), BTreeMap::from([(token("a"), 1)]));
         assert_eq!(again.begin(&attempt(&wrong, "a", PinOrigin::Configured)), Err(LedgerRefusal::RejectedBefore));
         for file in [LEDGER_FILE, SECRET_FILE] {
             let path = directory.path().join(file);

@@ -55,7 +55,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// The most nudges that wait for a module's thread; one is enough to end it.
 const NUDGES_MAX: usize = 4;
 /// A module that ran for so long starts again after the first pause.
-const RAN_WELL: Duration = Duration::from_secs(30);
+const RAN_WELL: Duration = Duration::from_secs(3);
 
 /// What the gateway is told of its modules and tokens.
 pub struct TokenSettings {

@@ -37,6 +37,9 @@ use super::{
 /// How long an idle thread waits before it looks whether its token is still there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
 
+/// How long a thread without a session waits before it tries to open one again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+
 /// So many failures in a row, and the module is taken for one that recovers only by being started again. An error that leaves the outcome of
 /// a signature open counts twice: at most two jobs end in doubt before the module is replaced.
 const FAILURES_MAX: u32 = 4;
@@ -62,7 +65,8 @@ pub(super) fn run(parts: WorkerParts) -> String {
         Err(error) => return error.to_string(),
     };
     while end.is_none() {
-        end = match worker.parts.queue.recv_timeout(PRESENCE_CHECK) {
+        let pause = if worker.session.is_some() { PRESENCE_CHECK } else { REOPEN_PAUSE };
+        end = match worker.parts.queue.recv_timeout(pause) {
             Ok(envelope) => worker.serve(envelope),
             Err(RecvTimeoutError::Timeout) => worker.look_after_token(),
             Err(RecvTimeoutError::Disconnected) => break,
@@ -419,10 +423,16 @@ impl Worker {
         session.logged_in = matches!(again, Some(Ok(())));
         self.session = Some(session);
         match again {
-            Some(Err(error)) => self.after_login(&Err(error), PinOrigin::Configured),
-            _ => self.report_idle(),
+            Some(again @ Err(_)) => {
+                self.after_login(&again, PinOrigin::Configured);
+                // The module failed, and nobody has judged the PIN (seen: OpenSC while a card is pulled): this is not a slot that lacks a PIN.
+                again.or_else(|error| if error.retry() == Retry::AfterReopen { Err(error) } else { Ok(()) })
+            }
+            _ => {
+                self.report_idle();
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Looks whether the idle slot's token is still there; an error is returned if the worker must end.

@@ -8,9 +8,14 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod certificate;
+pub mod daemon;
 pub mod gateway;
+pub mod kryoptic;
 pub mod openssl;
 pub mod own_process;
 pub mod p11kit;
+pub mod pcscd;
 pub mod program;
 pub mod softhsm;
+pub mod swtpm;
+pub mod vcard;

@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsString,
+    fs,
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -34,14 +36,18 @@ impl P11Kit {
 
     /// Starts a server for the SoftHSM's token, and waits until it listens.
     pub fn serve(hsm: &SoftHsm) -> Self {
+        let socket = hsm.configuration().with_file_name(SOCKET);
+        // What a server that was killed has left behind.
+        let _ = fs::remove_file(&socket);
         let mut child = Command::new("p11-kit")
             .args(["server", "--foreground", "--provider"])
             .arg(SoftHsm::module())
             .arg("--name")
-            .arg(hsm.configuration().with_file_name(SOCKET))
+            .arg(socket)
             .arg(format!("pkcs11:token={TOKEN_LABEL}"))
             .envs(hsm.environment())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()
             .expect("p11-kit; apt-get install p11-kit");
         let mut first_line = String::new();
@@ -49,6 +55,12 @@ impl P11Kit {
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut first_line).expect("a line from p11-kit");
         assert!(first_line.contains("P11_KIT_SERVER_ADDRESS"), "p11-kit says {first_line:?}");
         Self(child)
+    }
+
+    /// Kills the server and the processes that serve its connections, as the crash of a remote machine would.
+    pub fn kill_with_its_connections(self) {
+        let group = format!("-{}", self.0.id());
+        assert!(Command::new("kill").args(["-KILL", "--", &group]).status().expect("kill").success());
     }
 }
 

@@ -88,21 +88,25 @@ impl SoftHsm {
 
     /// Calls `pkcs11-tool`, logged in as the user: another program that uses the same token. Returns what it prints.
     pub fn pkcs11_tool(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new("pkcs11-tool");
-        command.arg("--module").arg(Self::module()).args(["--token-label", TOKEN_LABEL, "--login", "--pin", USER_PIN]);
-        self.succeed(command.args(arguments), "apt-get install opensc")
+        pkcs11_tool(&Self::module(), &self.environment(), arguments)
     }
 
     fn util(&self, arguments: &[&str]) {
-        self.succeed(Command::new("softhsm2-util").args(arguments), "apt-get install softhsm2");
+        succeed(Command::new("softhsm2-util").args(arguments).envs(self.environment()), "apt-get install softhsm2");
     }
+}
 
-    fn succeed(&self, command: &mut Command, remedy: &str) -> String {
-        let output = command.envs(self.environment()).output();
-        let output = output.unwrap_or_else(|error| panic!("{command:?} does not start ({error}); {remedy}"));
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
+/// Calls `pkcs11-tool` with a module whose token is called [`TOKEN_LABEL`], logged in with [`USER_PIN`]. Returns what it prints.
+pub fn pkcs11_tool(module: &Path, environment: &[(&'static str, OsString)], arguments: &[&str]) -> String {
+    let mut command = Command::new("pkcs11-tool");
+    command.arg("--module").arg(module).args(["--token-label", TOKEN_LABEL, "--login", "--pin", USER_PIN]);
+    succeed(command.args(arguments).envs(environment.iter().cloned()), "apt-get install opensc")
+}
+
+fn succeed(command: &mut Command, remedy: &str) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start ({error}); {remedy}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// OpenSC's pkcs11-spy: a module that logs every call (PINs, too) and passes it on.

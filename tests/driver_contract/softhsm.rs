@@ -14,14 +14,12 @@ use sealgate::{
 };
 
 use crate::{
-    Rig,
     common::{
         certificate, openssl, own_process,
         p11kit::P11Kit,
         softhsm::{SoftHsm, TOKEN_LABEL, USER_PIN, spy_count, spy_environment, spy_module},
     },
-    pin,
-    suite::{by_id, sign_and_verify, spec, to_sign},
+    suite::{Keys, Rig, by_id, every_kind, pin, sign_and_verify, spec, to_sign},
     test_name,
 };
 
@@ -46,7 +44,14 @@ pub fn rig() -> Rig {
 }
 
 fn rig_of(module: Pkcs11Module) -> Rig {
-    Rig { module: Box::new(module), user_pin: pin(USER_PIN), wrong_pin: pin("654321"), add_always_authenticate_key: Box::new(always_key) }
+    Rig {
+        module: Box::new(module),
+        token_label: TOKEN_LABEL,
+        user_pin: pin(USER_PIN),
+        wrong_pin: pin("654321"),
+        keys: Keys::Made(every_kind()),
+        add_always_authenticate_key: Box::new(|| always_key(1)),
+    }
 }
 
 fn always_key(id: u8) {

@@ -1,30 +1,129 @@
 //! The rules that every token behind the driver keeps.
+//!
+//! A token that cannot keep one of them says so in a table of its own ([`Cannot`]), and [`check`] holds it to that, too: a rule on the table
+//! must fail, and for the reason given there. Two test binaries use this file, each for its own tokens.
+#![allow(dead_code, clippy::expect_used)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sealgate::{
     domain::{
         algorithm::{Curve, HashAlgorithm, KeyKind, SignatureAlgorithm},
         digest::{Digest, SigningInput, ToSign},
-        token::{KeyPairSpec, KeyProtection, KeySelector},
+        pin::Pin,
+        token::{KeyDescription, KeyPairSpec, KeyProtection, KeySelector},
     },
-    token::driver::{CachedKey, DeviceError, Outcome, Retry, SlotId, TokenDriver, TokenModule},
+    token::driver::{CachedKey, DeviceError, Outcome, Retry, SlotId, TokenDriver, TokenModule, TokenSighting},
 };
 
-use crate::{
-    Rig,
-    common::{certificate, openssl},
-    pin,
-};
+use crate::common::{certificate, openssl};
 
 /// The message that every test signs.
 pub const MESSAGE: &[u8] = b"the driver contract";
 const P256: KeyKind = KeyKind::Ec(Curve::P256);
 
+/// A module with a token, and what goes with it.
+pub struct Rig {
+    pub module: Box<dyn TokenModule>,
+    /// Which of the module's tokens it is about: a card may show itself as several.
+    pub token_label: &'static str,
+    pub user_pin: Pin,
+    pub wrong_pin: Pin,
+    pub keys: Keys,
+    /// Makes a P-256 key that wants the PIN for each signature, where there is none yet.
+    pub add_always_authenticate_key: Box<dyn Fn()>,
+}
+
+/// Where a token's keys come from.
+pub enum Keys {
+    /// There are none at first. These kinds, and no others, are made on the token, and sign.
+    Made(Vec<KeyKind>),
+    /// They are on the card: `CKA_ID`s of those on P-256 that want no PIN for each signature.
+    OnTheCard(Vec<u8>),
+}
+
+/// A rule that a token cannot keep.
+#[derive(Debug, Clone, Copy)]
+pub struct Cannot {
+    /// The rule's name.
+    pub rule: &'static str,
+    /// Why, for the table in `docs/modules.md`.
+    pub why: &'static str,
+    /// What the rule's failure says.
+    pub seen: &'static str,
+}
+
+/// A row of such a table.
+pub const fn cannot(rule: &'static str, why: &'static str, seen: &'static str) -> Cannot {
+    Cannot { rule, why, seen }
+}
+
+/// Holds a token against a rule: it keeps it, or it is on its table and fails as the table says.
+pub fn check(rig: &Rig, name: &str, rule: fn(&Rig), table: &[Cannot]) {
+    let Some(cannot) = table.iter().find(|cannot| cannot.rule == name) else { return rule(rig) };
+    let failure = catch_unwind(AssertUnwindSafe(|| rule(rig))).expect_err("this rule is kept now; take it off the table");
+    let text = failure.downcast_ref::<String>().cloned().or_else(|| failure.downcast_ref::<&str>().map(ToString::to_string));
+    let text = text.unwrap_or_default();
+    assert!(text.contains(cannot.seen), "{name} fails, but not with {:?}: {text}", cannot.seen);
+}
+
+/// Each rule as a test of its own, in module `$tests`; `$run` is given the test's name, the rule's name and the rule.
+#[macro_export]
+macro_rules! contract {
+    ($tests:ident, $run:path) => {
+        $crate::contract! { $tests, $run,
+            the_token_is_seen_with_its_names,
+            the_token_says_that_it_is_present,
+            a_slot_that_does_not_exist_cannot_be_opened,
+            the_right_pin_logs_in,
+            a_wrong_pin_is_rejected,
+            the_flags_tell_of_a_wrong_pin,
+            a_second_login_is_no_proof_of_a_pin,
+            a_login_without_a_pin_needs_a_pin_pad,
+            closing_the_last_session_logs_out,
+            before_a_login_no_key_is_seen,
+            a_generated_key_is_kept_on_the_token,
+            a_key_outlives_the_session,
+            an_id_is_given_once,
+            a_key_that_the_token_cannot_make_is_refused,
+            a_key_is_found_by_id_and_by_label_and_by_both,
+            a_key_that_is_not_there_is_not_found,
+            two_keys_with_one_name_are_an_error,
+            each_digest_is_signed_and_verifies,
+            entering_is_called_once_for_each_signature,
+            an_algorithm_of_another_key_is_refused_before_entering,
+            the_offered_algorithms_are_those_that_fit_the_key,
+            each_kind_of_key_signs_with_all_its_algorithms,
+            no_other_kind_of_key_is_made,
+            a_logout_elsewhere_loses_the_session,
+            a_certificate_is_read_back_beside_its_key,
+            what_is_no_certificate_is_not_written,
+            a_key_that_wants_a_pin_each_time_signs_with_it,
+            a_key_that_wants_a_pin_each_time_is_not_entered_without,
+            a_wrong_pin_for_one_signature_leaves_a_session_that_must_be_reopened,
+        }
+    };
+    ($tests:ident, $run:path, $($rule:ident),+ $(,)?) => {
+        mod $tests {
+            $(#[test]
+            fn $rule() {
+                $run($crate::test_name!(), stringify!($rule), $crate::suite::$rule);
+            })+
+        }
+    };
+}
+
 impl Rig {
-    /// Opens a session on the one token.
+    /// Opens a session on the token.
     pub fn open(&self) -> Box<dyn TokenDriver> {
-        let sightings = self.module.tokens().unwrap();
+        self.module.open(self.sighting().slot).unwrap()
+    }
+
+    fn sighting(&self) -> TokenSighting {
+        let mut sightings = self.module.tokens().unwrap();
+        sightings.retain(|sighting| sighting.token.label == self.token_label);
         assert_eq!(sightings.len(), 1, "{sightings:?}");
-        self.module.open(sightings[0].slot).unwrap()
+        sightings.remove(0)
     }
 
     /// Opens one and logs in.
@@ -33,6 +132,22 @@ impl Rig {
         driver.login(Some(&self.user_pin)).unwrap();
         driver
     }
+
+    /// A P-256 key of the token: made now, or the `number`-th of those that are there.
+    fn key(&self, driver: &mut dyn TokenDriver, number: u8) -> KeyDescription {
+        match &self.keys {
+            Keys::Made(_) => driver.generate_key_pair(&spec(P256, number + 1, &format!("key {number}"))).unwrap(),
+            Keys::OnTheCard(ids) => {
+                let id = *ids.get(usize::from(number)).expect("the card has no such key");
+                driver.list_keys().unwrap().into_iter().find(|key| key.id == [id]).expect("the card's key is listed")
+            }
+        }
+    }
+}
+
+/// Names a key by its `CKA_ID`.
+fn named(key: &KeyDescription) -> KeySelector {
+    KeySelector { id: Some(key.id.clone()), label: None }
 }
 
 pub fn spec(kind: KeyKind, id: u8, label: &str) -> KeyPairSpec {
@@ -68,8 +183,18 @@ fn digest_of_message(hash: HashAlgorithm) -> Vec<u8> {
 
 /// Signs [`MESSAGE`], has OpenSSL check it, and says how often `entering` was called.
 pub fn sign_and_verify(driver: &mut dyn TokenDriver, key: &CachedKey, public_key: &[u8], algorithm: SignatureAlgorithm) -> usize {
+    sign_with_pin_and_verify(driver, key, None, public_key, algorithm)
+}
+
+fn sign_with_pin_and_verify(
+    driver: &mut dyn TokenDriver,
+    key: &CachedKey,
+    pin: Option<&Pin>,
+    public_key: &[u8],
+    algorithm: SignatureAlgorithm,
+) -> usize {
     let mut entered = 0;
-    let signature = driver.sign(key, &to_sign(algorithm), None, &mut || entered += 1).unwrap();
+    let signature = driver.sign(key, &to_sign(algorithm), pin, &mut || entered += 1).unwrap();
     let verified = openssl::verifies(public_key, algorithm, MESSAGE, &signature.to_x509_bytes());
     assert!(verified, "OpenSSL does not accept {algorithm} with a key {}", key.kind);
     entered
@@ -79,13 +204,16 @@ fn any_to_sign() -> ToSign {
     to_sign(SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256))
 }
 
+pub fn pin(text: &str) -> Pin {
+    Pin::new(text.to_owned()).unwrap()
+}
+
 fn never_entered() {
     panic!("C_Sign was entered");
 }
 
 pub fn the_token_is_seen_with_its_names(rig: &Rig) {
-    let sighting = rig.module.tokens().unwrap().remove(0);
-    assert_eq!(sighting.token.label, crate::common::softhsm::TOKEN_LABEL);
+    let sighting = rig.sighting();
     for field in [&sighting.token.manufacturer, &sighting.token.model, &sighting.token.serial] {
         assert!(!field.is_empty() && field.trim() == field, "{field:?}");
     }
@@ -108,11 +236,17 @@ pub fn the_right_pin_logs_in(rig: &Rig) {
     assert_eq!(driver.login(Some(&rig.user_pin)), Ok(()));
 }
 
-pub fn a_wrong_pin_is_rejected_and_the_flags_tell(rig: &Rig) {
+pub fn a_wrong_pin_is_rejected(rig: &Rig) {
+    let mut driver = rig.open();
+    assert_eq!(driver.login(Some(&rig.wrong_pin)), Err(DeviceError::PinRejected));
+    assert_eq!(driver.login(Some(&rig.user_pin)), Ok(()));
+}
+
+pub fn the_flags_tell_of_a_wrong_pin(rig: &Rig) {
     let mut driver = rig.open();
     assert!(!driver.flags().unwrap().user_pin_count_low);
     assert_eq!(driver.login(Some(&rig.wrong_pin)), Err(DeviceError::PinRejected));
-    assert!(driver.flags().unwrap().user_pin_count_low);
+    assert!(driver.flags().unwrap().user_pin_count_low, "a wrong PIN, and no flag");
     driver.login(Some(&rig.user_pin)).unwrap();
     assert!(!driver.flags().unwrap().user_pin_count_low);
 }
@@ -140,10 +274,10 @@ pub fn closing_the_last_session_logs_out(rig: &Rig) {
 }
 
 pub fn before_a_login_no_key_is_seen(rig: &Rig) {
-    rig.logged_in().generate_key_pair(&spec(P256, 1, "k")).unwrap();
+    let key = rig.key(&mut *rig.logged_in(), 0);
     let mut driver = rig.open();
     assert_eq!(driver.list_keys(), Ok(Vec::new()));
-    let error = driver.find_key(&by_id(1)).unwrap_err();
+    let error = driver.find_key(&named(&key)).unwrap_err();
     assert!(matches!(error, DeviceError::SessionLost(_)), "not a key that is missing: {error:?}");
 }
 
@@ -159,8 +293,9 @@ pub fn a_generated_key_is_kept_on_the_token(rig: &Rig) {
 }
 
 pub fn a_key_outlives_the_session(rig: &Rig) {
-    let made = rig.logged_in().generate_key_pair(&spec(P256, 1, "k")).unwrap();
-    assert_eq!(rig.logged_in().list_keys(), Ok(vec![made]));
+    let made = rig.key(&mut *rig.logged_in(), 0);
+    let keys = rig.logged_in().list_keys().unwrap();
+    assert!(keys.contains(&made), "{keys:?}");
 }
 
 pub fn an_id_is_given_once(rig: &Rig) {
@@ -175,29 +310,30 @@ pub fn an_id_is_given_once(rig: &Rig) {
 
 pub fn a_key_that_the_token_cannot_make_is_refused(rig: &Rig) {
     let mut driver = rig.logged_in();
+    let before = driver.list_keys();
     for kind in [KeyKind::Rsa { modulus_bits: 1024 }, KeyKind::Unsupported("of lead".to_owned())] {
         let error = driver.generate_key_pair(&spec(kind, 1, "k")).unwrap_err();
         assert!(matches!(error, DeviceError::Unsupported(_)), "{error:?}");
     }
-    assert_eq!(driver.list_keys(), Ok(Vec::new()));
+    assert_eq!(driver.list_keys(), before);
 }
 
 pub fn a_key_is_found_by_id_and_by_label_and_by_both(rig: &Rig) {
     let mut driver = rig.logged_in();
-    driver.generate_key_pair(&spec(P256, 1, "one")).unwrap();
-    driver.generate_key_pair(&spec(P256, 2, "two")).unwrap();
-    let found = driver.find_key(&by_id(2)).unwrap();
+    let one = rig.key(&mut *driver, 0);
+    let two = rig.key(&mut *driver, 1);
+    let found = driver.find_key(&named(&two)).unwrap();
     assert_eq!((&found.kind, found.always_authenticate), (&P256, false));
-    assert_eq!(driver.find_key(&by_label("two")).unwrap(), found);
-    assert_eq!(driver.find_key(&KeySelector { id: Some(vec![2]), label: Some("two".to_owned()) }).unwrap(), found);
-    assert_ne!(driver.find_key(&by_id(1)).unwrap().handle, found.handle);
+    assert_eq!(driver.find_key(&by_label(&two.label)).unwrap(), found);
+    assert_eq!(driver.find_key(&KeySelector { label: Some(two.label.clone()), ..named(&two) }).unwrap(), found);
+    assert_ne!(driver.find_key(&named(&one)).unwrap().handle, found.handle);
 }
 
 pub fn a_key_that_is_not_there_is_not_found(rig: &Rig) {
     let mut driver = rig.logged_in();
-    driver.generate_key_pair(&spec(P256, 1, "one")).unwrap();
-    let contradiction = KeySelector { id: Some(vec![1]), label: Some("two".to_owned()) };
-    for selector in [by_id(9), by_label("one "), contradiction] {
+    let one = rig.key(&mut *driver, 0);
+    let contradiction = KeySelector { label: Some("two".to_owned()), ..named(&one) };
+    for selector in [by_id(0x99), by_label(&format!("{} ", one.label)), contradiction] {
         assert_eq!(driver.find_key(&selector), Err(DeviceError::KeyNotFound(selector.to_string())));
     }
 }
@@ -212,26 +348,27 @@ pub fn two_keys_with_one_name_are_an_error(rig: &Rig) {
 
 pub fn each_digest_is_signed_and_verifies(rig: &Rig) {
     let mut driver = rig.logged_in();
-    let public_key = driver.generate_key_pair(&spec(P256, 1, "k")).unwrap().public_key.unwrap();
-    let key = driver.find_key(&by_id(1)).unwrap();
+    let described = rig.key(&mut *driver, 0);
+    let key = driver.find_key(&named(&described)).unwrap();
     for hash in HashAlgorithm::ALL {
-        sign_and_verify(&mut *driver, &key, &public_key, SignatureAlgorithm::Ecdsa(hash));
+        sign_and_verify(&mut *driver, &key, described.public_key.as_ref().unwrap(), SignatureAlgorithm::Ecdsa(hash));
     }
 }
 
 pub fn entering_is_called_once_for_each_signature(rig: &Rig) {
     let mut driver = rig.logged_in();
-    let public_key = driver.generate_key_pair(&spec(P256, 1, "k")).unwrap().public_key.unwrap();
-    let key = driver.find_key(&by_id(1)).unwrap();
+    let described = rig.key(&mut *driver, 0);
+    let key = driver.find_key(&named(&described)).unwrap();
+    let algorithm = SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256);
     for _ in 0..3 {
-        assert_eq!(sign_and_verify(&mut *driver, &key, &public_key, SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256)), 1);
+        assert_eq!(sign_and_verify(&mut *driver, &key, described.public_key.as_ref().unwrap(), algorithm), 1);
     }
 }
 
 pub fn an_algorithm_of_another_key_is_refused_before_entering(rig: &Rig) {
     let mut driver = rig.logged_in();
-    driver.generate_key_pair(&spec(P256, 1, "k")).unwrap();
-    let key = driver.find_key(&by_id(1)).unwrap();
+    let described = rig.key(&mut *driver, 0);
+    let key = driver.find_key(&named(&described)).unwrap();
     for algorithm in [SignatureAlgorithm::RsaPkcs1(HashAlgorithm::Sha256), SignatureAlgorithm::Ed25519] {
         let error = driver.sign(&key, &to_sign(algorithm), None, &mut never_entered).unwrap_err();
         assert!(matches!(error, DeviceError::Unsupported(_)), "{error:?}");
@@ -244,77 +381,121 @@ pub fn the_offered_algorithms_are_those_that_fit_the_key(rig: &Rig) {
     assert_eq!(driver.algorithms(&KeyKind::Unsupported("of lead".to_owned())), Ok(Vec::new()));
 }
 
+/// Each key that the token makes, or that is on it, with every algorithm that it offers for it.
+pub fn each_kind_of_key_signs_with_all_its_algorithms(rig: &Rig) {
+    let mut driver = rig.logged_in();
+    if let Keys::Made(kinds) = &rig.keys {
+        for (id, kind) in (1..).zip(kinds) {
+            let made = driver.generate_key_pair(&spec(kind.clone(), id, &kind.to_string())).unwrap();
+            assert_eq!(&made.kind, kind);
+        }
+    }
+    for described in driver.list_keys().unwrap() {
+        let key = driver.find_key(&named(&described)).unwrap();
+        let algorithms = driver.algorithms(&described.kind).unwrap();
+        assert!(!algorithms.is_empty(), "{}", described.kind);
+        for algorithm in algorithms {
+            let pin = described.always_authenticate.then_some(&rig.user_pin);
+            sign_with_pin_and_verify(&mut *driver, &key, pin, described.public_key.as_ref().unwrap(), algorithm);
+        }
+    }
+}
+
+pub fn no_other_kind_of_key_is_made(rig: &Rig) {
+    let Keys::Made(kinds) = &rig.keys else { panic!("the card's keys are made with other tools") };
+    let mut driver = rig.logged_in();
+    for kind in every_kind().into_iter().filter(|kind| !kinds.contains(kind)) {
+        let refused = driver.generate_key_pair(&spec(kind.clone(), 1, "k"));
+        assert!(matches!(refused, Err(DeviceError::Unsupported(_))), "{kind}: {refused:?}");
+    }
+}
+
+pub fn every_kind() -> Vec<KeyKind> {
+    let rsa = [2048, 3072, 4096].map(|modulus_bits| KeyKind::Rsa { modulus_bits });
+    let ec = [Curve::P256, Curve::P384, Curve::P521].map(KeyKind::Ec);
+    rsa.into_iter().chain(ec).chain([KeyKind::Ed25519]).collect()
+}
+
 pub fn a_logout_elsewhere_loses_the_session(rig: &Rig) {
     let mut driver = rig.logged_in();
-    driver.generate_key_pair(&spec(P256, 1, "k")).unwrap();
-    let key = driver.find_key(&by_id(1)).unwrap();
+    let described = rig.key(&mut *driver, 0);
+    let key = driver.find_key(&named(&described)).unwrap();
     rig.open().logout().unwrap();
-    let error = driver.sign(&key, &any_to_sign(), None, &mut never_entered).unwrap_err();
-    assert!(matches!(error, DeviceError::SessionLost(_)), "{error:?}");
-    assert_eq!((error.retry(), error.outcome()), (Retry::AfterReopen, Outcome::NotPerformed));
+    // Some modules notice it in C_SignInit, others in C_Sign.
+    let error = driver.sign(&key, &any_to_sign(), None, &mut || ()).unwrap_err();
+    assert_eq!((error.retry(), error.outcome()), (Retry::AfterReopen, Outcome::NotPerformed), "{error:?}");
 
     // What the slot's thread does then.
     let mut driver = rig.logged_in();
-    let key = driver.find_key(&by_id(1)).unwrap();
+    let key = driver.find_key(&named(&described)).unwrap();
     assert!(driver.sign(&key, &any_to_sign(), None, &mut || ()).is_ok());
 }
 
 pub fn a_certificate_is_read_back_beside_its_key(rig: &Rig) {
     let mut driver = rig.logged_in();
-    let public_key = driver.generate_key_pair(&spec(P256, 1, "k")).unwrap().public_key.unwrap();
-    let other = driver.generate_key_pair(&spec(P256, 2, "other")).unwrap();
-    let certificate = certificate::issue(&public_key, "CN=k,O=Sealgate,C=UA", 20_000);
-    driver.write_certificate(&[1], "k", &certificate).unwrap();
-    let mut keys = driver.list_keys().unwrap();
-    keys.sort_by(|one, two| one.id.cmp(&two.id));
-    assert_eq!(keys[0].certificate.as_ref(), Some(&certificate));
-    assert_eq!(keys[0].public_key.as_ref(), Some(&public_key));
-    assert_eq!(keys[1], other);
+    let one = rig.key(&mut *driver, 0);
+    let certificate = certificate::issue(one.public_key.as_ref().unwrap(), "CN=k,O=Sealgate,C=UA", 20_000);
+    driver.write_certificate(&one.id, "k", &certificate).unwrap();
+    let other = rig.key(&mut *driver, 1);
+    let keys = driver.list_keys().unwrap();
+    let read = |id: &[u8]| keys.iter().find(|key| key.id == id).unwrap();
+    assert_eq!(read(&one.id).certificate.as_ref(), Some(&certificate));
+    assert_eq!(read(&one.id).public_key, one.public_key);
+    assert_eq!(read(&other.id), &other);
 }
 
 pub fn what_is_no_certificate_is_not_written(rig: &Rig) {
     let mut driver = rig.logged_in();
-    let made = driver.generate_key_pair(&spec(P256, 1, "k")).unwrap();
-    let error = driver.write_certificate(&[1], "k", b"no certificate").unwrap_err();
+    let made = rig.key(&mut *driver, 0);
+    let before = driver.list_keys();
+    let error = driver.write_certificate(&made.id, "k", b"no certificate").unwrap_err();
     assert!(matches!(error, DeviceError::Refused(_)), "{error:?}");
-    assert_eq!(driver.list_keys(), Ok(vec![made]));
+    assert_eq!(driver.list_keys(), before);
+}
+
+/// What the rules about such keys say of a token that has none.
+pub const NO_SUCH_KEY: &str = "a key that wants its PIN each time";
+
+fn always_key(driver: &mut dyn TokenDriver) -> (KeyDescription, CachedKey) {
+    let described = driver.list_keys().unwrap().into_iter().find(|key| key.always_authenticate).expect(NO_SUCH_KEY);
+    let key = driver.find_key(&named(&described)).unwrap();
+    assert!(key.always_authenticate);
+    (described, key)
 }
 
 pub fn a_key_that_wants_a_pin_each_time_signs_with_it(rig: &Rig) {
-    (rig.add_always_authenticate_key)(1);
+    (rig.add_always_authenticate_key)();
     let mut driver = rig.logged_in();
-    let public_key = driver.list_keys().unwrap().remove(0).public_key.unwrap();
-    let key = driver.find_key(&by_id(1)).unwrap();
-    assert!(key.always_authenticate);
+    let (described, key) = always_key(&mut *driver);
     for _ in 0..2 {
-        let mut entered = 0;
-        let signature = driver.sign(&key, &any_to_sign(), Some(&rig.user_pin), &mut || entered += 1).unwrap();
-        assert!(openssl::verifies(&public_key, any_to_sign().algorithm(), MESSAGE, &signature.to_x509_bytes()));
-        assert_eq!(entered, 1);
+        let (pin, public_key) = (Some(&rig.user_pin), described.public_key.as_ref().unwrap());
+        assert_eq!(sign_with_pin_and_verify(&mut *driver, &key, pin, public_key, any_to_sign().algorithm()), 1);
     }
 }
 
 pub fn a_key_that_wants_a_pin_each_time_is_not_entered_without(rig: &Rig) {
-    (rig.add_always_authenticate_key)(1);
+    (rig.add_always_authenticate_key)();
     let mut driver = rig.logged_in();
-    let key = driver.find_key(&by_id(1)).unwrap();
+    let (_, key) = always_key(&mut *driver);
     let error = driver.sign(&key, &any_to_sign(), None, &mut never_entered).unwrap_err();
     assert!(matches!(error, DeviceError::LoginRequired(_)), "{error:?}");
-    assert!(driver.sign(&key, &any_to_sign(), Some(&rig.user_pin), &mut || ()).is_ok(), "the session is as good as before");
+    let signed = driver.sign(&key, &any_to_sign(), Some(&rig.user_pin), &mut || ());
+    assert!(signed.is_ok(), "the session is not as good as before: {signed:?}");
 }
 
 pub fn a_wrong_pin_for_one_signature_leaves_a_session_that_must_be_reopened(rig: &Rig) {
-    (rig.add_always_authenticate_key)(1);
+    (rig.add_always_authenticate_key)();
     let mut driver = rig.logged_in();
-    let key = driver.find_key(&by_id(1)).unwrap();
+    let (_, key) = always_key(&mut *driver);
     assert_eq!(driver.sign(&key, &any_to_sign(), Some(&rig.wrong_pin), &mut never_entered), Err(DeviceError::PinRejected));
     let error = driver.sign(&key, &any_to_sign(), Some(&rig.user_pin), &mut never_entered).unwrap_err();
     assert!(matches!(error, DeviceError::SessionLost(_)), "{error:?}");
     drop(driver);
 
     let mut driver = rig.logged_in();
-    let key = driver.find_key(&by_id(1)).unwrap();
-    assert!(driver.sign(&key, &any_to_sign(), Some(&rig.user_pin), &mut || ()).is_ok());
+    let (_, key) = always_key(&mut *driver);
+    let signed = driver.sign(&key, &any_to_sign(), Some(&rig.user_pin), &mut || ());
+    assert!(signed.is_ok(), "{signed:?}");
 }
 
 pub fn a_token_is_made_in_a_free_slot(module: &dyn TokenModule) {

@@ -63,6 +63,8 @@ pub(crate) struct Core {
 struct Call {
     caller: Caller,
     waits: Waits,
+    /// It makes events: length queries that no fault meets are nobody's business.
+    reported: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,9 +173,13 @@ impl Core {
                 *call = Some(plan.call);
                 Answer::Plan(plan)
             }
-            (Question::Hold {}, Some(id)) => {
+            (Question::Hold { for_ever: false }, Some(id)) => {
                 self.wait(id, Waits::ForRelease, Step::Held);
                 return Ok(None);
+            }
+            (Question::Hold { for_ever: true }, Some(id)) => {
+                self.wait(id, Waits::No, Step::Held);
+                Answer::Done {}
             }
             (Question::AskPerson {}, Some(id)) => return Ok(self.ask_person(id).map(Answer::Person)),
             (Question::Pull {}, Some(id)) => {
@@ -192,8 +198,8 @@ impl Core {
 
     /// The process died in this call.
     pub(super) fn died(&mut self, call: u64) {
-        if let Some(Call { caller, .. }) = self.calls.remove(&call) {
-            self.record(call, &caller, Step::Died);
+        if let Some(ended) = self.calls.remove(&call) {
+            self.record(call, &ended, Step::Died);
         }
     }
 
@@ -209,24 +215,26 @@ impl Core {
         if self.arsenal.list().len() < armed {
             self.change(|_| ());
         }
-        self.record(call, &caller, Step::Entered);
-        self.calls.insert(call, Call { caller, waits: Waits::No });
+        let reported = !caller.length_query || !before.is_empty() || !after.is_empty();
+        let entered = Call { caller, waits: Waits::No, reported };
+        self.record(call, &entered, Step::Entered);
+        self.calls.insert(call, entered);
         Plan { call, before, after }
     }
 
     fn leave(&mut self, call: u64, rv: Rv) {
-        let Some(Call { caller, .. }) = self.calls.remove(&call) else { return };
-        if rv.is_ok() && self.arsenal.succeeded(caller.function, caller.token.as_ref()) {
+        let Some(left) = self.calls.remove(&call) else { return };
+        if rv.is_ok() && self.arsenal.succeeded(left.caller.function, left.caller.token.as_ref()) {
             self.change(|_| ());
         }
-        self.record(call, &caller, Step::Left { rv });
+        self.record(call, &left, Step::Left { rv });
     }
 
     fn wait(&mut self, call: u64, waits: Waits, step: Step) {
-        if let Some(waiting) = self.calls.get_mut(&call) {
+        if let Some(mut waiting) = self.calls.remove(&call) {
             waiting.waits = waits;
-            let caller = waiting.caller.clone();
-            self.record(call, &caller, step);
+            self.record(call, &waiting, step);
+            self.calls.insert(call, waiting);
         }
     }
 
@@ -314,13 +322,17 @@ impl Core {
         state.interest = self.arsenal.interest().union(self.watched).union(logins);
     }
 
-    fn record(&mut self, call: u64, caller: &Caller, step: Step) {
+    fn record(&mut self, id: u64, call: &Call, step: Step) {
+        if !call.reported {
+            return;
+        }
         self.last_event += 1;
         if self.events.len() == EVENTS_MAX {
             self.events.pop_front();
         }
-        let token = caller.token.as_ref().map(|token| token.serial.clone());
-        self.events.push_back(Event { seq: self.last_event, call, pid: caller.pid, function: caller.function, token, step });
+        let Caller { pid, function, ref token, .. } = call.caller;
+        let token = token.as_ref().map(|token| token.serial.clone());
+        self.events.push_back(Event { seq: self.last_event, call: id, pid, function, token, step });
     }
 }
 

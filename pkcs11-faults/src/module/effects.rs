@@ -6,7 +6,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::{
     fail,
-    link::{self, Followed, LinkError},
+    link::{Followed, LinkError},
     memory::Output,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) fn perform(effects: &[Effect], followed: &mut Followed<'_>, output: O
                 }
             }
             Effect::Wait(Wait::Ms(ms)) => thread::sleep(Duration::from_millis(ms)),
-            Effect::Wait(Wait::ForEver) => link::for_ever(),
+            Effect::Wait(Wait::ForEver) => followed.hold_for_ever(),
             Effect::Wait(Wait::Release) => {
                 if let Some(rv) = failed(followed.hold()) {
                     return Some(rv);

@@ -183,7 +183,13 @@ impl<'a> Followed<'a> {
 
     /// Hangs until the call is released.
     pub(super) fn hold(&mut self) -> Result<(), LinkError> {
-        self.ask(Question::Hold {}).map(drop)
+        self.ask(Question::Hold { for_ever: false }).map(drop)
+    }
+
+    /// Hangs until the process ends, whatever becomes of the bench.
+    pub(super) fn hold_for_ever(&mut self) -> ! {
+        let _ = self.ask(Question::Hold { for_ever: true });
+        for_ever()
     }
 
     /// Waits for the person at the PIN pad.
@@ -221,7 +227,7 @@ impl<'a> Followed<'a> {
 }
 
 /// Never returns.
-pub(super) fn for_ever() -> ! {
+fn for_ever() -> ! {
     loop {
         thread::park();
     }

@@ -54,6 +54,10 @@ impl Real {
         let library = unsafe { cryptoki_sys::Pkcs11::new(path) };
         let library = library.map_err(|error| LoadError::NotLoadable { path: shown(), reason: error.to_string() })?;
         let get_function_list = *library.C_GetFunctionList.as_ref().map_err(|_| LoadError::NotPkcs11(shown()))?;
+        let own = &super::exports::FUNCTION_LIST;
+        if own.C_GetFunctionList.is_some_and(|own| ptr::fn_addr_eq(own, get_function_list)) {
+            return Err(LoadError::Itself);
+        }
         let mut list = ptr::null_mut();
         // SAFETY: the symbol has the standard's type in every PKCS#11 module, and `list` is valid for the one write.
         let rv = Rv(unsafe { get_function_list(&raw mut list) });
@@ -62,8 +66,10 @@ impl Real {
         }
         // SAFETY: the list lives as long as the library, which is never unloaded; version 2.40's is the shortest there is.
         let functions: CK_FUNCTION_LIST = unsafe { *list };
-        let own = super::exports::FUNCTION_LIST.C_Initialize.map(|function| function as usize);
-        if functions.C_Initialize.map(|function| function as usize) == own {
+        // The linker may have given the real module's list our functions, which have the same names.
+        if let (Some(own), Some(its)) = (own.C_Initialize, functions.C_Initialize)
+            && ptr::fn_addr_eq(own, its)
+        {
             return Err(LoadError::Itself);
         }
         // Modules leave threads and exit handlers behind, which makes unloading one a danger of its own.

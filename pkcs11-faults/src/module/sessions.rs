@@ -261,11 +261,11 @@ mod tests {
         let sessions = sessions(2);
         let busy = found(&sessions, 1).unwrap();
         sessions.go_in(&busy).unwrap();
-        let closable: Vec<_> = sessions.end(5, 1, Rv::SESSION_HANDLE_INVALID).iter().map(|session| session.handle).collect();
-        assert_eq!(closable, [2]);
+        let closable = sessions.end(5, 1, Rv::SESSION_HANDLE_INVALID);
+        assert_eq!(closable.iter().map(|session| session.handle).collect::<Vec<_>>(), [2]);
         assert_eq!(sessions.come_out(&busy).unwrap().handle, 1);
         sessions.buried(&busy);
-        sessions.buried(&Arc::clone(&sessions.lock().zombies[&2]));
+        sessions.buried(&closable[0]);
         assert!(sessions.wait_for_burials(5));
     }
 

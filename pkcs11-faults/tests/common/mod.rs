@@ -6,6 +6,8 @@
 
 #[path = "../../../tests/common/own_process.rs"]
 pub mod own_process;
+#[path = "../../../tests/common/p11kit.rs"]
+pub mod p11kit;
 #[path = "../../../tests/common/softhsm.rs"]
 pub mod softhsm;
 
@@ -131,7 +133,7 @@ pub fn rv<T>(result: Result<T, Error>) -> RvError {
 /// A directory with a SoftHSM token, for programs in processes of their own.
 pub struct Lab {
     directory: PathBuf,
-    hsm: SoftHsm,
+    pub hsm: SoftHsm,
 }
 
 impl Lab {

@@ -34,6 +34,25 @@ pub struct SlotsDto {
     pub module_problems: BTreeMap<ModuleName, String>,
 }
 
+/// Every token that was seen, after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotChangesDto {
+    /// The number of the last change; what to ask for the next one with.
+    pub change: u64,
+    /// The tokens as they are since.
+    #[serde(flatten)]
+    pub now: SlotsDto,
+}
+
+/// Whether a configured key can sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyReadinessDto {
+    /// It can, as far as is known without signing.
+    pub ready: bool,
+    /// Why not; empty if it can.
+    pub reason: String,
+}
+
 /// A token and its slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotDto {

@@ -12,6 +12,10 @@ pub(super) enum ControlError {
     UnknownRoute,
     #[error("the request cannot be read: {0}")]
     Body(String),
+    #[error("the request cannot be read: {0}")]
+    Query(String),
+    #[error("no configured key has this name")]
+    UnknownKey,
     #[error("{0}")]
     Pin(PinFormatError),
     #[error("{0}")]
@@ -22,6 +26,8 @@ impl ControlError {
     const fn hint(&self) -> &'static str {
         match self {
             Self::UnknownRoute => "use the command line of the same version as the gateway",
+            Self::Query(_) => "ask with `since` and the number of a change, or without it",
+            Self::UnknownKey => "see the [[key]]s of the configuration",
             Self::Body(_) => "send JSON as the documentation of the control socket says",
             Self::Pin(_) => "type the PIN again",
             Self::Command(TokenCommandError::NotFound) => "plug the token in, and see `sealgate slots` for what is there",
@@ -34,8 +40,8 @@ impl ControlError {
 impl ResponseError for ControlError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownRoute | Self::Command(TokenCommandError::NotFound) => StatusCode::NOT_FOUND,
-            Self::Body(_) | Self::Pin(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownRoute | Self::UnknownKey | Self::Command(TokenCommandError::NotFound) => StatusCode::NOT_FOUND,
+            Self::Body(_) | Self::Query(_) | Self::Pin(_) => StatusCode::BAD_REQUEST,
             Self::Command(TokenCommandError::Ambiguous(_) | TokenCommandError::Refused(_)) => StatusCode::CONFLICT,
         }
     }

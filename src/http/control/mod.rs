@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `GET /health` | | [`HealthDto`] |
 //! | `GET /slots` | every token that was seen, with its state now | [`SlotsDto`] |
+//! | `GET /slots/changes?since=N` | the same when something has changed since change N (at once without it), after 25 s in any case | [`SlotChangesDto`] |
+//! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
 //! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`] |
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
@@ -17,17 +19,18 @@ use std::time::Duration;
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Payload, ServiceConfig, get, post},
+    web::{self, Data, Path, Payload, Query, ServiceConfig, get, post},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{sync::watch, time::timeout};
 
 use self::{
-    dto::{HealthDto, KeyDto, KeysDto, LockDto, SlotDto, SlotsDto, TokenDto, UnlockDto},
+    dto::{HealthDto, KeyDto, KeyReadinessDto, KeysDto, LockDto, SlotChangesDto, SlotDto, SlotsDto, TokenDto, UnlockDto},
     error::ControlError,
 };
 use super::extract::read_whole;
 use crate::{
-    domain::{key_uri::Pkcs11Uri, pin::Pin},
+    domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     signing::tokens::TokenDesk,
 };
 
@@ -36,14 +39,23 @@ const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may make no progress.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(10);
 
+/// How long a change is waited for before the answer is that there was none.
+const CHANGE_WAIT_MAX: Duration = Duration::from_secs(25);
+
+/// Turns true when the server closes, so that nobody goes on waiting for a change.
+pub(super) type Closing = watch::Receiver<bool>;
+
 /// The routes that operators are served.
-pub(super) fn configure(desk: Data<TokenDesk>) -> impl FnOnce(&mut ServiceConfig) {
+pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config
             .app_data(desk)
+            .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
+            .route("/slots/changes", get().to(slot_changes))
             .route("/keys", get().to(keys))
+            .route("/keys/{name}", get().to(key_readiness))
             .route("/unlock", post().to(unlock))
             .route("/lock", post().to(lock))
             .default_service(web::to(unknown_route));
@@ -55,7 +67,45 @@ async fn health(desk: Data<TokenDesk>) -> HttpResponse {
 }
 
 async fn slots(desk: Data<TokenDesk>) -> HttpResponse {
-    json(&SlotsDto { slots: desk.slots().into_iter().map(SlotDto::from).collect(), module_problems: desk.module_problems() })
+    json(&slots_now(&desk))
+}
+
+fn slots_now(desk: &TokenDesk) -> SlotsDto {
+    SlotsDto { slots: desk.slots().into_iter().map(SlotDto::from).collect(), module_problems: desk.module_problems() }
+}
+
+/// What is asked for at `/slots/changes`.
+#[derive(Deserialize)]
+struct SinceDto {
+    since: Option<u64>,
+}
+
+async fn slot_changes(
+    desk: Data<TokenDesk>,
+    closing: Data<Closing>,
+    query: Result<Query<SinceDto>, actix_web::Error>,
+) -> Result<HttpResponse, ControlError> {
+    let SinceDto { since } = query.map_err(|error| ControlError::Query(error.to_string()))?.into_inner();
+    let (mut changes, mut closing) = (desk.changes(), watch::Receiver::clone(&closing));
+    let another = async {
+        // Another, not a later one: a gateway that was started again counts from the beginning. Errors mean that the gateway goes.
+        tokio::select! {
+            _ = changes.wait_for(|change| since != Some(*change)) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    };
+    // Past the bound the answer is that nothing has changed.
+    let _ = timeout(CHANGE_WAIT_MAX, another).await;
+    // The number first: a change between the two is told again rather than not at all.
+    let change = *changes.borrow();
+    Ok(json(&SlotChangesDto { change, now: slots_now(&desk) }))
+}
+
+async fn key_readiness(desk: Data<TokenDesk>, name: Path<String>) -> Result<HttpResponse, ControlError> {
+    let name = name.parse::<KeyName>().map_err(|_| ControlError::UnknownKey)?;
+    let readiness = desk.key_readiness(&name).await.ok_or(ControlError::UnknownKey)?;
+    let reason = readiness.err().map(|denied| denied.to_string());
+    Ok(json(&KeyReadinessDto { ready: reason.is_none(), reason: reason.unwrap_or_default() }))
 }
 
 async fn keys(desk: Data<TokenDesk>) -> HttpResponse {

@@ -4,12 +4,14 @@ use std::{
     collections::HashMap,
     fs::OpenOptions,
     io,
+    net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     process::ExitCode,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
 use crossbeam_channel::{Sender, bounded};
@@ -60,7 +62,7 @@ fn serve(mut socket: UnixStream) -> Result<(), FrameError> {
     let runner = match load(start, &wire) {
         Ok(runner) => {
             wire.say(&ToParent::Started(Ok(())));
-            runner
+            Arc::new(runner)
         }
         Err(problem) => {
             wire.say(&ToParent::Started(Err(problem)));
@@ -81,15 +83,23 @@ fn serve(mut socket: UnixStream) -> Result<(), FrameError> {
             }
             ToChild::LedgerAnswer { ask, answer } => wire.answered(ask, answer),
             ToChild::Ping => wire.say(&ToParent::Pong),
-            ToChild::Stop => {
-                runner.shutdown();
-                return Ok(());
-            }
+            ToChild::Stop => stop_beside(&runner, &socket)?,
             ToChild::Start(_) => return Err(FrameError::Malformed),
         }
     }
-    // The gateway is gone. Whatever a module is doing now, nobody will hear of it; waiting for it could take for ever.
+    // The gateway is gone, or everything is stopped. Whatever a module is doing now, nobody will hear of it; waiting for it could take for ever.
     Ok(())
+}
+
+/// Ends the slot threads while this thread goes on reading, for they may wait for an answer of the ledger; then ends the reading.
+fn stop_beside(runner: &Arc<ModuleRunner>, socket: &UnixStream) -> io::Result<()> {
+    let (runner, socket) = (Arc::clone(runner), socket.try_clone()?);
+    let stop = move || {
+        runner.shutdown();
+        // A socket that cannot be shut has no other end any more, which ends the reading as well.
+        let _ = socket.shutdown(Shutdown::Read);
+    };
+    thread::Builder::new().name("stop".to_owned()).spawn(stop).map(drop)
 }
 
 fn load(start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {

@@ -16,6 +16,8 @@ use crate::token::driver::DeviceError;
 enum Meaning {
     TokenGone,
     SessionLost,
+    /// The session went while the call was made, which may have had its effect.
+    ClosedDuringCall,
     /// The module itself must be started again.
     ModuleLost,
     AlreadyLoggedIn,
@@ -33,14 +35,13 @@ enum Meaning {
 }
 
 /// The standard's values (PKCS#11 v3.2 section 5.1), but for those that only say that something failed.
-const TABLE: [(Meaning, &[RvError]); 12] = [
+const TABLE: [(Meaning, &[RvError]); 13] = [
     // TOKEN_NOT_PRESENT speaks of the moment of the call, unlike DEVICE_REMOVED.
     (Meaning::TokenGone, &[RvError::TokenNotPresent, RvError::SlotIdInvalid]),
     (
         Meaning::SessionLost,
         &[
             RvError::SessionHandleInvalid,
-            RvError::SessionClosed,
             RvError::ObjectHandleInvalid,
             RvError::KeyHandleInvalid,
             RvError::UserNotLoggedIn,
@@ -49,6 +50,8 @@ const TABLE: [(Meaning, &[RvError]); 12] = [
             RvError::OperationNotInitialized,
         ],
     ),
+    // It says that the session was closed during the call, unlike SESSION_HANDLE_INVALID, which speaks of its beginning.
+    (Meaning::ClosedDuringCall, &[RvError::SessionClosed]),
     (Meaning::ModuleLost, &[RvError::CryptokiNotInitialized]),
     (Meaning::AlreadyLoggedIn, &[RvError::UserAlreadyLoggedIn]),
     (Meaning::PinRejected, &[RvError::PinIncorrect]),
@@ -136,7 +139,8 @@ pub(super) fn classify(rv: RvError, function: Function) -> DeviceError {
         // A PIN of four digits on a PIV card is CKR_DATA_INVALID; an empty one on SoftHSM is CKR_ARGUMENTS_BAD.
         Some(Meaning::Refused) if is_about_a_pin(rv, function) => DeviceError::PinUnacceptable,
         Some(Meaning::TokenGone) => DeviceError::TokenGone(said),
-        Some(Meaning::SessionLost) => DeviceError::SessionLost(said),
+        Some(Meaning::ClosedDuringCall) if matches!(function, Function::Sign) => DeviceError::Unclear(said),
+        Some(Meaning::SessionLost | Meaning::ClosedDuringCall) => DeviceError::SessionLost(said),
         Some(Meaning::ModuleLost) => DeviceError::ModuleLost(said),
         Some(Meaning::AlreadyLoggedIn) => DeviceError::AlreadyLoggedIn,
         Some(Meaning::PinRejected) => DeviceError::PinRejected,

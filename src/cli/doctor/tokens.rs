@@ -1,0 +1,200 @@
+//! Modules that do not run, tokens that are missing, and what tokens say of themselves and of their PINs.
+//!
+//! Works on what the gateway's control socket tells, or on the same told by the modules themselves when no gateway runs.
+
+use std::collections::BTreeMap;
+
+use super::{
+    configuration,
+    finding::{Findings, Fix},
+    shell::{self, word},
+    site::{Site, variable},
+};
+use crate::{
+    config::ModuleSettings,
+    domain::{
+        key_uri::Pkcs11Uri,
+        pin::{LedgerKey, LedgerRefusal},
+        token::{LoginMode, PinSource, SlotState, TokenIdentity},
+    },
+    http::control::dto::{SlotDto, SlotsDto},
+    store::pin_ledger,
+};
+
+const TOKEN: &str = "token";
+const PIN: &str = "pin";
+const NO_SIGNATURE: &str = "nothing is signed with this token";
+
+/// How the tokens came to be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// A gateway runs and has them.
+    ByGateway,
+    /// Here, logged in as configured.
+    LoggedIn,
+    /// Here, with no login.
+    LookedAt,
+}
+
+/// Looks at all of them.
+pub(super) fn examine(site: &Site, seen: Seen, found: &SlotsDto, findings: &mut Findings) {
+    for module in &site.config.modules {
+        match found.module_problems.get(&module.name) {
+            Some(problem) => failing_module(site, module, problem, findings),
+            None => findings.ok("module", format!("{} runs ({})", module.name, module.path.display())),
+        }
+    }
+    missing_tokens(site, found, findings);
+    let rejections = pin_ledger::rejections(&site.config.data_dir).unwrap_or_default();
+    for slot in found.slots.iter().filter(|slot| slot.state != SlotState::Absent) {
+        Slot { site, seen, slot, rejections: &rejections }.examine(findings);
+    }
+}
+
+fn failing_module(site: &Site, module: &ModuleSettings, problem: &str, findings: &mut Findings) {
+    let fix = configuration::found_elsewhere(&module.path, &site.file, &site.text)
+        .or_else(|| configuration::install(&module.path, true))
+        .unwrap_or_else(|| {
+            Fix::by_hand(format!("install {} again, for this kind of machine, with the libraries it needs", module.path.display()))
+        });
+    findings.fault("module", format!("{} does not run: {problem}", module.name), "none of its tokens is seen", fix);
+}
+
+fn missing_tokens(site: &Site, found: &SlotsDto, findings: &mut Findings) {
+    let is_there = |uri: &Pkcs11Uri| found.slots.iter().any(|slot| slot.state != SlotState::Absent && uri.matches_token(&identity(slot)));
+    let configured = site.config.token_policies.iter().map(|policy| &policy.uri);
+    let missing = configured.filter(|uri| **uri != Pkcs11Uri::default() && !is_there(uri));
+    for uri in missing {
+        let others: Vec<String> =
+            found.slots.iter().filter(|slot| slot.state != SlotState::Absent).map(|slot| slot.uri.to_string()).collect();
+        let what = if others.is_empty() { "no other is".to_owned() } else { format!("others are: {}", others.join(", ")) };
+        let fix = Fix::by_hand("plug it in, or correct `uri` in the configuration; `sealgate slots` shows what is there");
+        findings.fault(TOKEN, format!("{uri} is not there; {what}"), NO_SIGNATURE, fix);
+    }
+}
+
+/// One token that is there.
+struct Slot<'a> {
+    site: &'a Site,
+    seen: Seen,
+    slot: &'a SlotDto,
+    rejections: &'a BTreeMap<LedgerKey, usize>,
+}
+
+impl Slot<'_> {
+    fn examine(&self, findings: &mut Findings) {
+        self.state(findings);
+        self.flags(findings);
+        let rejected = self.rejections.get(&LedgerKey::of(&identity(self.slot))).copied().unwrap_or_default();
+        if rejected > 0 && !findings.has_fault(PIN) {
+            findings.ok(PIN, format!("{}: PINs it has rejected, which are not tried again: {rejected}", self.slot.uri));
+        }
+    }
+
+    fn state(&self, findings: &mut Findings) {
+        let SlotDto { uri, state, reason, login, .. } = self.slot;
+        let what = if reason.is_empty() { format!("{uri} is {state}") } else { format!("{uri} is {state}: {reason}") };
+        match state {
+            SlotState::Ready | SlotState::Busy | SlotState::Absent => findings.ok(TOKEN, what),
+            SlotState::Present => findings.ok(TOKEN, format!("{what}; each request brings its PIN")),
+            SlotState::NeedsPin if self.seen == Seen::LookedAt => findings.ok(TOKEN, format!("{uri} is there; nobody was logged in")),
+            SlotState::NeedsPin if *login == LoginMode::Configured && self.seen == Seen::LoggedIn => {
+                findings.fault(TOKEN, format!("{what}; the configured login did not happen"), NO_SIGNATURE, self.mend_pin(false));
+            }
+            SlotState::NeedsPin => findings.warning(TOKEN, what, NO_SIGNATURE, self.unlock("")),
+            SlotState::PinRejected if reason.contains("final") || self.slot.flags.user_pin_final_try => {
+                findings.fault(PIN, what, "one more wrong PIN locks the token", self.unlock(" --insist --forget-rejection"));
+            }
+            SlotState::PinRejected => {
+                let remembered = self.seen == Seen::ByGateway
+                    || [LedgerRefusal::RejectedBefore, LedgerRefusal::CutOff].iter().any(|refusal| *reason == refusal.to_string());
+                findings.fault(PIN, what, "a rejected PIN is not tried again: the token would lock itself", self.mend_pin(remembered));
+            }
+            SlotState::PinLocked => {
+                let then = self.site.unlock(" --forget-rejection", uri, None);
+                let fix = Fix::by_hand(format!("unblock the PIN with the vendor's tool, then: {then}"));
+                findings.fault(PIN, what, NO_SIGNATURE, fix);
+            }
+            SlotState::WaitingAtReader => findings.warning(TOKEN, what, "a person must act", Fix::by_hand("act at the reader")),
+            SlotState::Recovering => {
+                findings.warning(
+                    TOKEN,
+                    what,
+                    "it may be back in a moment",
+                    Fix::by_hand("run doctor again; put the token in again if it stays so"),
+                );
+            }
+            SlotState::Wedged => {
+                let fix = Fix::by_hand("restart the gateway; use `isolation = \"process\"`, which does it by itself");
+                findings.fault(TOKEN, what, "a call into the module does not return", fix);
+            }
+            SlotState::Quarantined => {
+                findings.fault(TOKEN, what, NO_SIGNATURE, Fix::by_hand("look at the gateway's log for why, then restart it"));
+            }
+        }
+    }
+
+    fn flags(&self, findings: &mut Findings) {
+        let (uri, flags) = (&self.slot.uri, self.slot.flags);
+        if !flags.user_pin_initialized && flags.login_required {
+            let fix = self.init_pin();
+            findings.fault(PIN, format!("{uri} has no user PIN yet"), "nobody can log in", fix);
+        }
+        if flags.user_pin_final_try && self.slot.state != SlotState::PinRejected {
+            findings.fault(PIN, format!("{uri} has one try left"), "one more wrong PIN locks the token", self.unlock(" --insist"));
+        } else if flags.user_pin_count_low && self.slot.state != SlotState::PinRejected {
+            let why = "wrong PINs were tried since the last good login; requests' PINs are refused until the next one";
+            findings.warning(PIN, format!("{uri} has few tries left"), why, self.unlock(""));
+        }
+        if flags.write_protected {
+            findings.ok(TOKEN, format!("{uri} is write-protected: it signs, but keys and certificates cannot be written"));
+        }
+    }
+
+    fn pin_source(&self) -> Option<&PinSource> {
+        self.site.policy(&identity(self.slot)).and_then(|policy| policy.pin.as_ref())
+    }
+
+    fn unlock(&self, options: &str) -> Fix {
+        let command = self.site.unlock(options, &self.slot.uri, self.pin_source());
+        match self.seen {
+            Seen::ByGateway => Fix::command(command),
+            Seen::LoggedIn | Seen::LookedAt => Fix::by_hand(format!("start the gateway, then: {command}")),
+        }
+    }
+
+    /// Has the operator write the right PIN where the configured one stands. `forget`: also if the token has rejected it before.
+    fn mend_pin(&self, forget: bool) -> Fix {
+        let source = self.pin_source();
+        let forgetting = self.site.unlock(" --forget-rejection", &self.slot.uri, source);
+        match source {
+            Some(PinSource::File(file)) => {
+                let write = shell::write_pin(file, super::files::other_owner(&self.site.config.data_dir));
+                Fix::command(if forget { format!("{write} && {forgetting}") } else { write })
+            }
+            Some(_) => Fix::by_hand(format!("correct the configured PIN and restart the gateway; if the PIN was right: {forgetting}")),
+            None => Fix::command(forgetting),
+        }
+    }
+
+    /// OpenSC's tool sets a first PIN on any PKCS#11 token; it asks for the security officer's.
+    fn init_pin(&self) -> Fix {
+        let Some(module) = self.site.config.modules.iter().find(|module| module.name == self.slot.module) else {
+            return Fix::by_hand("set a user PIN with the vendor's tool");
+        };
+        let conf = variable(module, "SOFTHSM2_CONF").map(|conf| format!("SOFTHSM2_CONF={} ", word(conf))).unwrap_or_default();
+        let (path, label) = (word(&module.path), word(&self.slot.label));
+        Fix::command(format!("{conf}pkcs11-tool --module {path} --token-label {label} --login --login-type so --init-pin"))
+    }
+}
+
+/// The token of a slot.
+pub(super) fn identity(slot: &SlotDto) -> TokenIdentity {
+    TokenIdentity {
+        module: slot.module.clone(),
+        manufacturer: slot.manufacturer.clone(),
+        model: slot.model.clone(),
+        serial: slot.serial.clone(),
+        label: slot.label.clone(),
+    }
+}
