@@ -100,12 +100,12 @@ impl Gateway {
         if tokio::time::timeout(bound, ready).await.is_ok() {
             return Ok(());
         }
-        let problems: Vec<String> =
-            self.tokens.problems().into_iter().map(|(module, problem)| format!("module {module}: {problem}")).collect();
-        match self.tokens.find(uri) {
-            Ok(slot) => bail!("the token is {}: {}; {}", slot.status().state, slot.status().reason, problems.join("; ")),
-            Err(error) => bail!("the token did not show up: {error}; {}", problems.join("; ")),
-        }
+        let state = match self.tokens.find(uri) {
+            Ok(slot) => format!("the token is {} {}", slot.status().state, slot.status().reason),
+            Err(error) => format!("the token did not show up: {error}"),
+        };
+        let problems = self.tokens.problems().into_iter().map(|(module, problem)| format!("; module {module} does not run: {problem}"));
+        bail!("{}{}", state.trim_end(), problems.collect::<String>())
     }
 
     /// Serves until a signal, then does `first` and stops in order.

@@ -169,6 +169,7 @@ impl OpenTicket<'_> {
         let make = || {
             let request = self.request(Method::POST, "/ds/creator");
             Ok(match pin {
+                // The body's copy of the PIN is not wiped; the process ends soon after.
                 Some(pin) => request.json(&WithPin { key_store_password: pin.reveal() }),
                 None => request,
             })

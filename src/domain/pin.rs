@@ -36,7 +36,8 @@ impl Pin {
         Ok(Self(secret))
     }
 
-    /// The PIN in clear. Callers: the driver (to log in), the frame coder (to pass it to the module's process), and keyed hashes of it.
+    /// The PIN in clear. Callers: the driver (to log in), the frame coder (to pass it to the module's process), keyed hashes of it, and the
+    /// command line (to send a PIN that was typed to a gateway, and for the PIN file and `dev.json` of development mode).
     #[must_use]
     pub fn reveal(&self) -> &str {
         self.0.expose_secret()

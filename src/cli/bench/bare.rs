@@ -4,6 +4,7 @@
 //! change for itself. Parent and child talk in lines of JSON: one order to begin with, then one line per turn and its answer.
 
 use std::{
+    borrow::Cow,
     io::{self, BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -43,10 +44,10 @@ pub(super) struct BareKey<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Order {
+struct Order<'a> {
     module: PathBuf,
     uri: Pkcs11Uri,
-    pin: String,
+    pin: Cow<'a, str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,7 +71,7 @@ impl BareLoop {
         let (orders, answers) = child.stdin.take().zip(child.stdout.take()).context("the loop on the token has no pipes")?;
         let mut bare = Self { child, orders, answers: BufReader::new(answers) };
         // The pipe is private to parent and child; the PIN is in neither arguments nor environment.
-        let order = Order { module: key.module.to_owned(), uri: key.uri.clone(), pin: key.pin.expose_secret().to_owned() };
+        let order = Order { module: key.module.to_owned(), uri: key.uri.clone(), pin: Cow::Borrowed(key.pin.expose_secret()) };
         bare.say(&order)?;
         let _ready: Turn = bare.hear()?;
         Ok(bare)
@@ -108,11 +109,11 @@ impl Drop for BareLoop {
 pub(in crate::cli) fn run() -> anyhow::Result<()> {
     let mut lines = io::stdin().lock().lines();
     let first = Zeroizing::new(lines.next().context("this verb is for `sealgate bench`, which tells it what to do")??);
-    let order: Order = serde_json::from_str(&first).context("this verb is for `sealgate bench`, which tells it what to do")?;
+    let order: Order<'_> = serde_json::from_str(&first).context("this verb is for `sealgate bench`, which tells it what to do")?;
     let module = Pkcs11Module::load(&order.module, ModuleOptions::named("bench".parse()?))?;
     let found = module.tokens()?.into_iter().find(|found| order.uri.matches_token(&found.token));
     let mut driver = module.open(found.context("the token is not there; is its folder?")?.slot)?;
-    driver.login(Some(&Pin::new(order.pin)?))?;
+    driver.login(Some(&Pin::new(order.pin.into_owned())?))?;
     let key = driver.find_key(&order.uri.key_selector())?;
     let to_sign = sample(&key)?;
     sign_once(&mut *driver, &key, &to_sign)?;
