@@ -30,7 +30,6 @@ struct Patient {
     dir: PathBuf,
     config: PathBuf,
     pin: String,
-    token_uri: String,
 }
 
 /// What doctor found.
@@ -47,7 +46,7 @@ impl Patient {
         let dev = dev_json(&dir);
         gateway.stop();
         let text = |name: &str| dev[name].as_str().unwrap().to_owned();
-        Self { config: dir.join("sealgate.toml"), pin: text("user_pin"), token_uri: text("token_uri"), dir, _folder: folder }
+        Self { config: dir.join("sealgate.toml"), pin: text("user_pin"), dir, _folder: folder }
     }
 
     /// The same with OpenSC's spy around the module.
@@ -290,7 +289,7 @@ fn a_key_whose_name_leads_nowhere_is_led_to_the_one_key_without_a_name() {
 fn an_algorithm_that_the_token_does_not_offer_is_taken_out_of_the_configuration() {
     let patient = Patient::new();
     patient.rewrite("name = \"rsa-2048\"", "name = \"rsa-2048\"\nalgorithm = \"rsa-pss-sha256\"");
-    rewrite(&patient.file("softhsm2.conf"), "slots.mechanisms = ALL", "slots.mechanisms = -CKM_RSA_PKCS_PSS");
+    rewrite(&patient.file("softhsm2.conf"), "slots.mechanisms = ALL", "slots.mechanisms = CKM_RSA_PKCS,CKM_ECDSA,CKM_EDDSA");
     patient.cure("algorithm", "does not offer rsa-pss-sha256");
 }
 
@@ -312,7 +311,7 @@ fn a_certificate_that_has_expired_or_soon_will_is_named() {
     patient.rewrite("name = \"ec-p256\"", &format!("name = \"ec-p256\"\ncertificate = \"{}\"", file.display()));
     // They are valid for a hundred days.
     for (from, says, code) in [(today - 200, "has expired", 1), (today - 90, "expires in", 0), (today + 10, "not valid yet", 1)] {
-        let certificate = certificate::issue(&spki, "CN=ec-p256", from);
+        let certificate = certificate::issue(&spki, "CN=ec-p256,O=Test,C=UA", from);
         fs::write(&file, Certificate::from_der(&certificate).unwrap().to_pem()).unwrap();
         let report = patient.doctor();
         report.named("certificate", says);

@@ -22,10 +22,20 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Writes a result that is not text.
 pub(super) fn bytes(content: &[u8]) -> anyhow::Result<()> {
+    written(content).map(drop)
+}
+
+/// Writes a line of a result that has no end; whether anybody still reads it.
+pub(super) fn line_of_many(text: impl Display) -> anyhow::Result<bool> {
+    written(format!("{text}\n").as_bytes())
+}
+
+fn written(content: &[u8]) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(content).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("standard output cannot be written; check where it is redirected to"),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("standard output cannot be written; check where it is redirected to"),
     }
 }
 

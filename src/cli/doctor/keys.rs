@@ -92,20 +92,21 @@ impl Examination<'_> {
     async fn run(mut self, seen: Seen) {
         let status = self.slot.status();
         let name = &self.key.name;
-        if seen == Seen::LookedAt || !matches!(status.state, SlotState::Ready | SlotState::Busy) {
-            let fix = match (seen, self.slot.login_mode()) {
-                (Seen::LoggedIn, LoginMode::Configured) => Fix::by_hand("mend what is said of its token, then run doctor again"),
-                (Seen::LoggedIn, LoginMode::PerRequest) => Fix::by_hand("sign once through the gateway, with its PIN in the request"),
-                _ => {
-                    Fix::by_hand(format!("unlock first: start the gateway, then: {}", self.site.unlock("", &self.slot.token().uri(), None)))
+        if seen == Seen::LookedAt {
+            let fix = Fix::by_hand("mend what is said above, and run doctor as the user that runs the gateway");
+            return self.findings.warning(KEY, format!("{name}: not proved: nobody was logged in"), "it may be unable to sign", fix);
+        }
+        if !matches!(status.state, SlotState::Ready | SlotState::Busy) {
+            let fix = match self.slot.login_mode() {
+                LoginMode::Configured => Fix::by_hand("mend what is said of its token, then run doctor again"),
+                LoginMode::PerRequest => Fix::by_hand("sign once through the gateway, with its PIN in the request"),
+                LoginMode::Operator | LoginMode::Protected => {
+                    let unlock = self.site.unlock("", &self.slot.token().uri(), None);
+                    Fix::by_hand(format!("unlock first: start the gateway, then: {unlock}"))
                 }
             };
-            return self.findings.warning(
-                KEY,
-                format!("{name}: not proved: its token is {}", status.state),
-                "it may be unable to sign",
-                fix,
-            );
+            let what = format!("{name}: not proved: its token's state is: {}", status.state);
+            return self.findings.warning(KEY, what, "it may be unable to sign", fix);
         }
         match self.call(Command::DescribeKey { key: self.key.uri.key_selector(), pin: None }).await {
             Ok(Reply::Key { key, algorithms }) => self.found(key, algorithms).await,

@@ -33,7 +33,9 @@ fn one(site: &Site, address: SocketAddr, findings: &mut Findings) {
             let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
             replaced(site, address, here).unwrap_or_else(|| Fix::by_hand("write an address of this machine"))
         }
-        io::ErrorKind::PermissionDenied => Fix::command(shell::as_root(&format!("setcap cap_net_bind_service=+ep {}", shell::program()))),
+        io::ErrorKind::PermissionDenied => {
+            Fix::command(shell::as_root(&format!("setcap cap_net_bind_service=+ep {}", shell::program_file())))
+        }
         _ => Fix::by_hand("choose another address"),
     };
     findings.fault(CHECK, format!("{address} cannot be listened on: {error}"), WHY, fix);

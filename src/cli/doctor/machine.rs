@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::geteuid;
+use rustix::process::{Uid, geteuid};
 
 use super::{
     finding::{Findings, Fix},
@@ -54,7 +54,7 @@ pub(super) fn examine(site: &Site, tokens: usize, findings: &mut Findings) {
         examine_reader(&reader, tokens, findings);
     }
     if tokens == 0 && !findings.has_fault(PCSCD) {
-        examine_polkit(root, findings);
+        examine_polkit(root, geteuid(), findings);
     }
 }
 
@@ -139,10 +139,9 @@ fn readers(root: &Path) -> Vec<Reader> {
 }
 
 /// A daemon that asks polkit lets only users at the machine's own screen see readers.
-fn examine_polkit(root: &Path, findings: &mut Findings) {
+fn examine_polkit(root: &Path, uid: Uid, findings: &mut Findings) {
     let asks = root.join("usr/share/polkit-1/actions/org.debian.pcsc-lite.policy").exists();
     let rule = root.join("etc/polkit-1/rules.d/50-sealgate-pcsc.rules");
-    let uid = geteuid();
     if !asks || uid.is_root() || rule.exists() {
         return;
     }
@@ -241,5 +240,26 @@ mod tests {
         assert!(command(found().fix).contains("systemctl"));
         let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(found().severity, Severity::Ok);
+    }
+
+    #[test]
+    fn polkit_is_told_to_let_a_service_use_cards() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "usr/share/polkit-1/actions/org.debian.pcsc-lite.policy", "");
+        fs::create_dir_all(root.path().join("etc/polkit-1/rules.d")).unwrap();
+        let found = |uid| {
+            let mut findings = Findings::default();
+            examine_polkit(root.path(), Uid::from_raw(uid), &mut findings);
+            findings.all().to_vec()
+        };
+        assert_eq!(found(0), [], "root is always let");
+        // Whose name `id` knows.
+        let nobody = 65534;
+        let Some(Fix::Command(command)) = found(nobody).remove(0).fix else { panic!("no command") };
+        let status = std::process::Command::new("sh").args(["-c", &command.replace("sudo ", "")]).status().unwrap();
+        assert!(status.success(), "{command}");
+        let rule = fs::read_to_string(root.path().join("etc/polkit-1/rules.d/50-sealgate-pcsc.rules")).unwrap();
+        assert!(rule.contains("subject.user == \"nobody\") return polkit.Result.YES; });\n"), "{rule}");
+        assert_eq!(found(nobody), []);
     }
 }

@@ -19,9 +19,14 @@ pub(super) fn program() -> String {
     match called {
         // It was found by its name; so will it be again.
         Some(name) if name.components().count() == 1 => word(name),
-        Some(path) => word(env::current_exe().unwrap_or(path)),
+        Some(_) => program_file(),
         None => "sealgate".to_owned(),
     }
+}
+
+/// The file of this program.
+pub(super) fn program_file() -> String {
+    env::current_exe().map_or_else(|_| "sealgate".to_owned(), word)
 }
 
 /// `command` with the rights of root, which this process may have already.

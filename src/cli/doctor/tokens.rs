@@ -95,7 +95,9 @@ impl Slot<'_> {
         let SlotDto { uri, state, reason, login, .. } = self.slot;
         let what = if reason.is_empty() { format!("{uri} is {state}") } else { format!("{uri} is {state}: {reason}") };
         match state {
-            SlotState::Ready | SlotState::Busy | SlotState::Absent => findings.ok(TOKEN, what),
+            SlotState::Ready | SlotState::Busy => findings.ok(TOKEN, format!("{uri} takes work")),
+            // Said of the configured ones above.
+            SlotState::Absent => {}
             SlotState::Present => findings.ok(TOKEN, format!("{what}; each request brings its PIN")),
             SlotState::NeedsPin if self.seen == Seen::LookedAt => findings.ok(TOKEN, format!("{uri} is there; nobody was logged in")),
             SlotState::NeedsPin if *login == LoginMode::Configured && self.seen == Seen::LoggedIn => {
@@ -103,16 +105,15 @@ impl Slot<'_> {
             }
             SlotState::NeedsPin => findings.warning(TOKEN, what, NO_SIGNATURE, self.unlock("")),
             SlotState::PinRejected if reason.contains("final") || self.slot.flags.user_pin_final_try => {
-                findings.fault(PIN, what, "one more wrong PIN locks the token", self.unlock(" --insist --forget-rejection"));
+                findings.fault(PIN, what, "one more wrong PIN locks the token", self.insist());
             }
             SlotState::PinRejected => {
-                let remembered = self.seen == Seen::ByGateway
-                    || [LedgerRefusal::RejectedBefore, LedgerRefusal::CutOff].iter().any(|refusal| *reason == refusal.to_string());
+                let remembered =
+                    [LedgerRefusal::RejectedBefore, LedgerRefusal::CutOff].iter().any(|refusal| *reason == refusal.to_string());
                 findings.fault(PIN, what, "a rejected PIN is not tried again: the token would lock itself", self.mend_pin(remembered));
             }
             SlotState::PinLocked => {
-                let then = self.site.unlock(" --forget-rejection", uri, None);
-                let fix = Fix::by_hand(format!("unblock the PIN with the vendor's tool, then: {then}"));
+                let fix = Fix::by_hand(format!("unblock the PIN with the vendor's tool, then: {}", self.forgetting()));
                 findings.fault(PIN, what, NO_SIGNATURE, fix);
             }
             SlotState::WaitingAtReader => findings.warning(TOKEN, what, "a person must act", Fix::by_hand("act at the reader")),
@@ -141,7 +142,7 @@ impl Slot<'_> {
             findings.fault(PIN, format!("{uri} has no user PIN yet"), "nobody can log in", fix);
         }
         if flags.user_pin_final_try && self.slot.state != SlotState::PinRejected {
-            findings.fault(PIN, format!("{uri} has one try left"), "one more wrong PIN locks the token", self.unlock(" --insist"));
+            findings.fault(PIN, format!("{uri} has one try left"), "one more wrong PIN locks the token", self.insist());
         } else if flags.user_pin_count_low && self.slot.state != SlotState::PinRejected {
             let why = "wrong PINs were tried since the last good login; requests' PINs are refused until the next one";
             findings.warning(PIN, format!("{uri} has few tries left"), why, self.unlock(""));
@@ -163,18 +164,34 @@ impl Slot<'_> {
         }
     }
 
-    /// Has the operator write the right PIN where the configured one stands. `forget`: also if the token has rejected it before.
+    /// The last try is for a person, never for a configured PIN.
+    fn insist(&self) -> Fix {
+        let command = self.site.unlock(" --insist", &self.slot.uri, None);
+        match self.seen {
+            Seen::ByGateway => Fix::command(command),
+            Seen::LoggedIn | Seen::LookedAt => Fix::by_hand(format!("start the gateway, then: {command}")),
+        }
+    }
+
+    /// Has the operator write the right PIN where the configured one stands. `forget`: the token has rejected it before, or may have.
     fn mend_pin(&self, forget: bool) -> Fix {
         let source = self.pin_source();
-        let forgetting = self.site.unlock(" --forget-rejection", &self.slot.uri, source);
+        let unlock = self.site.unlock(if forget { " --forget-rejection" } else { "" }, &self.slot.uri, source);
         match source {
             Some(PinSource::File(file)) => {
                 let write = shell::write_pin(file, super::files::other_owner(&self.site.config.data_dir));
-                Fix::command(if forget { format!("{write} && {forgetting}") } else { write })
+                // The next start of a gateway, or of doctor, reads the file; one that runs does not.
+                Fix::command(if forget || self.seen == Seen::ByGateway { format!("{write} && {unlock}") } else { write })
             }
-            Some(_) => Fix::by_hand(format!("correct the configured PIN and restart the gateway; if the PIN was right: {forgetting}")),
-            None => Fix::command(forgetting),
+            Some(_) => {
+                Fix::by_hand(format!("correct the configured PIN and start the gateway anew; if it was right: {}", self.forgetting()))
+            }
+            None => self.unlock(""),
         }
+    }
+
+    fn forgetting(&self) -> String {
+        self.site.unlock(" --forget-rejection", &self.slot.uri, None)
     }
 
     /// OpenSC's tool sets a first PIN on any PKCS#11 token; it asks for the security officer's.
@@ -196,5 +213,97 @@ pub(super) fn identity(slot: &SlotDto) -> TokenIdentity {
         model: slot.model.clone(),
         serial: slot.serial.clone(),
         label: slot.label.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{super::finding::Severity, *};
+    use crate::{
+        config::Config,
+        domain::{timestamp::Timestamp, token::TokenFlags},
+    };
+
+    /// A gateway with one token, whose configured PIN stands in a file.
+    fn site(folder: &tempfile::TempDir) -> Site {
+        let file = folder.path().join("sealgate.toml");
+        let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let text = format!(
+            "data_dir = \"data\"\n[[module]]\nname = \"m\"\npath = \"sealgate.toml\"\n[[token]]\nuri = \"pkcs11:token=one\"\n\
+             login = \"configured\"\npin = {{ file = \"pin\" }}\n[[caller]]\nname = \"c\"\napi_key_sha256 = \"{hash}\"\n"
+        );
+        fs::write(&file, &text).unwrap();
+        fs::write(folder.path().join("pin"), "1234").unwrap();
+        fs::set_permissions(folder.path().join("pin"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        Site { config: Config::load(&file).unwrap(), file, text }
+    }
+
+    fn examined(seen: Seen, state: SlotState, reason: &str, flags: TokenFlags) -> Vec<(&'static str, Severity, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let slot = SlotDto {
+            uri: "pkcs11:token=one".parse().unwrap(),
+            module: "m".parse().unwrap(),
+            manufacturer: String::new(),
+            model: String::new(),
+            serial: String::new(),
+            label: "one".to_owned(),
+            login: LoginMode::Configured,
+            state,
+            reason: reason.to_owned(),
+            since: Timestamp::from_millis(0),
+            flags: TokenFlags { user_pin_initialized: true, login_required: true, ..flags },
+            outstanding: 0,
+        };
+        let mut findings = Findings::default();
+        let rejections = BTreeMap::new();
+        Slot { site: &site(&folder), seen, slot: &slot, rejections: &rejections }.examine(&mut findings);
+        let fix = |fix: &Option<Fix>| match fix {
+            Some(Fix::Command(command)) => format!("$ {command}"),
+            Some(Fix::ByHand(sentence)) => sentence.clone(),
+            None => String::new(),
+        };
+        findings.all().iter().map(|finding| (finding.check, finding.severity, fix(&finding.fix))).collect()
+    }
+
+    #[test]
+    fn the_last_try_is_for_a_person_and_never_for_a_file() {
+        let flags = TokenFlags { user_pin_final_try: true, ..TokenFlags::default() };
+        for (seen, command) in [(Seen::ByGateway, true), (Seen::LoggedIn, false)] {
+            let found = examined(seen, SlotState::PinRejected, "the token warns", flags);
+            let [(PIN, Severity::Fault, fix)] = found.as_slice() else { panic!("{found:?}") };
+            assert!(fix.contains("--insist") && !fix.contains("--pin-file") && fix.starts_with("$ ") == command, "{fix}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_runs_is_told_of_the_corrected_pin() {
+        let fix_of = |seen, reason: &str| examined(seen, SlotState::PinRejected, reason, TokenFlags::default()).remove(0).2;
+        let before = LedgerRefusal::RejectedBefore.to_string();
+        assert!(!fix_of(Seen::LoggedIn, "just now").contains("unlock"));
+        assert!(fix_of(Seen::LoggedIn, &before).contains("--forget-rejection"));
+        let running = fix_of(Seen::ByGateway, "just now");
+        assert!(running.contains("unlock") && running.contains("--pin-file") && !running.contains("--forget-rejection"), "{running}");
+    }
+
+    #[test]
+    fn what_tokens_say_of_their_pins_is_passed_on() {
+        let said = |state, flags| {
+            let found = examined(Seen::ByGateway, state, "", flags);
+            found
+                .into_iter()
+                .filter(|(_, severity, _)| *severity != Severity::Ok)
+                .map(|(check, severity, _)| (check, severity))
+                .collect::<Vec<_>>()
+        };
+        let none = TokenFlags::default();
+        assert_eq!(said(SlotState::Ready, none), []);
+        assert_eq!(said(SlotState::Ready, TokenFlags { write_protected: true, ..none }), []);
+        assert_eq!(said(SlotState::Ready, TokenFlags { user_pin_count_low: true, ..none }), [(PIN, Severity::Warning)]);
+        assert_eq!(said(SlotState::PinLocked, TokenFlags { user_pin_locked: true, ..none }), [(PIN, Severity::Fault)]);
+        assert_eq!(said(SlotState::NeedsPin, none), [(TOKEN, Severity::Warning)]);
+        assert_eq!(said(SlotState::Wedged, none), [(TOKEN, Severity::Fault)]);
+        assert_eq!(said(SlotState::Quarantined, none), [(TOKEN, Severity::Fault)]);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Default)]
 struct Printed(HashMap<(ModuleName, Pkcs11Uri), (SlotState, String)>);
 
-/// Prints until a signal, or until the gateway ends.
+/// Prints until a signal, until the gateway ends, or until nobody reads.
 pub(super) fn run(place: &Place, json: bool) -> anyhow::Result<()> {
     server_runtime()?.block_on(async {
         let mut signals = StopSignals::install()?;
@@ -42,7 +42,9 @@ async fn follow_gateway(gateway: &ControlClient, json: bool) -> anyhow::Result<(
     let mut since = String::new();
     loop {
         let SlotChangesDto { change, now } = gateway.get(&format!("/slots/changes{since}")).await?;
-        printed.print_changes(now.slots, json)?;
+        if !printed.print_changes(now.slots, json)? {
+            return Ok(());
+        }
         since = format!("?since={change}");
     }
 }
@@ -54,8 +56,10 @@ async fn follow_modules(place: &Place, json: bool, signals: &mut StopSignals) ->
     let mut printed = Printed::default();
     let ended = loop {
         changes.borrow_and_update();
-        if let Err(error) = printed.print_changes(seen_by(&opened.tokens, &place.config).slots, json) {
-            break Err(error);
+        match printed.print_changes(seen_by(&opened.tokens, &place.config).slots, json) {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { break Ok(()) },
@@ -67,11 +71,15 @@ async fn follow_modules(place: &Place, json: bool, signals: &mut StopSignals) ->
 }
 
 impl Printed {
-    fn print_changes(&mut self, slots: Vec<SlotDto>, json: bool) -> anyhow::Result<()> {
+    /// Prints what has changed; whether anybody still reads it.
+    fn print_changes(&mut self, slots: Vec<SlotDto>, json: bool) -> anyhow::Result<bool> {
         for slot in self.changed(slots) {
-            if json { output::json(&slot)? } else { output::line(line(&slot))? }
+            let text = if json { serde_json::to_string(&slot)? } else { line(&slot) };
+            if !output::line_of_many(text)? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The tokens whose state, or the reason for it, is another than when they were printed.

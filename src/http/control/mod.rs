@@ -1,16 +1,15 @@
-//! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator.
+//! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
 //! | `GET /health` | | [`HealthDto`] |
 //! | `GET /slots` | every token that was seen, with its state now | [`SlotsDto`] |
 //! | `GET /slots/changes?since=N` | the same when something has changed since change N (at once without it), after 25 s in any case | [`SlotChangesDto`] |
-//! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
 //! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`] |
+//! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
-//!
-//! Errors are an [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it.
 
 pub mod dto;
 mod error;
@@ -38,7 +37,6 @@ use crate::{
 const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may make no progress.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(10);
-
 /// How long a change is waited for before the answer is that there was none.
 const CHANGE_WAIT_MAX: Duration = Duration::from_secs(25);
 
