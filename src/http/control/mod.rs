@@ -1,4 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator.
+//! Errors are an [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -9,8 +10,6 @@
 //! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`] |
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
-//!
-//! Errors are an [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it.
 
 pub mod dto;
 mod error;
