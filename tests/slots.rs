@@ -390,7 +390,7 @@ async fn a_call_that_does_not_return_wedges_the_slot_until_it_does() {
 async fn a_module_that_fails_again_and_again_is_started_again() {
     let rig = Rig::unlocked().await;
     let epoch = rig.slot.epoch();
-    for nth in 1..=20 {
+    for nth in 1..=2000 {
         rig.script.fail(Call::SignInit, nth, DeviceError::Failed("CKR_GENERAL_ERROR".to_owned()));
     }
     let mut status = rig.slot.watch();
