@@ -244,8 +244,12 @@ fn a_thousand_replugs_leave_nothing_behind() {
                 after_the_first = descriptors();
             }
         }
-        // The last request's connection may still be closing.
-        assert!(descriptors() <= after_the_first + 1, "{} descriptors, {after_the_first} after the first replug", descriptors());
+        // The bench closes its connections when it gets round to it.
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while descriptors() > after_the_first && std::time::Instant::now() < patience {
+            std::thread::yield_now();
+        }
+        assert!(descriptors() <= after_the_first, "{} descriptors, {after_the_first} after the first replug", descriptors());
         let (session, key) = rig.ready();
         sign(&session, key, 1).unwrap();
     });
