@@ -81,6 +81,32 @@ fn accepted(gateway: &Gateway, signature: &[u8], content: &[u8], attached: bool,
     if fs::read(&out).unwrap() == content { Ok(()) } else { Err("another content".to_owned()) }
 }
 
+/// What pyHanko has against these signatures, and against their changed forms that it accepts.
+fn refused_by_pyhanko(gateway: &Gateway, content: &[u8], signatures: &[(String, bool, Vec<u8>)]) -> Option<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: String, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let root = file("root.der".to_owned(), gateway.ca.certificate().as_der());
+    let content = file("content".to_owned(), content);
+    let mut cases = Vec::new();
+    for (nth, (name, attached, signature)) in signatures.iter().enumerate() {
+        let mut changed = signature.clone();
+        // The last byte is one of the signature value.
+        *changed.last_mut().unwrap() ^= 1;
+        for (bytes, accept) in [(signature, true), (&changed, false)] {
+            let path = file(format!("{nth}-{accept}"), bytes);
+            let content = (!attached).then_some(&content);
+            cases.push(json!({ "name": name, "signature": path, "content": content, "certificates": [], "accept": accept }));
+        }
+    }
+    let manifest = file("manifest.json".to_owned(), json!({ "roots": [root], "cases": cases }).to_string().as_bytes());
+    let output = common::pyhanko::verify(&manifest);
+    (!output.status.success()).then(|| format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
 /// The parts of a signature, for what OpenSSL does not verify in CMS.
 fn ed25519_holds(signature: &[u8]) -> bool {
     let info = ContentInfo::from_der(signature).unwrap();
@@ -212,11 +238,12 @@ async fn start(gateway: &Gateway, ticket: &str, body: Value) -> Answer {
 // Over SoftHSM.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signatures_of_every_key_in_every_form_are_accepted_by_openssl() {
+async fn signatures_of_every_key_in_every_form_are_accepted_by_openssl_and_pyhanko() {
     let mut plan = Plan::softhsm(&KEYS, 1024).await;
     plan.keys[2].chain = vec![plan.ca.certificate().as_der().to_vec()];
     let gateway = plan.start().await;
     let content = "Договір № 1".as_bytes();
+    let mut signatures = Vec::new();
     for (key, kind) in &KEYS {
         for (attached, cades) in [(false, false), (true, false), (false, true), (true, true)] {
             let ticket = gateway.ticket_with(content).await;
@@ -237,8 +264,10 @@ async fn signatures_of_every_key_in_every_form_are_accepted_by_openssl() {
             assert_eq!(base64["base64Data"], STANDARD.encode(&signature));
             assert_eq!(base64["message"], CREATED);
             assert_eq!(gateway.delete(&ticket).await.status, 200);
+            signatures.push((format!("{key} {attached} {cades}"), attached, signature));
         }
     }
+    assert_eq!(refused_by_pyhanko(&gateway, content, &signatures), None);
     // No CA is known for this key, which is seen when the option is set.
     let ticket = gateway.ticket_with(content).await;
     let refused = gateway.put_json(&format!("{ticket}/option"), json!({ "embedCertificateType": "signerAndCaCert" })).await;

@@ -9,6 +9,10 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use common::gateway::{Answer, CI_KEY, CI_ORIGIN, Gateway, OTHER_KEY, PAGE_ORIGIN, Plan, send};
 use reqwest::Method;
+use sealgate::{
+    domain::token::{LoginMode, SlotState},
+    token::fake::Script,
+};
 use serde_json::{Value, json};
 
 const SESSION_MISSING: &str = "Сесія відсутня.";
@@ -518,4 +522,26 @@ async fn the_routes_of_operators_are_not_served_to_callers() {
     assert_eq!(health.json::<Value>().await.unwrap(), json!({ "can_sign": false, "module_problems": {} }));
     let ticket = http.post("http://gateway/api/v1/ticket").send().await.unwrap();
     assert_eq!(ticket.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_told_without_credentials() {
+    let script = Script::new("fake");
+    let gateway = Plan::scripted(&script, LoginMode::Configured, &["one"]).start().await;
+    let ask = async |path: &str| {
+        let answer = gateway.anonymous(Method::GET, path).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    assert_eq!(ask("/healthz").await, (200, json!({ "status": "alive" })));
+    assert_eq!(ask("/readyz").await, (200, json!({ "status": "ready" })));
+    assert_eq!(ask("/readyz/key/one").await, (200, json!({ "status": "ready" })));
+    assert_eq!(ask("/readyz/key/none").await.0, 404);
+    script.pull();
+    let slot = gateway.tokens.find(&"pkcs11:".parse().unwrap()).unwrap();
+    slot.watch().wait_for(|status| status.state == SlotState::Absent).await.unwrap();
+    let (status, body) = ask("/readyz/key/one").await;
+    assert_eq!((status, &body["status"]), (503, &json!("not ready")));
+    assert!(body["reason"].as_str().unwrap().contains("absent"), "{body}");
+    assert_eq!(ask("/readyz").await.0, 200);
+    gateway.stop().await;
 }

@@ -212,15 +212,10 @@ fn judge(cases: &[Case], judge: impl Fn(&Case) -> Option<String> + Sync) -> Vec<
     })
 }
 
-/// Runs a script of `tests/pyhanko` in its environment.
+/// What pyHanko says of these cases.
 fn pyhanko(cases: Vec<Value>) -> Output {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let python = root.join(target).join("pyhanko-venv/bin/python");
-    assert!(python.exists(), "pyHanko is not installed; run scripts/python-env.sh");
     let manifest = json!({ "roots": [LAB.path("root.der")], "cases": cases });
-    let manifest = LAB.write("manifest.json", manifest.to_string().as_bytes());
-    Command::new(python).arg(root.join("tests/pyhanko/verify_cms.py")).arg(manifest).output().unwrap()
+    common::pyhanko::verify(LAB.write("manifest.json", manifest.to_string().as_bytes()).as_ref())
 }
 
 #[test]
