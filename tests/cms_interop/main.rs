@@ -8,14 +8,7 @@
 mod common;
 mod lab;
 
-use std::{
-    env,
-    path::Path,
-    process::{Command, Output},
-    sync::LazyLock,
-    thread,
-    time::SystemTime,
-};
+use std::{process::Output, sync::LazyLock, thread, time::SystemTime};
 
 use cms::{content_info::ContentInfo, signed_data::SignedData as ReadSignedData};
 use common::openssl::{openssl, openssl_ok};
