@@ -9,6 +9,7 @@
 mod common;
 mod faults;
 mod rig;
+mod soak;
 
 use common::own_process;
 use faults::{Cure, FAULTS, Moment};

@@ -73,7 +73,7 @@ pub struct Rig {
     isolated: Isolated,
     log: PathBuf,
     bench: Bench,
-    control: Arc<Control>,
+    pub control: Arc<Control>,
     tokens: Tokens,
     service: Arc<SigningService>,
     beside: Arc<AtomicUsize>,
@@ -219,7 +219,7 @@ impl Rig {
         submit(&self.service, "victim").await
     }
 
-    async fn sign_until_signed(&self, name: &str) -> JobId {
+    pub async fn sign_until_signed(&self, name: &str) -> JobId {
         let signed = async {
             loop {
                 if let Some(job) = self.submit().await
@@ -265,7 +265,11 @@ impl Rig {
         tokio::time::timeout(PATIENCE, went_on).await.expect("the module beside does not go on");
     }
 
-    async fn until(&self, wanted: impl Fn(SlotState) -> bool) {
+    pub fn victim(&self) -> SlotHandle {
+        self.tokens.find(&"pkcs11:token=victim".parse().unwrap()).unwrap()
+    }
+
+    pub async fn until(&self, wanted: impl Fn(SlotState) -> bool) {
         let slot = self.tokens.find(&"pkcs11:token=victim".parse().unwrap()).unwrap();
         let mut status = slot.watch();
         let reached = tokio::time::timeout(PATIENCE, status.wait_for(|status| wanted(status.state))).await.map(|seen| seen.is_ok());
