@@ -11,6 +11,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::{ffi::OsStrExt, process::ExitStatusExt},
     process::{Child, Command, Stdio},
+    time::Instant,
 };
 
 use common::{
@@ -22,6 +23,7 @@ use common::{
 use cryptoki::{mechanism::Mechanism, session::Session};
 use pkcs11_faults::{
     bench::Bench,
+    control::PATIENCE,
     event::Awaited,
     fault::{Crash, Fault},
     function::Function,
@@ -251,7 +253,9 @@ fn a_process_killed_in_the_real_module_may_have_signed_and_the_log_says_so() {
     kill_process(remote, Signal::STOP).unwrap();
     control.release().unwrap();
     let fifth = || lab.log().signings().into_iter().find(|call| call.signing.data == Some(hex::encode(numbered(5))));
+    let began = Instant::now();
     while fifth().is_none() {
+        assert!(began.elapsed() < PATIENCE, "the log does not tell of a call in the real module");
         assert!(worker.try_wait().unwrap().is_none(), "the worker is in the fifth C_Sign");
         std::thread::yield_now();
     }
