@@ -142,16 +142,18 @@ fn a_call_hangs_until_it_is_released_and_other_calls_go_on_meanwhile() {
 fn a_call_that_hangs_after_the_signature_is_in_the_log_before_it_is_answered() {
     with_rig(test_name!(), |rig| {
         let (session, key) = rig.ready();
+        let other = rig.open();
         rig.control.arm(Fault::on(Function::C_Sign).after().hangs().returns(Rv::GENERAL_ERROR)).unwrap();
         thread::scope(|scope| {
             let hanging = scope.spawn(move || rv(sign(&session, key, 1)));
             rig.control.wait_for(Awaited::held(Function::C_Sign)).unwrap();
             let call = rig.log().signings().remove(0);
             assert_eq!((call.outcome, call.rv), (Outcome::Signed, None));
+            sign(&other, common::key(&other), 2).unwrap();
             rig.control.release().unwrap();
             assert_eq!(hanging.join().unwrap(), RvError::GeneralError);
         });
-        assert_eq!(rig.log().signings()[0].rv, Some(Rv::GENERAL_ERROR));
+        assert_eq!(rig.log().signings()[0].rv, Some(Rv::GENERAL_ERROR), "the late answer belongs to its call");
         assert!(matches!(rig.log().records().last().unwrap().entry, Entry::Answer { rv: Rv::GENERAL_ERROR, .. }));
     });
 }

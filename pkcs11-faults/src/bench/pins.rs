@@ -88,8 +88,9 @@ fn update_file(path: &Path, serial: &str, at_first: u64, change: impl Fn(u64) ->
     let left = recorded.unwrap_or(at_first);
     let changed = change(left);
     if recorded != Some(changed) {
-        let mut line = serde_json::to_vec(&Line { serial: serial.to_owned(), left: changed })?;
-        line.push(b'\n');
+        // After half a line of a killed process, too, this one begins a line.
+        let mut line = vec![b'\n'];
+        serde_json::to_writer(&mut line, &Line { serial: serial.to_owned(), left: changed })?;
         file.write_all(&line)?;
     }
     Ok(left)
@@ -123,6 +124,17 @@ mod tests {
     fn tries_in_a_file_are_spent_refilled_and_given_back() {
         let directory = tempfile::tempdir().unwrap();
         spends_refills_and_gives_back(PinTries::kept(Some(&directory.path().join("tries"))));
+    }
+
+    #[test]
+    fn half_a_line_of_a_killed_process_spoils_neither_the_lines_before_nor_after() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tries");
+        let mut tries = PinTries::kept(Some(&path));
+        tries.act("A", 3, PinAction::Spend).unwrap();
+        locked(&path).unwrap().write_all(b"\n{\"serial\":\"A\",").unwrap();
+        assert_eq!(tries.act("A", 3, PinAction::Spend).unwrap(), 2);
+        assert_eq!(tries.act("A", 3, PinAction::Ask).unwrap(), 1);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct TokenLog {
 struct End {
     file: File,
     seq: u64,
+    /// The next line is the first of the file.
+    is_first: bool,
 }
 
 /// What PINs are hashed with, so that equal ones can be told and no PIN be read.
@@ -56,7 +58,7 @@ impl TokenLog {
         file.lock()?;
         let mut first = String::new();
         BufReader::new(&file).read_line(&mut first)?;
-        let log = Self { end: Mutex::new(End { file, seq: 0 }) };
+        let log = Self { end: Mutex::new(End { file, seq: 0, is_first: first.is_empty() }) };
         let salt = if first.is_empty() { log.begin()? } else { salt_of(&first)? };
         log.lock().file.unlock()?;
         Ok((log, salt))
@@ -83,8 +85,10 @@ impl TokenLog {
 impl End {
     fn append(&mut self, entry: Entry) -> io::Result<u64> {
         let record = Record { pid: process::id(), seq: self.seq, at_ns: monotonic_ns(), entry };
-        let mut line = serde_json::to_vec(&record)?;
-        line.push(b'\n');
+        // After half a line of a killed process, too, this one begins a line.
+        let mut line = if self.is_first { Vec::new() } else { vec![b'\n'] };
+        self.is_first = false;
+        serde_json::to_writer(&mut line, &record)?;
         if self.file.write(&line)? == line.len() { Ok(self.seq) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }
