@@ -220,8 +220,7 @@ impl Watcher {
     fn pass_the_time(&mut self, stopped: &Receiver<()>) -> bool {
         let until = Instant::now() + SCAN_EVERY;
         loop {
-            let here: Vec<TokenIdentity> =
-                self.workers.iter().filter(|(_, (_, hands))| hands.queue().is_some()).map(|(token, _)| token.clone()).collect();
+            let here = self.tokens_here();
             let mut select = Select::new();
             select.recv(stopped);
             for queue in here.iter().filter_map(|token| self.workers.get(token)?.1.queue()) {
@@ -233,10 +232,13 @@ impl Watcher {
         }
     }
 
+    /// The tokens whose slots have no thread of their own.
+    fn tokens_here(&self) -> Vec<TokenIdentity> {
+        self.workers.iter().filter(|(_, (_, hands))| hands.queue().is_some()).map(|(token, _)| token.clone()).collect()
+    }
+
     fn look_after_tokens_here(&mut self) {
-        let here: Vec<TokenIdentity> =
-            self.workers.iter().filter(|(_, (_, hands))| hands.queue().is_some()).map(|(token, _)| token.clone()).collect();
-        for token in here {
+        for token in self.tokens_here() {
             self.turn_here(&token, Worker::look_after_token);
         }
     }
