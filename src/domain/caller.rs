@@ -1,5 +1,7 @@
 //! Callers: the programs and pages that ask for signatures.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::ids::{CallerId, KeyName};
@@ -32,6 +34,17 @@ impl KeyAccess {
     }
 }
 
+/// Where a request came from, as far as the gateway saw it itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The web page's origin, which its browser told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub origin: Option<String>,
+    /// The peer's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<IpAddr>,
+}
+
 /// A program or page that may ask for signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -45,4 +58,6 @@ pub struct Caller {
     pub consent: ConsentPolicy,
     /// The algorithms it may ask for are those of the key; uses of one permit are bounded by this number.
     pub permit_uses_max: u32,
+    /// Where its present request came from.
+    pub from: Provenance,
 }

@@ -3,10 +3,7 @@
 //! Invariants: a job is durable as `Signing` before its command is sent; it is put back only if `C_Sign` was certainly not entered; every
 //! claimed job is settled before the task ends. Batches keep the number of durable claims below the number of signatures.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -96,7 +93,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
 }
 
 async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Vec<SigningJob> {
-    match workshop.store.claim_jobs(slot.token(), limit, SystemTime::now().into()).await {
+    match workshop.store.claim_jobs(slot.token(), limit, workshop.store.now()).await {
         Ok(jobs) => jobs,
         Err(error) => {
             error!(error = %error, "jobs could not be claimed");
@@ -128,10 +125,15 @@ async fn settle(workshop: Arc<Workshop>, slot: SlotHandle, job: SigningJob, star
             end(&workshop, &job, outcome).await
         }
         Ok(_) => {
-            end(&workshop, &job, not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked")).await
+            end(
+                &workshop,
+                &job,
+                JobOutcome::not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked"),
+            )
+            .await
         }
         Err(error) => match verdict(&job, &slot, &error) {
-            Some((cause, detail)) => end(&workshop, &job, not_signed(cause, &detail)).await,
+            Some((cause, detail)) => end(&workshop, &job, JobOutcome::not_signed(cause, &detail)).await,
             None => put_back(&workshop, &job, &error).await,
         },
     }
@@ -141,7 +143,9 @@ async fn settle(workshop: Arc<Workshop>, slot: SlotHandle, job: SigningJob, star
 async fn verified(workshop: &Workshop, slot: &SlotHandle, job: &SigningJob, signature: SignatureValue) -> JobOutcome {
     let known = match workshop.keyring.verifier_for(slot, &job.key).await {
         Ok(known) => known,
-        Err(denied) => return not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {denied}")),
+        Err(denied) => {
+            return JobOutcome::not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {denied}"));
+        }
     };
     let Some(verifier) = known.verifier.as_ref() else { return JobOutcome::Signed(signature) };
     match workshop.verifiers.verify(Arc::clone(verifier), job.to_sign.clone(), signature).await {
@@ -149,9 +153,9 @@ async fn verified(workshop: &Workshop, slot: &SlotHandle, job: &SigningJob, sign
         Err(PoolError::Verify(VerifyError::Wrong)) => {
             error!(job.id = %job.id, slot.token = %job.key.token, key.id = %job.key.selector, "the token made a signature that does not verify; the key is quarantined");
             workshop.keyring.quarantine(&job.key);
-            not_signed(FailureCause::WrongSignature, "the token made a signature that does not verify; the key is quarantined")
+            JobOutcome::not_signed(FailureCause::WrongSignature, "the token made a signature that does not verify; the key is quarantined")
         }
-        Err(error) => not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {error}")),
+        Err(error) => JobOutcome::not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {error}")),
     }
 }
 
@@ -171,17 +175,13 @@ fn verdict(job: &SigningJob, slot: &SlotHandle, error: &SlotError) -> Option<(Fa
     Some((cause, error.to_string()))
 }
 
-fn not_signed(cause: FailureCause, detail: &str) -> JobOutcome {
-    JobOutcome::NotSigned { cause, detail: detail.to_owned() }
-}
-
 async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome) -> Settled {
     let state = outcome.final_state();
     let detail = match &outcome {
         JobOutcome::Signed(_) => String::new(),
         JobOutcome::NotSigned { detail, .. } => detail.clone(),
     };
-    commit_surely(workshop, job, Change::EndJob { job: job.id, outcome }).await;
+    commit_surely(workshop, job, Change::EndJob { job: job.id, claim: job.claim, outcome }).await;
     workshop.pins.forget(job.id);
     let name = job.key.name.as_ref().map_or("-", |name| name.as_str());
     info!(job.id = %job.id, job.caller = %job.caller, key.name = name, slot.token = %job.key.token, job.state = %state, "job {} is {state} {detail}", job.id);
@@ -190,7 +190,7 @@ async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome) -> Sett
 
 async fn put_back(workshop: &Workshop, job: &SigningJob, error: &SlotError) -> Settled {
     warn!(job.id = %job.id, error = %error, "job {} waits for its token again: {error}", job.id);
-    commit_surely(workshop, job, Change::RequeueJob(job.id)).await;
+    commit_surely(workshop, job, Change::RequeueJob { job: job.id, claim: job.claim }).await;
     Settled::PutBack
 }
 

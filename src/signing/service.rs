@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::{
     domain::{
         algorithm::{KeyKind, SignatureAlgorithm},
+        audit::Consent,
         caller::Caller,
         digest::ToSign,
         ids::{JobId, KeyName, PermitId},
@@ -93,6 +94,8 @@ pub struct SigningKey {
     pub certificate: Option<Vec<u8>>,
     /// Certificates of its CAs in DER, nearest first.
     pub chain: Vec<Vec<u8>>,
+    /// Serial number of its certificate, in hex.
+    pub certificate_serial: Option<String>,
     /// What it may sign with.
     pub algorithms: Vec<SignatureAlgorithm>,
 }
@@ -309,18 +312,22 @@ impl SigningService {
             }
             Payment::AskNow => Some(self.ask_now(&caller, &mut with)),
         };
-        let accepted = Timestamp::from(SystemTime::now());
+        let accepted = self.workshop.store.now();
         let queue_bound = slot.policy().queue_bound;
         let row = SigningJob {
             id: job,
             caller: caller.id.clone(),
+            from: caller.from.clone(),
             key: known.key.address.clone(),
             to_sign,
+            certificate_serial: known.key.certificate_serial.clone(),
+            consent: if permit.is_some() { Consent::Policy } else { Consent::Pin },
             permit,
             with_pin,
             accepted,
             deadline: accepted.after(self.settings.job_deadline),
             state: JobState::Queued,
+            claim: None,
             outcome: None,
         };
         with.push(Change::AcceptJob { job: row, queue_bound });
@@ -334,7 +341,7 @@ impl SigningService {
     fn ask_now(&self, caller: &Caller, with: &mut Vec<Change>) -> PermitId {
         let permit = self.permits.single_use(caller);
         let id = permit.id;
-        with.push(Change::InsertPermit(permit));
+        with.extend(self.permits.stored(caller, permit));
         id
     }
 
@@ -433,7 +440,7 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
             _ = ticks.tick() => {}
             _ = stop.changed() => continue,
         }
-        let now = Timestamp::from(SystemTime::now());
+        let now = workshop.store.now();
         match workshop.store.expire_jobs(now).await {
             Ok(0) => {}
             Ok(expired) => info!("{expired} jobs expired before their token signed"),

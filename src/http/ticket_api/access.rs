@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Credentials},
-    domain::caller::Caller,
+    domain::caller::{Caller, Provenance},
     http::{app::AppState, extract::header_text},
 };
 
@@ -98,7 +98,8 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
         AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
     })?;
     let language = language(state, request, &caller, origin.is_some());
-    Ok(Some(Asking { caller: Arc::clone(&caller), language }))
+    let from = Provenance { origin: origin.map(str::to_owned), address: request.peer_addr().map(|peer| peer.ip()) };
+    Ok(Some(Asking { caller: Arc::new(Caller { from, ..Caller::clone(&caller) }), language }))
 }
 
 /// The host that the client means: of HTTP/2 and absolute targets in the target, otherwise in `Host`.
