@@ -9,6 +9,7 @@ mod data_folder;
 mod dev;
 mod doctor;
 mod gateway;
+mod jobs;
 mod keys;
 mod lock;
 mod module_host;
@@ -57,6 +58,8 @@ enum Verb {
     Lock(lock::Args),
     /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
     Doctor(doctor::Args),
+    /// List jobs, and settle those in doubt.
+    Jobs(jobs::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -117,6 +120,7 @@ impl Verb {
             Self::Keys(args) => keys::run(&args)?,
             Self::Unlock(args) => unlock::run(args)?,
             Self::Lock(args) => lock::run(args)?,
+            Self::Jobs(args) => jobs::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -130,7 +134,14 @@ impl Verb {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
-            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+            Self::Slots(_)
+            | Self::Keys(_)
+            | Self::Unlock(_)
+            | Self::Lock(_)
+            | Self::Jobs(_)
+            | Self::Sign(_)
+            | Self::Bench(_)
+            | Self::BenchToken => "warn",
             Self::Doctor(_) => "off",
         }
     }
