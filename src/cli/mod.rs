@@ -3,6 +3,7 @@
 //! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
+mod backup;
 mod bench;
 mod control_client;
 mod data_folder;
@@ -16,6 +17,7 @@ mod module_host;
 mod modules;
 mod output;
 mod place;
+mod restore;
 mod secret;
 mod serve;
 mod sign;
@@ -58,6 +60,10 @@ enum Verb {
     Lock(lock::Args),
     /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
     Doctor(doctor::Args),
+    /// Copy a gateway's state into a folder, while it runs or not.
+    Backup(backup::Args),
+    /// Put the state of a backup in place.
+    Restore(restore::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
     /// Sign a file through a gateway.
@@ -120,6 +126,8 @@ impl Verb {
             Self::Keys(args) => keys::run(&args)?,
             Self::Unlock(args) => unlock::run(args)?,
             Self::Lock(args) => lock::run(args)?,
+            Self::Backup(args) => backup::run(&args)?,
+            Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
@@ -139,6 +147,8 @@ impl Verb {
             | Self::Unlock(_)
             | Self::Lock(_)
             | Self::Jobs(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Sign(_)
             | Self::Bench(_)
             | Self::BenchToken => "warn",
