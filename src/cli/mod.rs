@@ -88,7 +88,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return clap_said(&error),
     };
-    let done = start_log(&cli.verb).and_then(|()| cli.verb.run());
+    let done = start_log(&cli.verb, LogFormat::default()).and_then(|()| cli.verb.run());
     match done {
         Ok(code) => code,
         Err(error) => {

@@ -7,6 +7,7 @@
 
 pub mod canary;
 mod dispatcher;
+mod ended;
 mod keyring;
 mod pins;
 pub mod service;

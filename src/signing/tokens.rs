@@ -13,6 +13,7 @@ use crate::{
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
     },
+    telemetry::metrics::{QUEUE_DEPTH, STORE_REACHABLE},
     token::{
         command::{Command, Reply},
         slot::SlotHandle,
@@ -139,6 +140,21 @@ impl TokenDesk {
     /// Whether the store that holds tickets, permits and jobs answers.
     pub async fn is_store_reachable(&self) -> bool {
         self.0.store.find_job(JobId::random()).await.is_ok()
+    }
+
+    /// Sets the metrics that stand in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
+    /// store answers at all. Where it does not, the others keep what they had.
+    pub async fn collect_metrics(&self) {
+        let slots = self.0.keyring.tokens().slots();
+        let mut reachable = true;
+        for slot in slots {
+            let token = slot.token().to_string();
+            match self.0.store.count_queued(slot.token()).await {
+                Ok(queued) => QUEUE_DEPTH.gauge(&[&token]).set(f64::from(u32::try_from(queued).unwrap_or(u32::MAX))),
+                Err(_) => reachable = false,
+            }
+        }
+        STORE_REACHABLE.gauge(&[]).set(f64::from(u8::from(reachable)));
     }
 
     /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try. `forget_rejection`: first

@@ -9,14 +9,14 @@ mod tables;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
 use self::tables::{Tables, Undo};
-use super::{Change, Conflict, Store, StoreError};
+use super::{Change, Conflict, Store, StoreError, meter::CommitMeter};
 use crate::domain::{
     ids::{CallerId, JobId, PermitId, TicketId},
     job::SigningJob,
@@ -30,6 +30,7 @@ use crate::domain::{
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    meter: CommitMeter,
 }
 
 #[derive(Default)]
@@ -95,7 +96,10 @@ fn job_of(change: &Change) -> Option<JobId> {
 #[async_trait]
 impl Store for MemoryStore {
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        Ok(self.lock().commit(changes)?)
+        let began = Instant::now();
+        self.lock().commit(changes)?;
+        self.meter.committed(1, began.elapsed());
+        Ok(())
     }
 
     async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
@@ -127,11 +131,11 @@ impl Store for MemoryStore {
         Ok(self.lock().tables.claim_jobs(token, limit, now))
     }
 
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         let mut state = self.lock();
         let expired = state.tables.expire_jobs(now);
         expired.iter().for_each(|job| state.wake(*job));
-        Ok(expired.len())
+        Ok(expired)
     }
 
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

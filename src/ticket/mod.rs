@@ -35,7 +35,7 @@ use self::spool::Spool;
 use crate::{
     domain::{
         caller::Caller,
-        ids::TicketId,
+        ids::{CallerId, JobId, TicketId},
         key::KeyChoice,
         ticket::{SignatureOptions, Ticket},
         timestamp::Timestamp,
@@ -146,7 +146,8 @@ impl TicketService {
         for _ in 0..CHANGE_TRIES {
             let mut ticket = self.load(caller, id).await?;
             let content = ticket.content.take();
-            let cancel = ticket.signing.as_ref().map(|signing| Change::CancelJob(signing.job));
+            let job = ticket.signing.as_ref().map(|signing| signing.job);
+            let cancel = job.map(Change::CancelJob);
             // The update fails if the ticket has been changed since it was read: what was read is all there is to clean up.
             let changes = [Change::UpdateTicket(ticket)].into_iter().chain(cancel).chain([Change::DeleteTicket(id)]);
             match self.store.commit(changes.collect()).await {
@@ -154,6 +155,9 @@ impl TicketService {
                 committed => {
                     committed?;
                     content.into_iter().for_each(|content| self.spool.discard(content));
+                    if let Some(job) = job {
+                        self.note_cancelled(job).await;
+                    }
                     return Ok(());
                 }
             }
@@ -223,6 +227,14 @@ impl TicketService {
         self.load(caller, id).await.map(drop)
     }
 
+    /// Counts the tickets of a caller.
+    ///
+    /// # Errors
+    /// [`TicketError::StoreUnavailable`].
+    pub async fn count(&self, caller: &CallerId) -> Result<usize, TicketError> {
+        Ok(self.store.count_tickets(caller).await?)
+    }
+
     /// Removes the tickets that have been idle for too long at `now`; returns how many there were.
     ///
     /// # Errors
@@ -251,6 +263,13 @@ impl TicketService {
             if let Err(error) = self.remove_idle(now()).await {
                 warn!(error = %error, "idle tickets could not be removed");
             }
+        }
+    }
+
+    /// The ticket is gone, whether or not that can be said of its job.
+    async fn note_cancelled(&self, job: JobId) {
+        if let Err(error) = self.signing.note_cancelled(job).await {
+            warn!(job.id = %job, error = %error, "whether job {job} was cancelled cannot be said");
         }
     }
 

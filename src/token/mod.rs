@@ -10,6 +10,7 @@ pub mod driver;
 pub mod fake;
 pub mod host;
 mod link;
+mod meter;
 mod login;
 pub mod pin_source;
 pub mod pkcs11;

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     auth::{AuthError, Credentials},
     domain::caller::Caller,
-    http::{app::AppState, extract::header_text},
+    http::{app::AppState, extract::{header_text, host}},
 };
 
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS");
@@ -99,11 +99,6 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
     })?;
     let language = language(state, request, &caller, origin.is_some());
     Ok(Some(Asking { caller: Arc::clone(&caller), language }))
-}
-
-/// The host that the client means: of HTTP/2 and absolute targets in the target, otherwise in `Host`.
-fn host(request: &HttpRequest) -> Option<&str> {
-    request.uri().authority().map(|authority| authority.as_str()).or_else(|| header_text(request, header::HOST))
 }
 
 fn wanted_language(request: &HttpRequest) -> Option<Language> {
