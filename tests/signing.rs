@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
-        caller::{Caller, ConsentPolicy, KeyAccess},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
         digest::{Digest, SigningInput, ToSign},
         ids::{JobId, PermitId},
         job::{FailureCause, JobOutcome, JobState, SigningJob},
@@ -148,6 +148,7 @@ fn caller(name: &str) -> Caller {
         default_key: Some("one".parse().unwrap()),
         consent: ConsentPolicy::Auto,
         permit_uses_max: 1000,
+        from: Provenance::default(),
     }
 }
 

@@ -10,8 +10,10 @@ use futures_util::poll;
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, KeyKind, SignatureAlgorithm},
+        audit::Consent,
+        caller::Provenance,
         digest::{Digest, SigningInput, ToSign},
-        ids::{CallerId, JobId, PermitId, TicketId},
+        ids::{CallerId, ClaimId, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
         key::KeyChoice,
         permit::{Permit, PermitRefusal},
@@ -115,13 +117,17 @@ fn job(owner: &str, label: &str) -> SigningJob {
     SigningJob {
         id: JobId::random(),
         caller: caller(owner),
+        from: Provenance::default(),
         key: KeyAddress { token: token(label), selector: KeySelector { id: Some(vec![1]), label: None }, name: None },
         to_sign: ToSign::new(SignatureAlgorithm::RsaPkcs1(HashAlgorithm::Sha256), SigningInput::Digest(digest)).unwrap(),
+        certificate_serial: None,
+        consent: Consent::Policy,
         permit: None,
         with_pin: false,
         accepted: NOW,
         deadline: LATER,
         state: JobState::Queued,
+        claim: None,
         outcome: None,
     }
 }
@@ -147,8 +153,16 @@ fn failed(cause: FailureCause) -> JobOutcome {
     JobOutcome::NotSigned { cause, detail: "because".to_owned() }
 }
 
-fn end(job: &SigningJob, outcome: JobOutcome) -> Change {
-    Change::EndJob { job: job.id, outcome }
+async fn claim_of(store: &AnyStore, job: JobId) -> Option<ClaimId> {
+    store.find_job(job).await.unwrap().and_then(|job| job.claim)
+}
+
+async fn end(store: &AnyStore, job: &SigningJob, outcome: JobOutcome) -> Change {
+    Change::EndJob { job: job.id, claim: claim_of(store, job.id).await, outcome }
+}
+
+async fn requeue(store: &AnyStore, job: JobId) -> Change {
+    Change::RequeueJob { job, claim: claim_of(store, job).await }
 }
 
 fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
@@ -269,7 +283,7 @@ async fn idle_tickets_are_removed_but_not_while_their_job_is_open(store: AnyStor
     };
     assert_eq!(removed(0).await, []);
     assert_eq!(removed(9).await, [idle.id]);
-    commit(&store, vec![end(&job, failed(FailureCause::Device))]).await;
+    commit(&store, vec![end(&store, &job, failed(FailureCause::Device)).await]).await;
     assert_eq!(removed(9).await, [open.id]);
     assert_eq!(removed(9).await, []);
     assert_eq!(store.count_tickets(&caller("a")).await, Ok(1));
@@ -290,7 +304,7 @@ async fn a_commit_that_fails_at_its_last_change_changed_nothing(store: AnyStore)
         Change::UpdateTicket(Ticket { metadata: Some("x".to_owned()), ..kept.clone() }),
         Change::RevokePermit(paying.id),
         accept(&paid_by(&new_permit, third.clone())),
-        end(&first, signed()),
+        end(&store, &first, signed()).await,
         Change::CancelJob(second.id),
         Change::DeleteTicket(kept.id),
         Change::DeleteTicket(TicketId::random()),
@@ -311,8 +325,11 @@ async fn a_commit_that_fails_at_its_last_change_changed_nothing(store: AnyStore)
 async fn a_commit_sees_its_own_earlier_changes(store: AnyStore) {
     let (new, paying) = (ticket("a"), permit("a", 1));
     let job = paid_by(&paying, job("a", "one"));
-    commit(&store, vec![insert(&new), Change::InsertPermit(paying.clone()), accept(&job), end(&job, failed(FailureCause::Cancelled))])
-        .await;
+    commit(
+        &store,
+        vec![insert(&new), Change::InsertPermit(paying.clone()), accept(&job), end(&store, &job, failed(FailureCause::Cancelled)).await],
+    )
+    .await;
     assert_eq!(uses_of(&store, &paying).await, (0, 0));
     let changed = refers_to(new.clone(), &job);
     commit(&store, vec![Change::UpdateTicket(changed), Change::DeleteTicket(new.id)]).await;
@@ -336,7 +353,7 @@ async fn a_permit_is_spent_by_a_signature_and_given_back_by_a_failure(store: Any
         commit(&store, vec![accept(&job)]).await;
         assert_eq!(uses_of(&store, &paying).await, (1, spent));
         assert_eq!(claim_ids(&store, "one", 1).await, [job.id]);
-        commit(&store, vec![end(&job, outcome.clone())]).await;
+        commit(&store, vec![end(&store, &job, outcome.clone()).await]).await;
         let ended = store.find_job(job.id).await.unwrap().unwrap();
         assert_eq!((ended.state, ended.outcome), (state, Some(outcome)));
         assert_eq!(uses_of(&store, &paying).await, uses);
@@ -364,7 +381,7 @@ async fn a_permit_that_is_revoked_pays_for_nothing_more(store: AnyStore) {
     let refused = conflict(&store, vec![accept(&paid_by(&paying, job("a", "one")))]).await;
     assert_eq!(refused, Conflict::Permit(PermitRefusal::Revoked));
     assert_eq!(claim_ids(&store, "one", 9).await, [job_before.id]);
-    commit(&store, vec![end(&job_before, signed()), Change::RevokePermit(paying.id)]).await;
+    commit(&store, vec![end(&store, &job_before, signed()).await, Change::RevokePermit(paying.id)]).await;
     assert_eq!(uses_of(&store, &paying).await, (0, 1));
     assert_eq!(conflict(&store, vec![Change::RevokePermit(PermitId::random())]).await, Conflict::Permit(PermitRefusal::Unknown));
 }
@@ -452,12 +469,12 @@ async fn a_job_that_is_put_back_comes_before_all_others_of_its_caller(store: Any
     let jobs: Vec<_> = (0..3).map(|_| job("a", "one")).collect();
     commit(&store, jobs.iter().map(accept).collect()).await;
     claim_ids(&store, "one", 2).await;
-    commit(&store, vec![Change::RequeueJob(jobs[1].id), Change::RequeueJob(jobs[0].id)]).await;
+    commit(&store, vec![requeue(&store, jobs[1].id).await, requeue(&store, jobs[0].id).await]).await;
     assert_eq!(store.count_queued(&token("one")).await, Ok(3));
     assert_eq!(claim_ids(&store, "one", 9).await, [jobs[0].id, jobs[1].id, jobs[2].id]);
-    commit(&store, vec![end(&jobs[0], signed())]).await;
-    assert_eq!(conflict(&store, vec![Change::RequeueJob(jobs[0].id)]).await, Conflict::JobMoved);
-    assert_eq!(conflict(&store, vec![Change::RequeueJob(JobId::random())]).await, Conflict::JobGone);
+    commit(&store, vec![end(&store, &jobs[0], signed()).await]).await;
+    assert_eq!(conflict(&store, vec![requeue(&store, jobs[0].id).await]).await, Conflict::JobMoved);
+    assert_eq!(conflict(&store, vec![requeue(&store, JobId::random()).await]).await, Conflict::JobGone);
 }
 
 async fn a_job_past_its_deadline_is_not_claimed_and_expires(store: AnyStore) {
@@ -480,12 +497,12 @@ async fn only_lawful_moves_of_a_job_are_made(store: AnyStore) {
     let job = job("a", "one");
     commit(&store, vec![accept(&job)]).await;
     assert_eq!(conflict(&store, vec![accept(&job)]).await, Conflict::JobMoved);
-    assert_eq!(conflict(&store, vec![Change::RequeueJob(job.id)]).await, Conflict::JobMoved);
-    assert_eq!(conflict(&store, vec![end(&job, signed())]).await, Conflict::JobMoved);
-    commit(&store, vec![end(&job, failed(FailureCause::PinForgotten))]).await;
+    assert_eq!(conflict(&store, vec![requeue(&store, job.id).await]).await, Conflict::JobMoved);
+    assert_eq!(conflict(&store, vec![end(&store, &job, signed()).await]).await, Conflict::JobMoved);
+    commit(&store, vec![end(&store, &job, failed(FailureCause::PinForgotten)).await]).await;
     assert_eq!(store.count_queued(&token("one")).await, Ok(0));
-    assert_eq!(conflict(&store, vec![end(&job, failed(FailureCause::Device))]).await, Conflict::JobMoved);
-    assert_eq!(conflict(&store, vec![Change::EndJob { job: JobId::random(), outcome: signed() }]).await, Conflict::JobGone);
+    assert_eq!(conflict(&store, vec![end(&store, &job, failed(FailureCause::Device)).await]).await, Conflict::JobMoved);
+    assert_eq!(conflict(&store, vec![Change::EndJob { job: JobId::random(), claim: None, outcome: signed() }]).await, Conflict::JobGone);
 }
 
 async fn cancelling_ends_only_what_is_still_queued(store: AnyStore) {
@@ -509,10 +526,10 @@ async fn waiting_for_an_end_ends_with_the_job(store: AnyStore) {
     let mut waiting = pin!(store.wait_for_end(job.id));
     assert!(poll!(waiting.as_mut()).is_pending());
     claim_ids(&store, "one", 1).await;
-    commit(&store, vec![Change::RequeueJob(job.id)]).await;
+    commit(&store, vec![requeue(&store, job.id).await]).await;
     assert!(poll!(waiting.as_mut()).is_pending());
     claim_ids(&store, "one", 1).await;
-    commit(&store, vec![end(&job, signed())]).await;
+    commit(&store, vec![end(&store, &job, signed()).await]).await;
     assert_eq!(waiting.await.unwrap().state, JobState::Signed);
     assert_eq!(store.wait_for_end(job.id).await.unwrap().outcome, Some(signed()));
 }
@@ -540,7 +557,7 @@ async fn waiting_for_work_ends_when_a_job_is_queued_for_that_token(store: AnySto
     claim_ids(&store, "one", 1).await;
     let mut waiting = pin!(store.wait_for_work(&one));
     assert!(poll!(waiting.as_mut()).is_pending());
-    commit(&store, vec![Change::RequeueJob(job.id)]).await;
+    commit(&store, vec![requeue(&store, job.id).await]).await;
     waiting.await;
 }
 
@@ -580,7 +597,7 @@ async fn many_jobs_at_once_all_end_once(store: AnyStore) {
             while done < JOBS {
                 store.wait_for_work(&token("one")).await;
                 for job in store.claim_jobs(&token("one"), 16, NOW).await.unwrap() {
-                    commit(&store, vec![end(&job, signed())]).await;
+                    commit(&store, vec![end(&store, &job, signed()).await]).await;
                     done += 1;
                 }
             }

@@ -4,16 +4,8 @@
 
 mod common;
 
-use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cms::{content_info::ContentInfo, signed_data::SignedData};
 use common::{
@@ -25,15 +17,10 @@ use reqwest::Method;
 use sealgate::{
     domain::{
         algorithm::{Curve, KeyKind, SignatureAlgorithm},
-        ids::{CallerId, JobId, PermitId, TicketId},
-        job::SigningJob,
-        permit::Permit,
-        ticket::Ticket,
-        timestamp::Timestamp,
-        token::{LoginMode, TokenIdentity},
+        token::LoginMode,
     },
     pki::Certificate,
-    store::{Change, Store, StoreError, memory::MemoryStore},
+    store::{Store, memory::MemoryStore},
     token::fake::{Call, FAKE_PIN, Script},
 };
 use serde_json::{Value, json};
@@ -118,93 +105,13 @@ fn ed25519_holds(signature: &[u8]) -> bool {
     verifies(&spki, SignatureAlgorithm::Ed25519, &attributes, signer.signature.as_bytes())
 }
 
-/// A store that counts who waits in it.
-#[derive(Default)]
-struct WatchedStore {
-    store: MemoryStore,
-    waiting: AtomicUsize,
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl WatchedStore {
-    async fn until_waiting(&self, count: usize) {
-        let reached = async {
-            while self.waiting.load(Ordering::SeqCst) != count {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached).await.expect("others wait than should");
-    }
-}
-
-#[async_trait]
-impl Store for WatchedStore {
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        self.store.commit(changes).await
-    }
-
-    async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
-        self.store.find_ticket(id).await
-    }
-
-    async fn touch_ticket(&self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
-        self.store.touch_ticket(id, now).await
-    }
-
-    async fn count_tickets(&self, caller: &CallerId) -> Result<usize, StoreError> {
-        self.store.count_tickets(caller).await
-    }
-
-    async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError> {
-        self.store.remove_idle_tickets(idle_since, limit).await
-    }
-
-    async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
-        self.store.find_permit(id).await
-    }
-
-    async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
-        self.store.find_job(id).await
-    }
-
-    async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
-        self.store.claim_jobs(token, limit, now).await
-    }
-
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.store.expire_jobs(now).await
-    }
-
-    async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.store.forget_ended(before, limit).await
-    }
-
-    async fn count_queued(&self, token: &TokenIdentity) -> Result<usize, StoreError> {
-        self.store.count_queued(token).await
-    }
-
-    async fn wait_for_end(&self, id: JobId) -> Result<SigningJob, StoreError> {
-        let _waiting = Waiting::begin(&self.waiting);
-        self.store.wait_for_end(id).await
-    }
-
-    async fn wait_for_work(&self, token: &TokenIdentity) {
-        self.store.wait_for_work(token).await;
-    }
+async fn until_waiting(store: &MemoryStore, count: usize) {
+    let reached = async {
+        while store.waiters() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.expect("others wait than should");
 }
 
 fn scripted(keys: &[&str]) -> (Script, Plan) {
@@ -214,8 +121,8 @@ fn scripted(keys: &[&str]) -> (Script, Plan) {
 }
 
 /// Lets the test see who waits, which nobody stops doing for want of time.
-fn watched(plan: &mut Plan) -> Arc<WatchedStore> {
-    let store = Arc::new(WatchedStore::default());
+fn watched(plan: &mut Plan) -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::default());
     plan.store = Arc::clone(&store) as Arc<dyn Store>;
     plan.tickets.blocking_get_bound = 10 * PATIENCE;
     store
@@ -663,9 +570,9 @@ async fn nobody_waits_on_for_a_client_that_hung_up() {
     let mut client = TcpStream::connect(gateway.urls[0].trim_start_matches("http://")).await.unwrap();
     let request = format!("GET /api/v1{ticket}/ds/data HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {CI_KEY}\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
-    store.until_waiting(1).await;
+    until_waiting(&store, 1).await;
     drop(client);
-    store.until_waiting(0).await;
+    until_waiting(&store, 0).await;
     gate.release();
     gateway.stop().await;
 }
@@ -679,7 +586,7 @@ async fn when_the_server_stops_those_who_wait_are_answered_at_once() {
     let gate = hang_next(&script);
     start(&gateway, &ticket, json!({})).await;
     let waiting = tokio::spawn(send(gateway.request(Method::GET, &format!("{ticket}/ds/data"))));
-    store.until_waiting(1).await;
+    until_waiting(&store, 1).await;
     let stopping = tokio::spawn(gateway.stop());
     assert_eq!(waiting.await.unwrap().status, 202);
     gate.release();
@@ -696,7 +603,7 @@ async fn a_ticket_deleted_while_somebody_waits_for_it_is_gone_for_him_too() {
     start(&gateway, &ticket, json!({})).await;
     gate.wait_entered();
     let waiting = tokio::spawn(send(gateway.request(Method::GET, &format!("{ticket}/ds/data"))));
-    store.until_waiting(1).await;
+    until_waiting(&store, 1).await;
     assert_eq!(gateway.delete(&ticket).await.status, 200);
     gate.release();
     let answer = waiting.await.unwrap();

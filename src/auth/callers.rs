@@ -160,14 +160,20 @@ fn bearer(authorization: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::caller::{ConsentPolicy, KeyAccess};
+    use crate::domain::caller::{ConsentPolicy, KeyAccess, Provenance};
 
     const PAGE: &str = "https://page.example";
     const SHOP: &str = "https://shop.example";
 
     fn entry(id: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
-        let caller =
-            Caller { id: id.parse().unwrap(), keys: KeyAccess::All, default_key: None, consent: ConsentPolicy::Auto, permit_uses_max: 1 };
+        let caller = Caller {
+            id: id.parse().unwrap(),
+            keys: KeyAccess::All,
+            default_key: None,
+            consent: ConsentPolicy::Auto,
+            permit_uses_max: 1,
+            from: Provenance::default(),
+        };
         CallerEntry {
             caller,
             api_key_hash: key.map(ApiKeyHash::of),

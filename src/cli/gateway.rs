@@ -55,7 +55,7 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Starts everything, from the bottom up. Must be called within a Tokio runtime of several threads.
-    pub(super) fn start(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
         let callers = Arc::new(callers(&config.callers)?);
@@ -67,6 +67,7 @@ impl Gateway {
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
         let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
+            .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
         let housekeeping = remove_idle_tickets(&tickets);

@@ -27,7 +27,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 
 /// Puts signing keys that live in USB tokens, smart cards, HSMs or SoftHSM behind HTTP.
 #[derive(Debug, Parser)]
@@ -88,7 +88,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return clap_said(&error),
     };
-    let done = start_log(&cli.verb, LogFormat::default()).and_then(|()| cli.verb.run());
+    let done = if let Verb::Serve(args) = cli.verb { serve::run(&args).map(|()| ExitCode::SUCCESS) } else { run_verb(cli.verb) };
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -96,6 +96,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
         }
     }
+}
+
+/// Every verb but `serve`, whose configuration has a say in the log.
+fn run_verb(verb: Verb) -> anyhow::Result<ExitCode> {
+    start_log(verb.log_level(), LogFormat::Text)?;
+    verb.run()
 }
 
 /// Prints what clap has to say: help and version are results, everything else is wrong usage.
@@ -129,15 +135,18 @@ impl Verb {
     /// Servers tell what they do; commands that answer and end speak up only when something is wrong. What doctor finds is in its report.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
+            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => SERVER_LOG_LEVEL,
             Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
             Self::Doctor(_) => "off",
         }
     }
 }
 
-fn start_log(verb: &Verb) -> anyhow::Result<()> {
-    telemetry::start(verb.log_level()).map_err(|error| Usage(error.to_string()).into())
+/// The level from which on servers are heard.
+const SERVER_LOG_LEVEL: &str = "info";
+
+fn start_log(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    telemetry::start(level, format).map_err(|error| Usage(error.to_string()).into())
 }
 
 /// The program that hosts modules in processes of their own: this one.

@@ -19,7 +19,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = server_runtime()?;
     let served = runtime.block_on(async {
         let signals = StopSignals::install()?;
-        let gateway = Gateway::start(&config)?;
+        let gateway = Gateway::start(&config).await?;
         for address in gateway.addresses() {
             output::note(format_args!("sealgate: serving on http://{address}"));
         }

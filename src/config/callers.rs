@@ -6,7 +6,7 @@ use super::{
     raw::{Item, RawCaller},
 };
 use crate::domain::{
-    caller::{Caller, ConsentPolicy, KeyAccess},
+    caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
     ids::{CallerId, KeyName},
 };
 
@@ -76,7 +76,7 @@ fn one(
             used.origins.check(origin.clone(), at, "origins", mistakes);
         }
     }
-    let caller = Caller { id: id?, keys, default_key, consent: consent?, permit_uses_max: permit.uses_max };
+    let caller = Caller { id: id?, keys, default_key, consent: consent?, permit_uses_max: permit.uses_max, from: Provenance::default() };
     Some(CallerSettings { caller, api_key_sha256, origins: raw.origins })
 }
 

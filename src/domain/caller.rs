@@ -1,8 +1,13 @@
 //! Callers: the programs and pages that ask for signatures.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use super::ids::{CallerId, KeyName};
+use super::{
+    ids::{CallerId, KeyName},
+    request_id::RequestId,
+};
 
 /// Who decides about a caller's signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +37,20 @@ impl KeyAccess {
     }
 }
 
+/// Where a request came from, as far as the gateway saw it itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The web page's origin, which its browser told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub origin: Option<String>,
+    /// The peer's address.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<IpAddr>,
+    /// The request's id, which its log lines have too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request: Option<RequestId>,
+}
+
 /// A program or page that may ask for signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -45,4 +64,6 @@ pub struct Caller {
     pub consent: ConsentPolicy,
     /// The algorithms it may ask for are those of the key; uses of one permit are bounded by this number.
     pub permit_uses_max: u32,
+    /// Where its present request came from.
+    pub from: Provenance,
 }

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::algorithm::{HashAlgorithm, SignatureAlgorithm};
+use super::{
+    algorithm::{HashAlgorithm, SignatureAlgorithm},
+    hash,
+};
 
 /// The longest message that a token is given to sign as it is (EdDSA), in bytes.
 ///
@@ -122,6 +125,15 @@ impl ToSign {
     #[must_use]
     pub const fn algorithm(&self) -> SignatureAlgorithm {
         self.algorithm
+    }
+
+    /// What the token is given, short: `hash:hex` of a digest, `message-sha256:hex` of a message.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        match &self.input {
+            SigningInput::Digest(digest) => digest.to_string(),
+            SigningInput::Message(message) => format!("message-{}", hash::digest(HashAlgorithm::Sha256, message)),
+        }
     }
 
     /// What the token is given.

@@ -62,6 +62,15 @@ uuid_id! {
     PermitId
 }
 
+uuid_id! {
+    /// A gateway: one data folder, whatever process serves it.
+    GatewayId
+}
+uuid_id! {
+    /// One claim of a job for a token: who has a later one cannot be overwritten by who had this one.
+    ClaimId
+}
+
 /// The longest name an operator may give, in characters.
 pub const NAME_MAX: usize = 64;
 
@@ -127,6 +136,35 @@ name_id! {
     /// The name of a configured PKCS#11 module.
     ModuleName
 }
+/// The longest idempotency key, in characters.
+pub const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// What a client names a request with, so that the same one sent again is known: printable ASCII of its own choice (`Idempotency-Key`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdempotencyKey(String);
+
+/// Text that is no idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} printable ASCII characters")]
+pub struct IdempotencyKeyError;
+
+impl IdempotencyKey {
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = IdempotencyKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lawful = !text.is_empty() && text.len() <= IDEMPOTENCY_KEY_MAX && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if lawful { Ok(Self(text.to_owned())) } else { Err(IdempotencyKeyError) }
+    }
+}
+
 name_id! {
     /// The name of a caller: a program or page that may ask for signatures.
     CallerId

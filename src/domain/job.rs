@@ -7,8 +7,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    audit::Consent,
+    caller::Provenance,
     digest::ToSign,
-    ids::{CallerId, JobId, KeyName, PermitId},
+    ids::{CallerId, ClaimId, JobId, KeyName, PermitId},
+    key_uri::Pkcs11Uri,
     signature::SignatureValue,
     timestamp::Timestamp,
     token::{KeySelector, TokenIdentity},
@@ -83,6 +86,15 @@ pub struct KeyAddress {
     pub name: Option<KeyName>,
 }
 
+impl KeyAddress {
+    /// The key as an RFC 7512 URI: its token's attributes and its own.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        let KeySelector { id, label } = self.selector.clone();
+        Pkcs11Uri { id, object: label, ..self.token.uri() }.to_string()
+    }
+}
+
 /// One signature to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningJob {
@@ -90,12 +102,18 @@ pub struct SigningJob {
     pub id: JobId,
     /// Who asked.
     pub caller: CallerId,
+    /// From where.
+    pub from: Provenance,
     /// With which key.
     pub key: KeyAddress,
     /// What is signed, and how.
     pub to_sign: ToSign,
+    /// Serial number of the signer's certificate, in hex, for the audit log.
+    pub certificate_serial: Option<String>,
     /// The permit that pays for it; `None` where the PIN that came with it is the consent.
     pub permit: Option<PermitId>,
+    /// Who consented.
+    pub consent: Consent,
     /// It was submitted with a PIN, which is kept in memory only.
     pub with_pin: bool,
     /// When it was accepted.
@@ -104,6 +122,8 @@ pub struct SigningJob {
     pub deadline: Timestamp,
     /// Where it stands.
     pub state: JobState,
+    /// The claim under which it is `Signing`, or was last.
+    pub claim: Option<ClaimId>,
     /// What came out; `None` until it has ended.
     pub outcome: Option<JobOutcome>,
 }
@@ -120,6 +140,17 @@ pub enum JobOutcome {
         /// Detail for the operator and the client: no internals, no secrets.
         detail: String,
     },
+}
+
+/// How many jobs wait for a token, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueLength {
+    /// The token.
+    pub token: TokenIdentity,
+    /// How many jobs are queued for it.
+    pub queued: usize,
+    /// When the oldest of them was accepted.
+    pub oldest: Timestamp,
 }
 
 /// Why a job ended without a signature.
@@ -144,9 +175,19 @@ pub enum FailureCause {
     DeadlinePassed,
     /// It was taken back.
     Cancelled,
+    /// It was in doubt, and an operator found that the token had signed; the signature is not here.
+    ResolvedSigned,
+    /// It was in doubt, and an operator found that the token had not signed.
+    ResolvedNotSigned,
 }
 
 impl FailureCause {
+    /// The cause of a job whose doubt an operator resolved.
+    #[must_use]
+    pub const fn resolved(signed: bool) -> Self {
+        if signed { Self::ResolvedSigned } else { Self::ResolvedNotSigned }
+    }
+
     /// The state that a job which ends for this cause comes into.
     #[must_use]
     pub const fn final_state(self) -> JobState {
@@ -154,20 +195,31 @@ impl FailureCause {
             Self::OutcomeUnknown => JobState::InDoubt,
             Self::DeadlinePassed => JobState::Expired,
             Self::Cancelled => JobState::Cancelled,
-            Self::PinRefused | Self::PinForgotten | Self::KeyNotUsable | Self::NotSupported | Self::Device | Self::WrongSignature => {
-                JobState::Failed
-            }
+            Self::PinRefused
+            | Self::PinForgotten
+            | Self::KeyNotUsable
+            | Self::NotSupported
+            | Self::Device
+            | Self::WrongSignature
+            | Self::ResolvedSigned
+            | Self::ResolvedNotSigned => JobState::Failed,
         }
     }
 
     /// Whether the token may have made a signature, so that the permit's use stays spent.
     #[must_use]
     pub const fn spends_the_use(self) -> bool {
-        matches!(self, Self::WrongSignature | Self::OutcomeUnknown)
+        matches!(self, Self::WrongSignature | Self::OutcomeUnknown | Self::ResolvedSigned)
     }
 }
 
 impl JobOutcome {
+    /// An end without a signature.
+    #[must_use]
+    pub fn not_signed(cause: FailureCause, detail: &str) -> Self {
+        Self::NotSigned { cause, detail: detail.to_owned() }
+    }
+
     /// The state that goes with the outcome.
     #[must_use]
     pub const fn final_state(&self) -> JobState {

@@ -4,9 +4,12 @@
 //! Invariant: a value of one of these types is valid by construction; nobody downstream checks it again.
 
 pub mod algorithm;
+pub mod audit;
 pub mod caller;
+pub mod certificate;
 pub mod digest;
 pub mod hash;
+pub mod idempotency;
 pub mod ids;
 pub mod job;
 pub mod key;

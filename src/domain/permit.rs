@@ -81,6 +81,11 @@ impl Permit {
         self.committed = self.committed.saturating_add(1);
     }
 
+    /// Gives a spent use back: an operator found that the token had not signed after all.
+    pub fn give_back(&mut self) {
+        self.committed = self.committed.saturating_sub(1);
+    }
+
     /// Gives a reserved use back.
     pub fn release(&mut self) {
         debug_assert!(self.reserved > 0, "a use is given back only after it was reserved");

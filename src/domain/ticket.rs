@@ -2,12 +2,11 @@
 //!
 //! Invariant: from the moment that a job (or consent for one) is asked for, content, options and key do not change: [`Ticket::frozen`].
 
-use std::{path::PathBuf, sync::Arc};
-
 use serde::{Deserialize, Serialize};
 
 use super::{
     algorithm::SignatureAlgorithm,
+    audit::Sha256,
     digest::Digest,
     ids::{CallerId, JobId, TicketId},
     key::KeyChoice,
@@ -46,7 +45,7 @@ impl Ticket {
 }
 
 /// The bytes to be signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// Where the bytes are.
     pub place: ContentPlace,
@@ -56,13 +55,25 @@ pub struct Content {
     pub sha256: Digest,
 }
 
+impl Content {
+    /// Its SHA-256 as the audit log has it.
+    #[must_use]
+    pub fn sha256_value(&self) -> Sha256 {
+        let mut value = [0; 32];
+        // INVARIANT: `sha256` is what its name says.
+        value.copy_from_slice(self.sha256.as_bytes());
+        value.into()
+    }
+}
+
 /// Where a ticket's content is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ContentPlace {
-    /// In memory.
-    Memory(Arc<[u8]>),
-    /// In a private file of the spool directory.
-    Spooled(PathBuf),
+    /// In the store, with the ticket.
+    Stored,
+    /// In a private file of this name in the spool directory.
+    Spooled(String),
 }
 
 /// A signature that was asked for: what will be assembled when the job has ended.

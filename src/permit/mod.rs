@@ -4,17 +4,14 @@
 //! the caller's [`ConsentPolicy`]. Invariant: a permit is stored only after it was granted; what it pays for is counted by the store, by the
 //! rules of `domain::permit`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     domain::{
+        audit::{AuditEvent, Consent},
         caller::{Caller, ConsentPolicy},
         ids::PermitId,
         permit::{Permit, PermitRefusal},
-        timestamp::Timestamp,
     },
     store::{Change, Conflict, Store, StoreError},
 };
@@ -73,7 +70,7 @@ impl PermitService {
         let permit = match caller.consent {
             ConsentPolicy::Auto => self.grant(caller, uses),
         };
-        self.store.commit(vec![Change::InsertPermit(permit.clone())]).await?;
+        self.store.commit(self.stored(caller, permit.clone())).await?;
         Ok(permit)
     }
 
@@ -83,6 +80,23 @@ impl PermitService {
         match caller.consent {
             ConsentPolicy::Auto => self.grant(caller, 1),
         }
+    }
+
+    /// The changes that store a permit which was granted to `caller`.
+    #[must_use]
+    pub fn stored(&self, caller: &Caller, permit: Permit) -> Vec<Change> {
+        let by = match caller.consent {
+            ConsentPolicy::Auto => Consent::Policy,
+        };
+        let given = AuditEvent::ConsentGiven {
+            permit: permit.id,
+            caller: caller.id.clone(),
+            from: caller.from.clone(),
+            uses: permit.uses,
+            expires: permit.expires,
+            by,
+        };
+        vec![Change::InsertPermit(permit), Change::Audit(given)]
     }
 
     /// Finds a permit of this caller; another's looks like none.
@@ -100,7 +114,8 @@ impl PermitService {
     /// As [`find`](Self::find).
     pub async fn revoke(&self, caller: &Caller, id: PermitId) -> Result<(), PermitError> {
         self.find(caller, id).await?;
-        Ok(self.store.commit(vec![Change::RevokePermit(id)]).await?)
+        let revoked = AuditEvent::PermitRevoked { permit: id, by: caller.id.to_string() };
+        Ok(self.store.commit(vec![Change::RevokePermit(id), Change::Audit(revoked)]).await?)
     }
 
     fn grant(&self, caller: &Caller, uses: u32) -> Permit {
@@ -110,7 +125,7 @@ impl PermitService {
             uses,
             reserved: 0,
             committed: 0,
-            expires: Timestamp::from(SystemTime::now()).after(self.settings.lifetime),
+            expires: self.store.now().after(self.settings.lifetime),
             revoked: false,
         }
     }
@@ -128,10 +143,20 @@ impl From<StoreError> for PermitError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::caller::KeyAccess, store::memory::MemoryStore};
+    use crate::{
+        domain::caller::{KeyAccess, Provenance},
+        store::memory::MemoryStore,
+    };
 
     fn caller(id: &str) -> Caller {
-        Caller { id: id.parse().unwrap(), keys: KeyAccess::All, default_key: None, consent: ConsentPolicy::Auto, permit_uses_max: 3 }
+        Caller {
+            id: id.parse().unwrap(),
+            keys: KeyAccess::All,
+            default_key: None,
+            consent: ConsentPolicy::Auto,
+            permit_uses_max: 3,
+            from: Provenance::default(),
+        }
     }
 
     fn service() -> PermitService {

@@ -3,17 +3,14 @@
 //! Invariants: a job is durable as `Signing` before its command is sent; it is put back only if `C_Sign` was certainly not entered; every
 //! claimed job is settled before the task ends. Batches keep the number of durable claims below the number of signatures.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
     domain::{
@@ -57,7 +54,7 @@ impl Workshop {
     /// Counts a job that has ended without having come to the token, and says so.
     pub(super) fn note_queued_end(&self, job: &SigningJob) {
         if let Some(outcome) = &job.outcome {
-            self.ended.note(job, outcome, JobTimes::only_queued(job, SystemTime::now().into()));
+            self.ended.note(job, outcome, JobTimes::only_queued(job, self.store.now()));
         }
     }
 }
@@ -108,7 +105,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
 }
 
 async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Vec<SigningJob> {
-    match workshop.store.claim_jobs(slot.token(), limit, SystemTime::now().into()).await {
+    match workshop.store.claim_jobs(slot.token(), limit, workshop.store.now()).await {
         Ok(jobs) => jobs,
         Err(error) => {
             error!(error = %error, "jobs could not be claimed");
@@ -126,7 +123,7 @@ fn begin(workshop: &Arc<Workshop>, slot: &SlotHandle, times: &Arc<TokenTimes>, j
     } else {
         slot.start(Command::Sign { key: job.key.selector.clone(), to_sign: job.to_sign.clone(), pin })
     };
-    let handed_over = Moment { stamp: SystemTime::now().into(), instant: std::time::Instant::now() };
+    let handed_over = Moment { stamp: workshop.store.now(), instant: std::time::Instant::now() };
     settle(Arc::clone(workshop), slot.clone(), Arc::clone(times), handed_over, job, started)
 }
 
@@ -152,10 +149,11 @@ async fn settle(
             end(&workshop, &job, outcome, times).await
         }
         Ok(_) => {
-            end(&workshop, &job, not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked"), times).await
+            let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked");
+            end(&workshop, &job, outcome, times).await
         }
         Err(error) => match verdict(&job, &slot, &error) {
-            Some((cause, detail)) => end(&workshop, &job, not_signed(cause, &detail), times).await,
+            Some((cause, detail)) => end(&workshop, &job, JobOutcome::not_signed(cause, &detail), times).await,
             None => put_back(&workshop, &job, &error).await,
         },
     }
@@ -165,7 +163,9 @@ async fn settle(
 async fn verified(workshop: &Workshop, slot: &SlotHandle, job: &SigningJob, signature: SignatureValue) -> JobOutcome {
     let known = match workshop.keyring.verifier_for(slot, &job.key).await {
         Ok(known) => known,
-        Err(denied) => return not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {denied}")),
+        Err(denied) => {
+            return JobOutcome::not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {denied}"));
+        }
     };
     let Some(verifier) = known.verifier.as_ref() else { return JobOutcome::Signed(signature) };
     match workshop.verifiers.verify(Arc::clone(verifier), job.to_sign.clone(), signature).await {
@@ -173,9 +173,9 @@ async fn verified(workshop: &Workshop, slot: &SlotHandle, job: &SigningJob, sign
         Err(PoolError::Verify(VerifyError::Wrong)) => {
             error!(job.id = %job.id, slot.token = %job.key.token, key.id = %job.key.selector, "the token made a signature that does not verify; the key is quarantined");
             workshop.keyring.quarantine(&job.key);
-            not_signed(FailureCause::WrongSignature, "the token made a signature that does not verify; the key is quarantined")
+            JobOutcome::not_signed(FailureCause::WrongSignature, "the token made a signature that does not verify; the key is quarantined")
         }
-        Err(error) => not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {error}")),
+        Err(error) => JobOutcome::not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {error}")),
     }
 }
 
@@ -195,12 +195,8 @@ fn verdict(job: &SigningJob, slot: &SlotHandle, error: &SlotError) -> Option<(Fa
     Some((cause, error.to_string()))
 }
 
-fn not_signed(cause: FailureCause, detail: &str) -> JobOutcome {
-    JobOutcome::NotSigned { cause, detail: detail.to_owned() }
-}
-
 async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome, times: JobTimes) -> Settled {
-    let recorded = commit_surely(workshop, job, Change::EndJob { job: job.id, outcome: outcome.clone() }).await;
+    let recorded = commit_surely(workshop, job, Change::EndJob { job: job.id, claim: job.claim, outcome: outcome.clone() }).await;
     workshop.pins.forget(job.id);
     if recorded {
         workshop.ended.note(job, &outcome, times);
@@ -210,7 +206,7 @@ async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome, times: 
 
 async fn put_back(workshop: &Workshop, job: &SigningJob, error: &SlotError) -> Settled {
     warn!(job.id = %job.id, error = %error, "job {} waits for its token again: {error}", job.id);
-    commit_surely(workshop, job, Change::RequeueJob(job.id)).await;
+    commit_surely(workshop, job, Change::RequeueJob { job: job.id, claim: job.claim }).await;
     Settled::PutBack
 }
 

@@ -16,6 +16,7 @@ use crate::{
         ids::KeyName,
         job::{FailureCause, JobOutcome, SigningJob},
         key::ConfiguredKey,
+        request_id::RequestId,
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -75,6 +76,7 @@ impl EndedJobs {
             job.cause = cause.map(|_| label),
             queue_ms = millis(times.queue),
             token_ms = millis(times.token),
+            request.id = job.from.request.as_ref().map(RequestId::as_str),
             "job {} is {state} {detail}",
             job.id
         );

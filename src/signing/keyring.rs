@@ -12,6 +12,7 @@ use crate::{
     domain::{
         algorithm::SignatureAlgorithm,
         caller::{Caller, KeyAccess},
+        certificate::serial_number,
         ids::KeyName,
         job::KeyAddress,
         key::{ConfiguredKey, KeyChoice},
@@ -185,11 +186,13 @@ impl Keyring {
         };
         let selector = KeySelector { id: (!key.id.is_empty()).then_some(key.id), label: (!key.label.is_empty()).then_some(key.label) };
         let address = KeyAddress { token: token.clone(), selector, name: configured.map(|entry| entry.name.clone()) };
+        let certificate = configured.and_then(|entry| entry.certificate.clone()).or(key.certificate);
         let signing_key = SigningKey {
             address,
             kind: key.kind,
             public_key,
-            certificate: configured.and_then(|entry| entry.certificate.clone()).or(key.certificate),
+            certificate_serial: certificate.as_deref().and_then(serial_number),
+            certificate,
             chain: configured.map(|entry| entry.chain.clone()).unwrap_or_default(),
             algorithms,
         };

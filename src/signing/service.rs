@@ -12,11 +12,12 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
     domain::{
         algorithm::{KeyKind, SignatureAlgorithm},
+        audit::Consent,
         caller::Caller,
         digest::ToSign,
         ids::{JobId, KeyName, PermitId},
@@ -35,7 +36,7 @@ use crate::{
 use super::{
     canary::{self, Canaries},
     dispatcher::{self, Workshop},
-    ended::{EndedJobs, JobTimes},
+    ended::EndedJobs,
     keyring::{Keyring, KnownKey, denied},
     pins::JobPins,
     tokens::TokenDesk,
@@ -94,6 +95,8 @@ pub struct SigningKey {
     pub certificate: Option<Vec<u8>>,
     /// Certificates of its CAs in DER, nearest first.
     pub chain: Vec<Vec<u8>>,
+    /// Serial number of its certificate, in hex.
+    pub certificate_serial: Option<String>,
     /// What it may sign with.
     pub algorithms: Vec<SignatureAlgorithm>,
 }
@@ -311,18 +314,22 @@ impl SigningService {
             }
             Payment::AskNow => Some(self.ask_now(&caller, &mut with)),
         };
-        let accepted = Timestamp::from(SystemTime::now());
+        let accepted = self.workshop.store.now();
         let queue_bound = slot.policy().queue_bound;
         let row = SigningJob {
             id: job,
             caller: caller.id.clone(),
+            from: caller.from.clone(),
             key: known.key.address.clone(),
             to_sign,
+            certificate_serial: known.key.certificate_serial.clone(),
+            consent: if permit.is_some() { Consent::Policy } else { Consent::Pin },
             permit,
             with_pin,
             accepted,
             deadline: accepted.after(self.settings.job_deadline),
             state: JobState::Queued,
+            claim: None,
             outcome: None,
         };
         with.push(Change::AcceptJob { job: row, queue_bound });
@@ -336,7 +343,7 @@ impl SigningService {
     fn ask_now(&self, caller: &Caller, with: &mut Vec<Change>) -> PermitId {
         let permit = self.permits.single_use(caller);
         let id = permit.id;
-        with.push(Change::InsertPermit(permit));
+        with.extend(self.permits.stored(caller, permit));
         id
     }
 
@@ -447,7 +454,7 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
             _ = ticks.tick() => {}
             _ = stop.changed() => continue,
         }
-        let now = Timestamp::from(SystemTime::now());
+        let now = workshop.store.now();
         match workshop.store.expire_jobs(now).await {
             Ok(expired) => note_expired(&workshop, expired).await,
             Err(error) => warn!(error = %error, "jobs could not be expired"),

@@ -13,7 +13,7 @@ use crate::{
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
     },
-    telemetry::metrics::{QUEUE_DEPTH, STORE_REACHABLE},
+    telemetry::metrics::{QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
     token::{
         command::{Command, Reply},
         slot::SlotHandle,
@@ -145,16 +145,17 @@ impl TokenDesk {
     /// Sets the metrics that stand in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
     /// store answers at all. Where it does not, the others keep what they had.
     pub async fn collect_metrics(&self) {
-        let slots = self.0.keyring.tokens().slots();
-        let mut reachable = true;
-        for slot in slots {
+        let queues = self.0.store.queues().await;
+        STORE_REACHABLE.gauge(&[]).set(f64::from(u8::from(queues.is_ok())));
+        let Ok(queues) = queues else { return };
+        let now = self.0.store.now();
+        for slot in self.0.keyring.tokens().slots() {
             let token = slot.token().to_string();
-            match self.0.store.count_queued(slot.token()).await {
-                Ok(queued) => QUEUE_DEPTH.gauge(&[&token]).set(f64::from(u32::try_from(queued).unwrap_or(u32::MAX))),
-                Err(_) => reachable = false,
-            }
+            let queue = queues.iter().find(|queue| queue.token == *slot.token());
+            let depth = queue.map_or(0, |queue| u32::try_from(queue.queued).unwrap_or(u32::MAX));
+            QUEUE_DEPTH.gauge(&[&token]).set(f64::from(depth));
+            QUEUE_OLDEST_AGE.gauge(&[&token]).set(queue.map_or(0.0, |queue| now.since(queue.oldest).as_secs_f64()));
         }
-        STORE_REACHABLE.gauge(&[]).set(f64::from(u8::from(reachable)));
     }
 
     /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try. `forget_rejection`: first

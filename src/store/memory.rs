@@ -1,7 +1,7 @@
 //! A store in memory, for one gateway whose tickets, permits and jobs need not outlive it.
 //!
-//! Everything stands under one mutex that is held for table look-ups only, never across an await or any IO. A commit applies its changes in
-//! order and takes back what it did when one of them does not fit. Waiting is by notification; nothing polls.
+//! Everything stands under one mutex that is held for table look-ups only, never across an await or any IO. Waiting is by notification;
+//! nothing polls. For tests, and to measure what durability costs.
 
 mod queue;
 mod tables;
@@ -15,11 +15,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 
-use self::tables::{Tables, Undo};
-use super::{Change, Conflict, Store, StoreError, meter::CommitMeter};
+use self::tables::Tables;
+use super::{Change, Conflict, ContentUsage, JobFilter, Store, StoreError, meter::CommitMeter, rows};
 use crate::domain::{
-    ids::{CallerId, JobId, PermitId, TicketId},
-    job::SigningJob,
+    audit::{AuditHead, SealedRecord},
+    idempotency::IdempotentRequest,
+    ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    job::{JobState, QueueLength, SigningJob},
     permit::Permit,
     ticket::Ticket,
     timestamp::Timestamp,
@@ -48,6 +50,12 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// How many wait for the end of a job now.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        self.lock().end_waiters.values().map(watch::Sender::receiver_count).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock is a bug that has been reported; going on is better than failing every later request.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,17 +63,9 @@ impl MemoryStore {
 }
 
 impl State {
-    fn commit(&mut self, changes: Vec<Change>) -> Result<(), Conflict> {
-        let now = Timestamp::from(SystemTime::now());
-        let touched: Vec<JobId> = changes.iter().filter_map(job_of).collect();
-        let mut undo = Vec::with_capacity(changes.len());
-        for change in changes {
-            if let Err(conflict) = self.tables.apply(change, now, &mut undo) {
-                undo.into_iter().rev().for_each(|step: Undo| self.tables.revert(step));
-                return Err(conflict);
-            }
-        }
-        touched.into_iter().for_each(|job| self.wake(job));
+    fn commit(&mut self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let moved = rows::commit(&mut self.tables, changes, SystemTime::now().into())?;
+        moved.into_iter().for_each(|job| self.wake(job));
         Ok(())
     }
 
@@ -80,21 +80,12 @@ impl State {
     }
 }
 
-/// The job that a change may have queued or ended.
-fn job_of(change: &Change) -> Option<JobId> {
-    match change {
-        Change::AcceptJob { job, .. } => Some(job.id),
-        Change::EndJob { job, .. } | Change::RequeueJob(job) | Change::CancelJob(job) => Some(*job),
-        Change::InsertTicket { .. }
-        | Change::UpdateTicket(_)
-        | Change::DeleteTicket(_)
-        | Change::InsertPermit(_)
-        | Change::RevokePermit(_) => None,
-    }
-}
-
 #[async_trait]
 impl Store for MemoryStore {
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let began = Instant::now();
         self.lock().commit(changes)?;
@@ -112,11 +103,23 @@ impl Store for MemoryStore {
     }
 
     async fn count_tickets(&self, caller: &CallerId) -> Result<usize, StoreError> {
-        Ok(self.lock().tables.count_tickets(caller))
+        Ok(self.lock().tables.tickets_of(caller))
     }
 
     async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError> {
         Ok(self.lock().tables.remove_idle_tickets(idle_since, limit))
+    }
+
+    async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.lock().tables.content(ticket))
+    }
+
+    async fn content_usage(&self) -> Result<ContentUsage, StoreError> {
+        Ok(self.lock().tables.content_usage())
+    }
+
+    async fn spooled_files(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.lock().tables.spooled_files())
     }
 
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
@@ -127,13 +130,26 @@ impl Store for MemoryStore {
         Ok(self.lock().tables.job(id).cloned())
     }
 
+    async fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<SigningJob>, StoreError> {
+        Ok(self.lock().tables.list_jobs(filter, limit))
+    }
+
+    async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
+        let signing = JobFilter { state: Some(JobState::Signing), ..JobFilter::default() };
+        Ok(self.lock().tables.list_jobs(&signing, usize::MAX))
+    }
+
+    async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
+        Ok(self.lock().tables.request(caller, key))
+    }
+
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
         Ok(self.lock().tables.claim_jobs(token, limit, now))
     }
 
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         let mut state = self.lock();
-        let expired = state.tables.expire_jobs(now);
+        let expired = state.tables.expire_jobs(now)?;
         expired.iter().for_each(|job| state.wake(*job));
         Ok(expired)
     }
@@ -143,7 +159,23 @@ impl Store for MemoryStore {
     }
 
     async fn count_queued(&self, token: &TokenIdentity) -> Result<usize, StoreError> {
-        Ok(self.lock().tables.count_queued(token))
+        Ok(self.lock().tables.queued_for(token))
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueLength>, StoreError> {
+        Ok(self.lock().tables.queues())
+    }
+
+    async fn audit_head(&self) -> Result<AuditHead, StoreError> {
+        Ok(self.lock().tables.audit_head())
+    }
+
+    async fn audit_logs(&self) -> Result<Vec<GatewayId>, StoreError> {
+        Ok(vec![self.lock().tables.audit_head().gateway])
+    }
+
+    async fn audit_records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
+        Ok(self.lock().tables.audit_records(gateway, from, limit))
     }
 
     async fn wait_for_end(&self, id: JobId) -> Result<SigningJob, StoreError> {
@@ -166,7 +198,7 @@ impl Store for MemoryStore {
         let mut woken = std::pin::pin!(work.notified());
         // Listening begins before the look, so that work which comes in between is not missed.
         woken.as_mut().enable();
-        if self.lock().tables.count_queued(token) == 0 {
+        if self.lock().tables.queued_for(token) == 0 {
             woken.await;
         }
     }

@@ -1,4 +1,4 @@
-//! State that outlives a request: tickets, permits, jobs.
+//! State that outlives a request: tickets, permits, jobs, the audit log.
 //!
 //! [`Store`] says what services need, in domain terms; how it is kept is the business of the implementations below. There is one way to
 //! write, [`Store::commit`]: a set of changes that happen together or not at all, each a compare-and-set on what it found.
@@ -7,12 +7,17 @@
 pub mod memory;
 mod meter;
 pub mod pin_ledger;
+mod rows;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::domain::{
-    ids::{CallerId, JobId, PermitId, TicketId},
-    job::{JobOutcome, SigningJob},
+    audit::{AuditEvent, AuditHead, SealedRecord},
+    idempotency::IdempotentRequest,
+    ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    job::{JobOutcome, JobState, QueueLength, SigningJob},
     permit::{Permit, PermitRefusal},
     ticket::Ticket,
     timestamp::Timestamp,
@@ -22,6 +27,9 @@ use crate::domain::{
 /// Where tickets, permits and jobs are kept. Shared by all services of a gateway.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// The time by the store's clock, which is the same for every gateway that shares it. Does not wait.
+    fn now(&self) -> Timestamp;
+
     /// Makes all of `changes`, in order, or none of them; on return they are as durable as this store is.
     ///
     /// # Errors
@@ -40,11 +48,29 @@ pub trait Store: Send + Sync {
     /// Removes at most `limit` tickets that nobody has used since `idle_since`, and returns them. A ticket whose job has not ended stays.
     async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError>;
 
+    /// Reads the content of a ticket whose [`ContentPlace`](crate::domain::ticket::ContentPlace) is `Stored`.
+    async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// How much content all tickets together have.
+    async fn content_usage(&self) -> Result<ContentUsage, StoreError>;
+
+    /// The names of the spooled files that tickets refer to.
+    async fn spooled_files(&self) -> Result<Vec<String>, StoreError>;
+
     /// Finds a permit.
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError>;
 
     /// Finds a job.
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError>;
+
+    /// The newest jobs that fit `filter`, newest first.
+    async fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<SigningJob>, StoreError>;
+
+    /// The jobs that this gateway has claimed and not settled.
+    async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError>;
+
+    /// Finds what was done for a request with this idempotency key.
+    async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
 
     /// Claims up to `limit` queued jobs of `token` in one step, fairly between callers and oldest first for each; they are `Signing` on return.
     ///
@@ -54,11 +80,24 @@ pub trait Store: Send + Sync {
     /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns them.
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
 
-    /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits that expired before it.
+    /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits and idempotency keys that expired
+    /// before it.
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Counts the queued jobs of `token`.
     async fn count_queued(&self, token: &TokenIdentity) -> Result<usize, StoreError>;
+
+    /// Every token for which jobs are queued.
+    async fn queues(&self) -> Result<Vec<QueueLength>, StoreError>;
+
+    /// The end of this gateway's audit log.
+    async fn audit_head(&self) -> Result<AuditHead, StoreError>;
+
+    /// The gateways whose audit logs are kept here.
+    async fn audit_logs(&self) -> Result<Vec<GatewayId>, StoreError>;
+
+    /// At most `limit` records of a gateway's audit log from number `from` on, in order.
+    async fn audit_records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError>;
 
     /// Waits until a job has ended and returns it. Dropping the future stops the waiting; whoever waits sets the bound.
     ///
@@ -82,8 +121,15 @@ pub enum Change {
     },
     /// Replace a ticket whose version is still that of `ticket`; the stored version is one higher.
     UpdateTicket(Ticket),
-    /// Remove a ticket.
+    /// Remove a ticket, with its content.
     DeleteTicket(TicketId),
+    /// Store the content of a ticket, in place of what it had; the ticket is updated in the same commit to say that it is there.
+    PutContent {
+        /// The ticket.
+        ticket: TicketId,
+        /// The content.
+        bytes: Arc<[u8]>,
+    },
     /// Store a new permit.
     InsertPermit(Permit),
     /// Take a permit back.
@@ -95,17 +141,54 @@ pub enum Change {
         /// The most queued jobs that its token may have.
         queue_bound: usize,
     },
-    /// End a job that is `Queued` or `Signing`, and commit or release its permit's use as the outcome says. A job that has ended is a conflict.
+    /// End a job that is `Queued` or `Signing`, and commit or release its permit's use as the outcome says. A job that has ended, or that is
+    /// `Signing` under another claim, is a conflict.
     EndJob {
         /// The job.
         job: JobId,
+        /// The claim under which it was `Signing`; `None` for a queued one.
+        claim: Option<ClaimId>,
         /// How it ended.
         outcome: JobOutcome,
     },
     /// Put a job that certainly did not enter `C_Sign` back from `Signing` to the head of the queue.
-    RequeueJob(JobId),
+    RequeueJob {
+        /// The job.
+        job: JobId,
+        /// The claim under which it was `Signing`.
+        claim: Option<ClaimId>,
+    },
     /// End a job as cancelled if it is still queued; a job that is further on is left as it is (no conflict).
     CancelJob(JobId),
+    /// Settle a job in doubt as an operator found it: its use stays spent if the token had signed, and is given back otherwise.
+    ResolveDoubt {
+        /// The job.
+        job: JobId,
+        /// Whether the token had signed.
+        signed: bool,
+    },
+    /// Remember what is done for a request with an idempotency key.
+    KeepRequest(IdempotentRequest),
+    /// Add a record to the audit log. Records of one commit follow each other.
+    Audit(AuditEvent),
+}
+
+/// Which jobs to list; what is `None` does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// The state.
+    pub state: Option<JobState>,
+    /// The caller.
+    pub caller: Option<CallerId>,
+}
+
+/// How many bytes of content are kept, by place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContentUsage {
+    /// In the store.
+    pub stored: u64,
+    /// In the spool directory.
+    pub spooled: u64,
 }
 
 /// Why a store could not do as asked.
@@ -149,4 +232,7 @@ pub enum Conflict {
     /// The job is not in the state the change needs.
     #[error("the job has moved on")]
     JobMoved,
+    /// A request with this idempotency key is known already.
+    #[error("a request with this idempotency key was made before")]
+    RequestKnown,
 }

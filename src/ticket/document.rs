@@ -9,11 +9,8 @@ use futures_util::{
 use tokio::fs::File;
 use tokio_util::{bytes::Bytes, io::ReaderStream};
 
-use super::{TicketError, spool::unavailable};
-use crate::{
-    cms::AttachedFrame,
-    domain::ticket::{Content, ContentPlace},
-};
+use super::{TicketError, signature::ContentSource, spool::unavailable};
+use crate::cms::AttachedFrame;
 
 /// How much of a spooled content is read at a time, in bytes.
 const READ_LEN: usize = 64 * 1024;
@@ -49,10 +46,10 @@ pub(super) fn whole(der: Vec<u8>) -> SignatureDocument {
 }
 
 /// The frame with the content in it.
-pub(super) async fn around(frame: AttachedFrame, content: Content) -> Result<SignatureDocument, TicketError> {
-    let middle = match content.place {
-        ContentPlace::Memory(bytes) => pieces_of(bytes),
-        ContentPlace::Spooled(path) => {
+pub(super) async fn around(frame: AttachedFrame, content: ContentSource) -> Result<SignatureDocument, TicketError> {
+    let middle = match content {
+        ContentSource::Bytes(bytes) => pieces_of(bytes),
+        ContentSource::File(path) => {
             let file = File::open(path).await.map_err(unavailable)?;
             ReaderStream::with_capacity(file, READ_LEN)
                 .inspect_err(|error| tracing::error!(error = %error, "spooled content cannot be read"))

@@ -11,12 +11,7 @@ mod options;
 mod signature;
 mod spool;
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tracing::warn;
 
@@ -34,6 +29,7 @@ pub use crate::{
 use self::spool::Spool;
 use crate::{
     domain::{
+        audit::AuditEvent,
         caller::Caller,
         ids::{CallerId, JobId, TicketId},
         key::KeyChoice,
@@ -61,12 +57,12 @@ pub struct TicketSettings {
     pub tickets_per_caller: usize,
     /// The most bytes of one upload. Default: 100 MiB.
     pub upload_bytes_max: u64,
-    /// The most bytes of one upload that are kept in memory; longer ones go to the spool directory. Default: 1 MiB.
+    /// The most bytes of one upload that the store keeps; longer ones go to the spool directory. Default: 256 KiB.
     pub spool_threshold: u64,
     /// Where long uploads are spooled; made if missing, mode 0700, for this gateway alone.
     pub spool_dir: PathBuf,
-    /// The most bytes of content in memory, of all tickets together; what is beyond is spooled. Default: 256 MiB.
-    pub content_memory_max: u64,
+    /// The most bytes of content in the store, of all tickets together; what is beyond is spooled. Default: 1 GiB.
+    pub content_stored_max: u64,
     /// The most bytes of spooled content, of all tickets together. Default: 10 GiB.
     pub content_disk_max: u64,
     /// How long a request for a signature waits for it. Default: 55 s, since clients give up after 60 s.
@@ -83,9 +79,9 @@ impl TicketSettings {
             idle_lifetime: Duration::from_secs(60 * 60),
             tickets_per_caller: 10_000,
             upload_bytes_max: 100 << 20,
-            spool_threshold: 1 << 20,
+            spool_threshold: 256 << 10,
             spool_dir,
-            content_memory_max: 256 << 20,
+            content_stored_max: 1 << 30,
             content_disk_max: 10 << 30,
             blocking_get_bound: Duration::from_secs(55),
             bulk_max: 500,
@@ -106,14 +102,16 @@ impl TicketService {
     /// Makes the service and opens its spool directory.
     ///
     /// # Errors
-    /// The spool directory cannot be made or made private, or another gateway uses it.
-    pub fn new(
+    /// The spool directory cannot be made or made private, or another gateway uses it; the store was not reached.
+    pub async fn new(
         store: Arc<dyn Store>,
         signing: Arc<SigningService>,
         permits: Arc<PermitService>,
         settings: TicketSettings,
     ) -> io::Result<Self> {
-        let spool = Arc::new(Spool::open(settings.clone())?);
+        let referred = store.spooled_files().await.map_err(io::Error::other)?;
+        let usage = store.content_usage().await.map_err(io::Error::other)?;
+        let spool = Arc::new(Spool::open(settings.clone(), &referred, usage)?);
         Ok(Self { store, signing, permits, spool, settings })
     }
 
@@ -125,7 +123,7 @@ impl TicketService {
         let ticket = Ticket {
             id: TicketId::random(),
             caller: caller.id.clone(),
-            touched: now(),
+            touched: self.store.now(),
             options: SignatureOptions::default(),
             content: None,
             metadata: None,
@@ -134,7 +132,9 @@ impl TicketService {
             version: 0,
         };
         let id = ticket.id;
-        self.store.commit(vec![Change::InsertTicket { ticket, limit: self.settings.tickets_per_caller }]).await?;
+        let opened = AuditEvent::TicketOpened { ticket: id, caller: caller.id.clone(), from: caller.from.clone() };
+        let insert = Change::InsertTicket { ticket, limit: self.settings.tickets_per_caller };
+        self.store.commit(vec![insert, Change::Audit(opened)]).await?;
         Ok(id)
     }
 
@@ -149,7 +149,9 @@ impl TicketService {
             let job = ticket.signing.as_ref().map(|signing| signing.job);
             let cancel = job.map(Change::CancelJob);
             // The update fails if the ticket has been changed since it was read: what was read is all there is to clean up.
-            let changes = [Change::UpdateTicket(ticket)].into_iter().chain(cancel).chain([Change::DeleteTicket(id)]);
+            let closed = AuditEvent::TicketClosed { ticket: id, caller: caller.id.clone() };
+            let end = [Change::DeleteTicket(id), Change::Audit(closed)];
+            let changes = [Change::UpdateTicket(ticket)].into_iter().chain(cancel).chain(end);
             match self.store.commit(changes.collect()).await {
                 Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
                 committed => {
@@ -184,7 +186,11 @@ impl TicketService {
             refuse_frozen(ticket)?;
             Ok(ticket.content.replace(received.content().clone()))
         };
-        let replaced = self.change(caller, id, replace).await?;
+        let stored = received.bytes().map(|bytes| Change::PutContent { ticket: id, bytes });
+        let content = received.content();
+        let event = AuditEvent::ContentReceived { ticket: id, caller: caller.id.clone(), sha256: content.sha256_value(), len: content.len };
+        let with = stored.into_iter().chain([Change::Audit(event)]).collect::<Vec<_>>();
+        let replaced = self.change_with(caller, id, replace, with).await?;
         received.keep();
         replaced.into_iter().for_each(|content| self.spool.discard(content));
         Ok(())
@@ -260,7 +266,7 @@ impl TicketService {
         let mut ticks = tokio::time::interval(every);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.remove_idle(now()).await {
+            if let Err(error) = self.remove_idle(self.store.now()).await {
                 warn!(error = %error, "idle tickets could not be removed");
             }
         }
@@ -276,7 +282,7 @@ impl TicketService {
     /// Reads a ticket of this caller and notes its use.
     async fn load(&self, caller: &Caller, id: TicketId) -> Result<Ticket, TicketError> {
         let ticket = self.store.find_ticket(id).await?.filter(|ticket| ticket.caller == caller.id).ok_or(TicketError::Missing)?;
-        let now = now();
+        let now = self.store.now();
         if now.since(ticket.touched) >= self.settings.idle_lifetime / TOUCH_FRACTION {
             self.store.touch_ticket(id, now).await?;
         }
@@ -290,10 +296,22 @@ impl TicketService {
         id: TicketId,
         change: impl Fn(&mut Ticket) -> Result<T, TicketError>,
     ) -> Result<T, TicketError> {
+        self.change_with(caller, id, change, Vec::new()).await
+    }
+
+    /// As [`change`](Self::change), and makes other changes in the same commit.
+    async fn change_with<T>(
+        &self,
+        caller: &Caller,
+        id: TicketId,
+        change: impl Fn(&mut Ticket) -> Result<T, TicketError>,
+        with: Vec<Change>,
+    ) -> Result<T, TicketError> {
         for _ in 0..CHANGE_TRIES {
             let mut ticket = self.load(caller, id).await?;
             let value = change(&mut ticket)?;
-            match self.store.commit(vec![Change::UpdateTicket(ticket)]).await {
+            let changes = [Change::UpdateTicket(ticket)].into_iter().chain(with.iter().cloned());
+            match self.store.commit(changes.collect()).await {
                 Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
                 committed => return Ok(committed.map(|()| value)?),
             }
@@ -304,8 +322,4 @@ impl TicketService {
 
 fn refuse_frozen(ticket: &Ticket) -> Result<(), TicketError> {
     if ticket.frozen() { Err(TicketError::Frozen) } else { Ok(()) }
-}
-
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
 }

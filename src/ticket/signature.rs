@@ -1,18 +1,21 @@
 //! Asking for a ticket's signature, and fetching it.
 
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
 use super::{
-    SignatureDocument, TicketError, TicketService, UnsupportedOption, document, now,
-    spool::{blocking, digest_of},
+    SignatureDocument, TicketError, TicketService, UnsupportedOption, document,
+    spool::{blocking, hash_file, unavailable},
 };
 use crate::{
     cms::{self, CmsError, SignedAttributes},
     domain::{
+        algorithm::HashAlgorithm,
         caller::Caller,
         digest::{Digest, ToSign},
         ids::{JobId, TicketId},
         job::{JobOutcome, SigningJob},
         signature::SignatureValue,
-        ticket::{EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
+        ticket::{Content, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
     signing::service::{Authorised, Payment, SubmitError},
     store::Change,
@@ -42,7 +45,7 @@ impl TicketService {
         let content = ticket.content.as_ref().ok_or(TicketError::NoContent)?;
         let pin = if let Payment::Pin(pin) = &payment { Some(pin) } else { None };
         let authorised = self.authorise(caller, &ticket, None, pin).await?;
-        let digest = digest_of(content, authorised.algorithm().message_digest_hash()).await?;
+        let digest = self.digest_of(id, content, authorised.algorithm().message_digest_hash()).await?;
         let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised)?;
         let job = signing.job;
         let before = ticket.signing.replace(signing);
@@ -80,13 +83,53 @@ impl TicketService {
         let Some(value) = value_of(job)? else { return Ok(None) };
         // It may have been deleted meanwhile, and its signature with it.
         let ticket = self.load(caller, id).await?;
-        assemble(ticket, signing, value).await.map(Some)
+        self.assemble(ticket, signing, value).await.map(Some)
+    }
+
+    /// Puts the signature together, around the content where it is attached.
+    async fn assemble(&self, ticket: Ticket, signing: TicketSigning, value: SignatureValue) -> Result<SignatureDocument, TicketError> {
+        let embed = ticket.options.embed_certificate;
+        match ticket.options.signature_type {
+            SignatureType::Detached => blocking(move || detached(embed, &signing, &value)).await.map(document::whole),
+            SignatureType::Attached => {
+                let content = ticket.content.ok_or(TicketError::NoContent)?;
+                let (source, len) = (self.source_of(ticket.id, &content).await?, content.len);
+                let frame = blocking(move || with_signed_data(embed, &signing, &value, |signed_data| signed_data.attached_frame(len)));
+                document::around(frame.await?, source).await
+            }
+        }
+    }
+
+    /// Hashes content with the hash function that a signature wants; the SHA-256 is there already.
+    async fn digest_of(&self, ticket: TicketId, content: &Content, hash: HashAlgorithm) -> Result<Digest, TicketError> {
+        if hash == HashAlgorithm::Sha256 {
+            return Ok(content.sha256.clone());
+        }
+        match self.source_of(ticket, content).await? {
+            ContentSource::Bytes(bytes) => blocking(move || Ok(cms::digest(hash, &bytes))).await,
+            ContentSource::File(path) => blocking(move || hash_file(&path, hash).map_err(unavailable)).await,
+        }
+    }
+
+    async fn source_of(&self, ticket: TicketId, content: &Content) -> Result<ContentSource, TicketError> {
+        Ok(match &content.place {
+            ContentPlace::Spooled(name) => ContentSource::File(self.spool.path_of(name)),
+            ContentPlace::Stored => ContentSource::Bytes(self.store.read_content(ticket).await?.ok_or(TicketError::Missing)?),
+        })
     }
 
     async fn has_open_job(&self, ticket: &Ticket) -> Result<bool, TicketError> {
         let Some(signing) = &ticket.signing else { return Ok(false) };
         Ok(self.signing.find_job(signing.job).await?.is_some_and(|job| !job.state.is_final()))
     }
+}
+
+/// Where content can be read now.
+pub(super) enum ContentSource {
+    /// In memory, as the store gave it.
+    Bytes(Arc<[u8]>),
+    /// In a file.
+    File(PathBuf),
 }
 
 /// What is signed for content with this digest, and what is needed to put the signature together afterwards.
@@ -100,7 +143,7 @@ pub(super) fn prepare(
     if options.embed_certificate == EmbedCertificate::SignerAndCaCert && key.chain.is_empty() {
         return Err(UnsupportedOption::EmbedCertificate(options.embed_certificate).into());
     }
-    let attributes = cms::signed_attributes(options.cades_type, digest, now(), &certificate, algorithm)?;
+    let attributes = cms::signed_attributes(options.cades_type, digest, SystemTime::now().into(), &certificate, algorithm)?;
     let to_sign = attributes.to_sign(algorithm)?;
     let signed_attrs = attributes.as_der().to_vec();
     Ok((TicketSigning { job: JobId::random(), algorithm, signed_attrs, certificate, chain: key.chain.clone() }, to_sign))
@@ -113,24 +156,6 @@ pub(super) fn value_of(job: Option<SigningJob>) -> Result<Option<SignatureValue>
         None => Ok(None),
         Some(JobOutcome::Signed(value)) => Ok(Some(value)),
         Some(JobOutcome::NotSigned { cause, detail }) => Err(TicketError::NotSigned { cause, detail }),
-    }
-}
-
-/// Puts the signature together, around the content where it is attached.
-async fn assemble(ticket: Ticket, signing: TicketSigning, value: SignatureValue) -> Result<SignatureDocument, TicketError> {
-    match ticket.options.signature_type {
-        SignatureType::Detached => {
-            blocking(move || detached(ticket.options.embed_certificate, &signing, &value)).await.map(document::whole)
-        }
-        SignatureType::Attached => {
-            let content = ticket.content.ok_or(TicketError::NoContent)?;
-            let len = content.len;
-            let frame = blocking(move || {
-                let embed = ticket.options.embed_certificate;
-                with_signed_data(embed, &signing, &value, |signed_data| signed_data.attached_frame(len))
-            });
-            document::around(frame.await?, content).await
-        }
     }
 }
 

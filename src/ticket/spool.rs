@@ -1,14 +1,15 @@
-//! Uploaded content on its way in: in memory up to a threshold, in a private file beyond it.
+//! Uploaded content on its way in: to the store up to a threshold, to a private file beyond it.
 //!
 //! The SHA-256 is computed as the bytes come. Hashing and file work run on blocking threads, in pieces of [`PIECE_LEN`]. Invariants: every
 //! file is mode 0600 in a directory of mode 0700 that one gateway holds a lock on; what is kept is counted against the two budgets, and a
 //! dropped upload leaves nothing behind.
 
 use std::{
+    collections::HashSet,
     fs::{self, DirBuilder, File, Permissions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +28,7 @@ use crate::{
         digest::Digest,
         ticket::{Content, ContentPlace},
     },
+    store::ContentUsage,
 };
 
 /// How much of an upload is hashed and written at a time, in bytes.
@@ -39,18 +41,19 @@ const FILE_PREFIX: &str = "content-";
 /// Where uploaded content goes.
 pub(super) struct Spool {
     settings: TicketSettings,
-    memory: Arc<Budget>,
+    stored: Arc<Budget>,
     disk: Arc<Budget>,
     /// Held as long as the spool is open.
     _lock: File,
 }
 
 impl Spool {
-    /// Opens the spool directory, makes it if it is missing, and removes what an earlier run left in it: its tickets are gone too.
+    /// Opens the spool directory, makes it if it is missing, and removes the files that no ticket refers to: `referred` are those that one
+    /// does. `usage` is what the tickets have already.
     ///
     /// # Errors
     /// The directory cannot be made private, or another gateway uses it.
-    pub(super) fn open(settings: TicketSettings) -> io::Result<Self> {
+    pub(super) fn open(settings: TicketSettings, referred: &[String], usage: ContentUsage) -> io::Result<Self> {
         let dir = &settings.spool_dir;
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         // Fails for a directory that belongs to somebody else.
@@ -60,23 +63,25 @@ impl Spool {
             TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another gateway uses this spool directory"),
             TryLockError::Error(error) => error,
         })?;
-        remove_leftovers(dir)?;
-        let memory = Arc::new(Budget::new(settings.content_memory_max));
-        let disk = Arc::new(Budget::new(settings.content_disk_max));
-        Ok(Self { settings, memory, disk, _lock: lock })
+        remove_leftovers(dir, referred)?;
+        let stored = Arc::new(Budget::new(usage.stored, settings.content_stored_max));
+        let disk = Arc::new(Budget::new(usage.spooled, settings.content_disk_max));
+        Ok(Self { settings, stored, disk, _lock: lock })
     }
 
     /// Begins an upload.
     pub(super) fn upload(self: &Arc<Self>) -> Upload {
-        Upload { buffer: Vec::new(), memory: Share::none(&self.memory), file: None, len: 0, spool: Arc::clone(self) }
+        Upload { buffer: Vec::new(), stored: Share::none(&self.stored), file: None, len: 0, spool: Arc::clone(self) }
     }
 
     /// Gives up content that no ticket refers to any more.
     pub(super) fn discard(&self, content: Content) {
         match content.place {
-            ContentPlace::Memory(_) => self.memory.release(content.len),
-            ContentPlace::Spooled(path) => {
+            // The store has removed it with its ticket.
+            ContentPlace::Stored => self.stored.release(content.len),
+            ContentPlace::Spooled(name) => {
                 self.disk.release(content.len);
+                let path = self.path_of(&name);
                 // Unlinking a long file takes a moment; nobody waits for it.
                 spawn_blocking(move || {
                     if let Err(error) = fs::remove_file(&path) {
@@ -85,6 +90,11 @@ impl Spool {
                 });
             }
         }
+    }
+
+    /// Where the file of this name is.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.settings.spool_dir.join(name)
     }
 
     fn create_file(&self) -> Result<Writing, TicketError> {
@@ -99,7 +109,7 @@ pub struct Upload {
     spool: Arc<Spool>,
     /// All of it so far, or what has not been written to the file yet.
     buffer: Vec<u8>,
-    memory: Share,
+    stored: Share,
     file: Option<Writing>,
     len: u64,
 }
@@ -128,10 +138,10 @@ impl Upload {
         if self.len > self.limit() {
             return Err(TicketError::TooLarge { limit: self.limit() });
         }
-        if self.file.is_none() && (self.len > self.spool.settings.spool_threshold || !self.memory.grow(piece_len)) {
+        if self.file.is_none() && (self.len > self.spool.settings.spool_threshold || !self.stored.grow(piece_len)) {
             let spool = Arc::clone(&self.spool);
             self.file = Some(blocking(move || spool.create_file()).await?);
-            self.memory.release();
+            self.stored.release();
         }
         self.buffer.extend_from_slice(piece);
         if self.file.is_some() && self.buffer.len() >= PIECE_LEN { self.flush().await } else { Ok(()) }
@@ -161,20 +171,31 @@ impl Upload {
     /// [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
     pub(super) async fn finish(mut self) -> Result<Received, TicketError> {
         self.flush().await?;
-        let Self { buffer, memory, file, len, .. } = self;
-        if let Some(Writing { path, hasher, disk, .. }) = file {
-            let place = ContentPlace::Spooled(path.to_path_buf());
-            return Ok(Received { content: Content { place, len, sha256: hasher.finish() }, path: Some(path), share: disk });
+        let Self { buffer, stored, file, len, spool } = self;
+        if let Some(Writing { file, path, hasher, disk }) = file {
+            let (path, name) = blocking(move || synced(&spool, &file, path).map_err(unavailable)).await?;
+            let content = Content { place: ContentPlace::Spooled(name), len, sha256: hasher.finish() };
+            return Ok(Received { content, bytes: None, path: Some(path), share: disk });
         }
         let hash = move || Ok((cms::digest(HashAlgorithm::Sha256, &buffer), buffer));
         let (sha256, buffer) = if len > INLINE_HASH_MAX as u64 { blocking(hash).await? } else { hash()? };
-        Ok(Received { content: Content { place: ContentPlace::Memory(buffer.into()), len, sha256 }, path: None, share: memory })
+        let content = Content { place: ContentPlace::Stored, len, sha256 };
+        Ok(Received { content, bytes: Some(buffer.into()), path: None, share: stored })
     }
+}
+
+/// A ticket that is in the store must find its file after a power loss: both the bytes and their directory entry are on disk when this returns.
+fn synced(spool: &Spool, file: &File, path: TempPath) -> io::Result<(TempPath, String)> {
+    file.sync_all()?;
+    File::open(&spool.settings.spool_dir)?.sync_all()?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((path, name))
 }
 
 /// Content that was received whole and belongs to no ticket yet. Dropped, it leaves nothing behind.
 pub(super) struct Received {
     content: Content,
+    bytes: Option<Arc<[u8]>>,
     path: Option<TempPath>,
     share: Share,
 }
@@ -182,6 +203,11 @@ pub(super) struct Received {
 impl Received {
     pub(super) fn content(&self) -> &Content {
         &self.content
+    }
+
+    /// What the store is to keep; `None` for what stands in a file.
+    pub(super) fn bytes(&self) -> Option<Arc<[u8]>> {
+        self.bytes.clone()
     }
 
     /// Leaves the content to the ticket that refers to it now; [`Spool::discard`] is the way to end it.
@@ -193,18 +219,7 @@ impl Received {
     }
 }
 
-/// Hashes content with the hash function that a signature wants; the SHA-256 is there already.
-pub(super) async fn digest_of(content: &Content, hash: HashAlgorithm) -> Result<Digest, TicketError> {
-    if hash == HashAlgorithm::Sha256 {
-        return Ok(content.sha256.clone());
-    }
-    match content.place.clone() {
-        ContentPlace::Memory(bytes) => blocking(move || Ok(cms::digest(hash, &bytes))).await,
-        ContentPlace::Spooled(path) => blocking(move || hash_file(&path, hash).map_err(unavailable)).await,
-    }
-}
-
-fn hash_file(path: &Path, hash: HashAlgorithm) -> io::Result<Digest> {
+pub(super) fn hash_file(path: &Path, hash: HashAlgorithm) -> io::Result<Digest> {
     let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::new(hash), vec![0; PIECE_LEN]);
     loop {
         match file.read(&mut piece)? {
@@ -227,10 +242,13 @@ pub(super) fn unavailable(error: io::Error) -> TicketError {
     TicketError::SpoolUnavailable
 }
 
-fn remove_leftovers(dir: &Path) -> io::Result<()> {
+fn remove_leftovers(dir: &Path, referred: &[String]) -> io::Result<()> {
+    let referred: HashSet<_> = referred.iter().map(String::as_str).collect();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(FILE_PREFIX) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(FILE_PREFIX) && !referred.contains(&*name) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -244,8 +262,8 @@ struct Budget {
 }
 
 impl Budget {
-    const fn new(max: u64) -> Self {
-        Self { used: AtomicU64::new(0), max }
+    const fn new(used: u64, max: u64) -> Self {
+        Self { used: AtomicU64::new(used), max }
     }
 
     fn take(&self, bytes: u64) -> bool {
@@ -300,7 +318,7 @@ mod tests {
     fn spool(dir: &Path, change: impl FnOnce(&mut TicketSettings)) -> Arc<Spool> {
         let mut settings = TicketSettings { spool_threshold: 1000, upload_bytes_max: 2_000_000, ..TicketSettings::new(dir.join("spool")) };
         change(&mut settings);
-        Arc::new(Spool::open(settings).unwrap())
+        Arc::new(Spool::open(settings, &[], ContentUsage::default()).unwrap())
     }
 
     fn files(dir: &Path) -> Vec<fs::DirEntry> {
@@ -317,7 +335,7 @@ mod tests {
     }
 
     fn used(spool: &Spool) -> (u64, u64) {
-        (spool.memory.used.load(Ordering::Relaxed), spool.disk.used.load(Ordering::Relaxed))
+        (spool.stored.used.load(Ordering::Relaxed), spool.disk.used.load(Ordering::Relaxed))
     }
 
     proptest! {
@@ -332,12 +350,15 @@ mod tests {
                 let content = received.content();
                 prop_assert_eq!(content.len, len as u64);
                 prop_assert_eq!(&content.sha256, &cms::digest(HashAlgorithm::Sha256, &bytes));
-                for hash in HashAlgorithm::ALL {
-                    prop_assert_eq!(digest_of(content, hash).await.unwrap(), cms::digest(hash, &bytes));
-                }
                 match &content.place {
-                    ContentPlace::Memory(kept) => prop_assert!(len <= 1000 && kept[..] == bytes[..]),
-                    ContentPlace::Spooled(path) => prop_assert!(len > 1000 && fs::read(path).unwrap() == bytes),
+                    ContentPlace::Stored => prop_assert!(len <= 1000 && received.bytes().unwrap()[..] == bytes[..]),
+                    ContentPlace::Spooled(name) => {
+                        let path = dir.path().join("spool").join(name);
+                        prop_assert!(len > 1000 && received.bytes().is_none() && fs::read(&path).unwrap() == bytes);
+                        for hash in HashAlgorithm::ALL {
+                            prop_assert_eq!(hash_file(&path, hash).unwrap(), cms::digest(hash, &bytes));
+                        }
+                    }
                 }
                 Ok(())
             })?;
@@ -366,18 +387,18 @@ mod tests {
         let spool = spool(dir.path(), |settings| {
             settings.upload_bytes_max = 600_000;
             settings.content_disk_max = 700_000;
-            settings.content_memory_max = 1500;
+            settings.content_stored_max = 1500;
         });
         let error = |result: Result<Received, TicketError>| result.err();
         assert_eq!(error(receive(&spool, &[0; 600_001], 1000).await), Some(TicketError::TooLarge { limit: 600_000 }));
         let first = receive(&spool, &[0; 600_000], 1000).await.unwrap();
         assert_eq!(error(receive(&spool, &[0; 600_000], 1000).await), Some(TicketError::SpoolFull));
         let small = receive(&spool, &[0; 1000], 100).await.unwrap();
-        let spooled_for_want_of_memory = receive(&spool, &[0; 1000], 100).await.unwrap();
-        assert!(matches!(small.content().place, ContentPlace::Memory(_)));
-        assert!(matches!(spooled_for_want_of_memory.content().place, ContentPlace::Spooled(_)));
+        let spooled_for_want_of_room = receive(&spool, &[0; 1000], 100).await.unwrap();
+        assert!(matches!(small.content().place, ContentPlace::Stored));
+        assert!(matches!(spooled_for_want_of_room.content().place, ContentPlace::Spooled(_)));
         assert_eq!(used(&spool), (1000, 601_000));
-        drop((first, small, spooled_for_want_of_memory));
+        drop((first, small, spooled_for_want_of_room));
         assert_eq!(used(&spool), (0, 0));
     }
 
@@ -386,7 +407,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = spool(dir.path(), |_| {});
         fs::write(dir.path().join("spool/content-old"), "old").unwrap();
-        let second = Spool::open(TicketSettings::new(dir.path().join("spool")));
+        fs::write(dir.path().join("spool/content-referred"), "referred").unwrap();
+        let settings = TicketSettings::new(dir.path().join("spool"));
+        let open = || Spool::open(settings.clone(), &["content-referred".to_owned()], ContentUsage { stored: 1, spooled: 8 });
+        let second = open();
         assert_eq!(second.err().map(|error| error.kind()), Some(io::ErrorKind::ResourceBusy));
         drop(first);
         spool(dir.path(), |_| {});

@@ -16,7 +16,7 @@ use sealgate::{
     auth::{ApiKeyHash, CallerEntry, Callers},
     domain::{
         algorithm::KeyKind,
-        caller::{Caller, ConsentPolicy, KeyAccess},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
         key::ConfiguredKey,
         pin::Pin,
         timestamp::Timestamp,
@@ -225,7 +225,7 @@ impl Plan {
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
-        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).unwrap();
+        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();
         let tickets = Arc::new(tickets);
         let callers = Arc::new(Callers::new(self.callers).unwrap());
         let control_socket = self.directory.path().join("control.sock");
@@ -368,8 +368,14 @@ fn validity(hours_less: u64) -> Validity {
 }
 
 fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
-    let caller =
-        Caller { id: name.parse().unwrap(), keys: KeyAccess::All, default_key: None, consent: ConsentPolicy::Auto, permit_uses_max: 1000 };
+    let caller = Caller {
+        id: name.parse().unwrap(),
+        keys: KeyAccess::All,
+        default_key: None,
+        consent: ConsentPolicy::Auto,
+        permit_uses_max: 1000,
+        from: Provenance::default(),
+    };
     let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
     CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), origins }
 }

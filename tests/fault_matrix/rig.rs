@@ -27,7 +27,7 @@ use pkcs11_faults::{
 use sealgate::{
     domain::{
         algorithm::{Curve, HashAlgorithm, KeyKind, SignatureAlgorithm},
-        caller::{Caller, ConsentPolicy, KeyAccess},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
         digest::{SigningInput, ToSign},
         hash::digest,
         ids::JobId,
@@ -305,8 +305,14 @@ async fn sign_beside(service: Arc<SigningService>, count: Arc<AtomicUsize>, stop
 }
 
 async fn submit(service: &SigningService, key: &str) -> Option<JobId> {
-    let caller =
-        Caller { id: "ci".parse().unwrap(), keys: KeyAccess::All, default_key: None, consent: ConsentPolicy::Auto, permit_uses_max: 1 };
+    let caller = Caller {
+        id: "ci".parse().unwrap(),
+        keys: KeyAccess::All,
+        default_key: None,
+        consent: ConsentPolicy::Auto,
+        permit_uses_max: 1,
+        from: Provenance::default(),
+    };
     let authorised = service.authorise(&caller, &KeyChoice::Named(key.parse().unwrap()), None, None).await.ok()?;
     let job = JobId::random();
     let input = SigningInput::Digest(digest(HashAlgorithm::Sha256, job.as_uuid().as_bytes()));

@@ -7,7 +7,7 @@ use std::{
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
-        caller::{Caller, ConsentPolicy, KeyAccess},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
         digest::{Digest, SigningInput, ToSign},
         ids::JobId,
         job::{JobState, SigningJob},
@@ -121,6 +121,7 @@ impl Gateway {
             default_key: Some("key".parse().unwrap()),
             consent: ConsentPolicy::Auto,
             permit_uses_max: 1000,
+            from: Provenance::default(),
         };
         let algorithm = Some(self.setting.algorithm);
         let authorised = self.service.authorise(&caller, &KeyChoice::Default, algorithm, None).await.unwrap();

@@ -66,7 +66,7 @@ async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Re
     let token = token(layout, module).await?;
     let api_key = generate_api_key().context("no API key was made; try again later")?;
     DevSettings { layout, listen, module, token: &token, api_key: &api_key }.write()?;
-    let gateway = Gateway::start(&Config::load(&layout.config())?)?;
+    let gateway = Gateway::start(&Config::load(&layout.config())?).await?;
     let shown = match gateway.ready(&token.uri, READY_MAX).await {
         Ok(()) => show(layout, module, &token, &api_key, &gateway),
         Err(error) => Err(error.context(format!("the development token in {} cannot sign", layout.tokens().display()))),

@@ -22,8 +22,12 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Credentials},
-    domain::caller::Caller,
-    http::{app::AppState, extract::{header_text, host}},
+    domain::caller::{Caller, Provenance},
+    http::{
+        app::AppState,
+        extract::{header_text, host},
+        tracking::request_id,
+    },
 };
 
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS");
@@ -98,7 +102,9 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
         AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
     })?;
     let language = language(state, request, &caller, origin.is_some());
-    Ok(Some(Asking { caller: Arc::clone(&caller), language }))
+    let address = request.peer_addr().map(|peer| peer.ip());
+    let from = Provenance { origin: origin.map(str::to_owned), address, request: request_id(request) };
+    Ok(Some(Asking { caller: Arc::new(Caller { from, ..Caller::clone(&caller) }), language }))
 }
 
 fn wanted_language(request: &HttpRequest) -> Option<Language> {

@@ -372,6 +372,8 @@ fn not_signed(cause: FailureCause, detail: &str) -> Text {
         FailureCause::OutcomeUnknown => Text::new("cause-outcome-unknown"),
         FailureCause::DeadlinePassed => Text::new("cause-deadline-passed"),
         FailureCause::Cancelled => Text::new("cause-cancelled"),
+        FailureCause::ResolvedSigned => Text::new("cause-resolved-signed"),
+        FailureCause::ResolvedNotSigned => Text::new("cause-resolved-not-signed"),
     }
 }
 

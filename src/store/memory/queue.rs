@@ -34,6 +34,11 @@ impl TokenQueue {
         self.lines.values().map(BTreeMap::len).sum()
     }
 
+    /// Every job in it, in no order.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.lines.values().flat_map(BTreeMap::values).copied()
+    }
+
     /// The job whose turn it is among those that are `ready`; its caller goes to the end of the round.
     pub(super) fn next(&mut self, ready: impl Fn(JobId) -> bool) -> Option<JobId> {
         let after = self.served.as_ref().map_or(Unbounded, Excluded);

@@ -1,51 +1,79 @@
 //! The tables of the store in memory, with their indexes.
 //!
-//! Invariant: rows change only through the three `put_*` functions, which keep every index true; so undoing a change is putting the old row
-//! back, and nothing else has to know what an index is for.
+//! Invariant: rows change only through the `put_*` functions, which keep every index true; so nothing else has to know what an index is for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::queue::TokenQueue;
 use crate::{
     domain::{
-        ids::{CallerId, JobId, PermitId, TicketId},
-        job::{FailureCause, JobOutcome, JobState, SigningJob},
-        permit::{Permit, PermitRefusal},
-        ticket::Ticket,
+        audit::{AuditEvent, AuditHead, SealedRecord},
+        idempotency::IdempotentRequest,
+        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+        job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
+        permit::Permit,
+        ticket::{ContentPlace, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
     },
-    store::{Change, Conflict},
+    store::{
+        Change, ContentUsage, JobFilter, StoreError,
+        rows::{JobRow, Rows, commit},
+    },
 };
 
-#[derive(Default)]
+type RequestName = (CallerId, IdempotencyKey);
+
 pub(super) struct Tables {
     tickets: HashMap<TicketId, Ticket>,
     tickets_by_use: BTreeSet<(Timestamp, TicketId)>,
     tickets_of: HashMap<CallerId, usize>,
+    contents: HashMap<TicketId, Arc<[u8]>>,
     /// How many tickets refer to a job.
     referred: HashMap<JobId, usize>,
     permits: HashMap<PermitId, Permit>,
     permits_by_end: BTreeSet<(Timestamp, PermitId)>,
-    jobs: HashMap<JobId, JobRow>,
+    jobs: HashMap<JobId, Placed>,
     jobs_by_end: BTreeSet<(Timestamp, JobId)>,
     queues: HashMap<TokenIdentity, TokenQueue>,
     queued_by_deadline: BTreeSet<(Timestamp, JobId)>,
     accepted_count: u64,
+    requests: HashMap<RequestName, IdempotentRequest>,
+    requests_by_end: BTreeSet<(Timestamp, RequestName)>,
+    audit: Vec<SealedRecord>,
+    audit_head: AuditHead,
 }
 
-#[derive(Clone)]
-pub(super) struct JobRow {
-    job: SigningJob,
+/// A job and its place in the order in which jobs were accepted.
+struct Placed {
+    row: JobRow,
     order: u64,
-    ended: Option<Timestamp>,
 }
 
-/// A row as it was before a change.
-pub(super) enum Undo {
-    Ticket(TicketId, Option<Ticket>),
-    Permit(PermitId, Option<Permit>),
-    Job(JobId, Option<JobRow>),
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            tickets: HashMap::default(),
+            tickets_by_use: BTreeSet::default(),
+            tickets_of: HashMap::default(),
+            contents: HashMap::default(),
+            referred: HashMap::default(),
+            permits: HashMap::default(),
+            permits_by_end: BTreeSet::default(),
+            jobs: HashMap::default(),
+            jobs_by_end: BTreeSet::default(),
+            queues: HashMap::default(),
+            queued_by_deadline: BTreeSet::default(),
+            accepted_count: 0,
+            requests: HashMap::default(),
+            requests_by_end: BTreeSet::default(),
+            audit: Vec::new(),
+            audit_head: AuditHead::empty(GatewayId::random()),
+        }
+    }
 }
 
 impl Tables {
@@ -58,149 +86,67 @@ impl Tables {
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<&SigningJob> {
-        self.jobs.get(&id).map(|row| &row.job)
+        self.jobs.get(&id).map(|placed| &placed.row.job)
     }
 
-    pub(super) fn count_tickets(&self, caller: &CallerId) -> usize {
+    pub(super) fn tickets_of(&self, caller: &CallerId) -> usize {
         self.tickets_of.get(caller).copied().unwrap_or(0)
     }
 
-    pub(super) fn count_queued(&self, token: &TokenIdentity) -> usize {
+    pub(super) fn queued_for(&self, token: &TokenIdentity) -> usize {
         self.queues.get(token).map_or(0, TokenQueue::len)
     }
 
-    /// Makes one change and notes in `undo` how to take it back.
-    pub(super) fn apply(&mut self, change: Change, now: Timestamp, undo: &mut Vec<Undo>) -> Result<(), Conflict> {
-        match change {
-            Change::InsertTicket { ticket, limit } => self.insert_ticket(ticket, limit, undo),
-            Change::UpdateTicket(ticket) => self.update_ticket(ticket, undo),
-            Change::DeleteTicket(id) => match self.put_ticket(id, None) {
-                None => Err(Conflict::TicketGone),
-                gone => {
-                    undo.push(Undo::Ticket(id, gone));
-                    Ok(())
-                }
-            },
-            Change::InsertPermit(permit) => self.insert_permit(permit, undo),
-            Change::RevokePermit(id) => self.change_permit(id, undo, |permit| {
-                permit.revoked = true;
-                Ok(())
-            }),
-            Change::AcceptJob { job, queue_bound } => self.accept_job(job, queue_bound, undo),
-            Change::EndJob { job, outcome } => self.end_job(job, outcome, now, undo),
-            Change::RequeueJob(id) => self.requeue_job(id, undo),
-            Change::CancelJob(id) => match self.job(id).map(|job| job.state) {
-                Some(JobState::Queued) => self.end_job(id, not_signed(FailureCause::Cancelled), now, undo),
-                _ => Ok(()),
-            },
-        }
+    pub(super) fn content(&self, ticket: TicketId) -> Option<Arc<[u8]>> {
+        self.contents.get(&ticket).cloned()
     }
 
-    pub(super) fn revert(&mut self, step: Undo) {
-        match step {
-            Undo::Ticket(id, row) => drop(self.put_ticket(id, row)),
-            Undo::Permit(id, row) => drop(self.put_permit(id, row)),
-            Undo::Job(id, row) => drop(self.put_job(id, row)),
+    pub(super) fn content_usage(&self) -> ContentUsage {
+        let mut usage = ContentUsage::default();
+        for content in self.tickets.values().filter_map(|ticket| ticket.content.as_ref()) {
+            match content.place {
+                ContentPlace::Stored => usage.stored += content.len,
+                ContentPlace::Spooled(_) => usage.spooled += content.len,
+            }
         }
+        usage
     }
 
-    fn insert_ticket(&mut self, ticket: Ticket, limit: usize, undo: &mut Vec<Undo>) -> Result<(), Conflict> {
-        if self.tickets.contains_key(&ticket.id) {
-            return Err(Conflict::TicketChanged);
-        }
-        if self.count_tickets(&ticket.caller) >= limit {
-            return Err(Conflict::TooManyTickets { limit });
-        }
-        let id = ticket.id;
-        undo.push(Undo::Ticket(id, self.put_ticket(id, Some(ticket))));
-        Ok(())
+    pub(super) fn spooled_files(&self) -> Vec<String> {
+        let place = |ticket: &Ticket| ticket.content.as_ref().map(|content| content.place.clone());
+        let name = |place| if let ContentPlace::Spooled(name) = place { Some(name) } else { None };
+        self.tickets.values().filter_map(place).filter_map(name).collect()
     }
 
-    fn update_ticket(&mut self, mut ticket: Ticket, undo: &mut Vec<Undo>) -> Result<(), Conflict> {
-        let stored = self.tickets.get(&ticket.id).ok_or(Conflict::TicketGone)?;
-        if stored.version != ticket.version {
-            return Err(Conflict::TicketChanged);
-        }
-        ticket.version += 1;
-        // A touch is no change, so the ticket that comes back may have been used since it was read.
-        ticket.touched = ticket.touched.max(stored.touched);
-        let id = ticket.id;
-        undo.push(Undo::Ticket(id, self.put_ticket(id, Some(ticket))));
-        Ok(())
+    pub(super) fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Vec<SigningJob> {
+        let fits = |job: &SigningJob| {
+            filter.state.is_none_or(|state| job.state == state) && filter.caller.as_ref().is_none_or(|caller| job.caller == *caller)
+        };
+        let mut found: Vec<_> = self.jobs.values().filter(|placed| fits(&placed.row.job)).collect();
+        found.sort_unstable_by_key(|placed| std::cmp::Reverse(placed.order));
+        found.into_iter().take(limit).map(|placed| placed.row.job.clone()).collect()
     }
 
-    fn insert_permit(&mut self, permit: Permit, undo: &mut Vec<Undo>) -> Result<(), Conflict> {
-        let id = permit.id;
-        if self.permits.contains_key(&id) {
-            return Err(PermitRefusal::Unknown.into());
-        }
-        undo.push(Undo::Permit(id, self.put_permit(id, Some(permit))));
-        Ok(())
+    pub(super) fn request(&self, caller: &CallerId, key: &IdempotencyKey) -> Option<IdempotentRequest> {
+        self.requests.get(&(caller.clone(), key.clone())).cloned()
     }
 
-    fn change_permit(
-        &mut self,
-        id: PermitId,
-        undo: &mut Vec<Undo>,
-        change: impl FnOnce(&mut Permit) -> Result<(), PermitRefusal>,
-    ) -> Result<(), Conflict> {
-        let mut permit = self.permits.get(&id).cloned().ok_or(PermitRefusal::Unknown)?;
-        change(&mut permit)?;
-        undo.push(Undo::Permit(id, self.put_permit(id, Some(permit))));
-        Ok(())
+    pub(super) fn queues(&self) -> Vec<QueueLength> {
+        let length = |(token, queue): (&TokenIdentity, &TokenQueue)| {
+            let oldest = queue.jobs().filter_map(|job| self.job(job)).map(|job| job.accepted).min()?;
+            Some(QueueLength { token: token.clone(), queued: queue.len(), oldest })
+        };
+        self.queues.iter().filter_map(length).collect()
     }
 
-    fn accept_job(&mut self, job: SigningJob, bound: usize, undo: &mut Vec<Undo>) -> Result<(), Conflict> {
-        if job.state != JobState::Queued || self.jobs.contains_key(&job.id) {
-            return Err(Conflict::JobMoved);
-        }
-        if self.count_queued(&job.key.token) >= bound {
-            return Err(Conflict::QueueFull { bound });
-        }
-        if let Some(permit) = job.permit {
-            self.change_permit(permit, undo, |permit| permit.reserve(&job.caller, job.accepted))?;
-        }
-        self.accepted_count += 1;
-        let id = job.id;
-        let row = JobRow { job, order: self.accepted_count, ended: None };
-        undo.push(Undo::Job(id, self.put_job(id, Some(row))));
-        Ok(())
+    pub(super) const fn audit_head(&self) -> AuditHead {
+        self.audit_head
     }
 
-    fn end_job(&mut self, id: JobId, outcome: JobOutcome, now: Timestamp, undo: &mut Vec<Undo>) -> Result<(), Conflict> {
-        let mut row = self.moved(id, outcome.final_state())?;
-        row.ended = Some(now);
-        let (permit, spent) = (row.job.permit, outcome.spends_the_use());
-        row.job.outcome = Some(outcome);
-        undo.push(Undo::Job(id, self.put_job(id, Some(row))));
-        match permit {
-            Some(permit) => self.change_permit(permit, undo, |permit| {
-                if spent {
-                    permit.commit()
-                } else {
-                    permit.release()
-                }
-                Ok(())
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn requeue_job(&mut self, id: JobId, undo: &mut Vec<Undo>) -> Result<(), Conflict> {
-        let row = self.moved(id, JobState::Queued)?;
-        undo.push(Undo::Job(id, self.put_job(id, Some(row))));
-        Ok(())
-    }
-
-    /// The job's row with its state moved on to `next`, if that is lawful.
-    fn moved(&self, id: JobId, next: JobState) -> Result<JobRow, Conflict> {
-        let mut row = self.jobs.get(&id).cloned().ok_or(Conflict::JobGone)?;
-        // An operator's resolution of a doubt is not the end of a job, but a change to one that has ended.
-        if row.job.state.is_final() || !row.job.state.may_become(next) {
-            return Err(Conflict::JobMoved);
-        }
-        row.job.state = next;
-        Ok(row)
+    pub(super) fn audit_records(&self, gateway: GatewayId, from: u64, limit: usize) -> Vec<SealedRecord> {
+        let own = gateway == self.audit_head.gateway;
+        let skipped = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
+        self.audit.iter().filter(|_| own).skip(skipped).take(limit).cloned().collect()
     }
 
     pub(super) fn touch_ticket(&mut self, id: TicketId, now: Timestamp) {
@@ -216,29 +162,38 @@ impl Tables {
     pub(super) fn remove_idle_tickets(&mut self, idle_since: Timestamp, limit: usize) -> Vec<Ticket> {
         let idle = self.tickets_by_use.iter().take_while(|(used, _)| *used < idle_since).map(|(_, id)| *id);
         let done = |id: &TicketId| {
-            let job = self.tickets.get(id).and_then(|ticket| ticket.signing.as_ref()).and_then(|signing| self.job(signing.job));
+            let job = self.tickets.get(id).and_then(|ticket| ticket.signing.as_ref()).and_then(|signing| Self::job(self, signing.job));
             job.is_none_or(|job| job.state.is_final())
         };
         let removed: Vec<_> = idle.filter(done).take(limit).collect();
-        removed.into_iter().filter_map(|id| self.put_ticket(id, None)).collect()
+        for id in &removed {
+            self.contents.remove(id);
+        }
+        removed.into_iter().filter_map(|id| self.replace_ticket(id, None)).collect()
     }
 
     pub(super) fn claim_jobs(&mut self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Vec<SigningJob> {
+        let claim = ClaimId::random();
         let mut claimed = Vec::new();
         while claimed.len() < limit {
             let (jobs, queue) = (&self.jobs, self.queues.get_mut(token));
-            let in_time = |id| jobs.get(&id).is_some_and(|row| row.job.deadline > now);
-            let Some(mut row) = queue.and_then(|queue| queue.next(in_time)).and_then(|id| jobs.get(&id).cloned()) else { break };
+            let in_time = |id| jobs.get(&id).is_some_and(|placed| placed.row.job.deadline > now);
+            let Some(mut row) = queue.and_then(|queue| queue.next(in_time)).and_then(|id| jobs.get(&id)).map(|placed| placed.row.clone())
+            else {
+                break;
+            };
             row.job.state = JobState::Signing;
+            row.job.claim = Some(claim);
             claimed.push(row.job.clone());
-            self.put_job(row.job.id, Some(row));
+            self.replace_job(row.job.id, Some(row));
         }
         claimed
     }
 
-    pub(super) fn expire_jobs(&mut self, now: Timestamp) -> Vec<JobId> {
+    pub(super) fn expire_jobs(&mut self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         let late: Vec<_> = self.queued_by_deadline.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, id)| *id).collect();
-        late.into_iter().filter(|id| self.end_job(*id, not_signed(FailureCause::DeadlinePassed), now, &mut Vec::new()).is_ok()).collect()
+        let end = |job| Change::EndJob { job, claim: None, outcome: JobOutcome::not_signed(FailureCause::DeadlinePassed, "") };
+        commit(self, late.into_iter().map(end).collect(), now)
     }
 
     pub(super) fn forget_ended(&mut self, before: Timestamp, limit: usize) -> usize {
@@ -247,13 +202,16 @@ impl Tables {
         let expired = self.permits_by_end.iter().take_while(|(end, _)| *end < before).map(|(_, id)| *id);
         let unused = |id: &PermitId| self.permits.get(id).is_none_or(|permit| permit.reserved == 0);
         let permits: Vec<_> = expired.filter(unused).take(limit - jobs.len()).collect();
-        let forgotten = jobs.len() + permits.len();
-        jobs.into_iter().for_each(|id| drop(self.put_job(id, None)));
-        permits.into_iter().for_each(|id| drop(self.put_permit(id, None)));
+        let over = self.requests_by_end.iter().take_while(|(end, _)| *end < before).map(|(_, name)| name.clone());
+        let requests: Vec<_> = over.take(limit - jobs.len() - permits.len()).collect();
+        let forgotten = jobs.len() + permits.len() + requests.len();
+        jobs.into_iter().for_each(|id| self.replace_job(id, None));
+        permits.into_iter().for_each(|id| self.replace_permit(id, None));
+        requests.into_iter().for_each(|name| self.replace_request(name, None));
         forgotten
     }
 
-    fn put_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Option<Ticket> {
+    fn replace_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Option<Ticket> {
         let old = self.tickets.remove(&id);
         if let Some(old) = &old {
             self.tickets_by_use.remove(&(old.touched, id));
@@ -269,31 +227,45 @@ impl Tables {
         old
     }
 
-    fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Option<Permit> {
-        let old = self.permits.remove(&id);
-        if let Some(old) = &old {
+    fn replace_permit(&mut self, id: PermitId, row: Option<Permit>) {
+        if let Some(old) = self.permits.remove(&id) {
             self.permits_by_end.remove(&(old.expires, id));
         }
         if let Some(row) = row {
             self.permits_by_end.insert((row.expires, id));
             self.permits.insert(id, row);
         }
-        old
     }
 
-    fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Option<JobRow> {
+    fn replace_job(&mut self, id: JobId, row: Option<JobRow>) {
         let old = self.jobs.remove(&id);
         if let Some(old) = &old {
             self.unindex_job(old);
         }
         if let Some(row) = row {
-            self.index_job(&row);
-            self.jobs.insert(id, row);
+            let order = old.map_or_else(|| self.next_place(), |old| old.order);
+            let placed = Placed { row, order };
+            self.index_job(&placed);
+            self.jobs.insert(id, placed);
         }
-        old
     }
 
-    fn index_job(&mut self, JobRow { job, order, ended }: &JobRow) {
+    fn replace_request(&mut self, name: RequestName, row: Option<IdempotentRequest>) {
+        if let Some(old) = self.requests.remove(&name) {
+            self.requests_by_end.remove(&(old.expires, name.clone()));
+        }
+        if let Some(row) = row {
+            self.requests_by_end.insert((row.expires, name.clone()));
+            self.requests.insert(name, row);
+        }
+    }
+
+    fn next_place(&mut self) -> u64 {
+        self.accepted_count += 1;
+        self.accepted_count
+    }
+
+    fn index_job(&mut self, Placed { row: JobRow { job, ended }, order }: &Placed) {
         if let Some(ended) = ended {
             self.jobs_by_end.insert((*ended, job.id));
         }
@@ -303,7 +275,7 @@ impl Tables {
         }
     }
 
-    fn unindex_job(&mut self, JobRow { job, order, ended }: &JobRow) {
+    fn unindex_job(&mut self, Placed { row: JobRow { job, ended }, order }: &Placed) {
         if let Some(ended) = ended {
             self.jobs_by_end.remove(&(*ended, job.id));
         }
@@ -316,8 +288,64 @@ impl Tables {
     }
 }
 
-fn not_signed(cause: FailureCause) -> JobOutcome {
-    JobOutcome::NotSigned { cause, detail: String::new() }
+impl Rows for Tables {
+    fn ticket(&mut self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
+        Ok(self.tickets.get(&id).cloned())
+    }
+
+    fn put_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Result<(), StoreError> {
+        self.replace_ticket(id, row);
+        Ok(())
+    }
+
+    fn permit(&mut self, id: PermitId) -> Result<Option<Permit>, StoreError> {
+        Ok(self.permits.get(&id).cloned())
+    }
+
+    fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Result<(), StoreError> {
+        self.replace_permit(id, row);
+        Ok(())
+    }
+
+    fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
+        Ok(self.jobs.get(&id).map(|placed| placed.row.clone()))
+    }
+
+    fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError> {
+        self.replace_job(id, row);
+        Ok(())
+    }
+
+    fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
+        Ok(self.request(caller, key))
+    }
+
+    fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
+        self.replace_request((caller.clone(), key.clone()), row);
+        Ok(())
+    }
+
+    fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        Ok(self.tickets_of(caller))
+    }
+
+    fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
+        Ok(self.queued_for(token))
+    }
+
+    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
+        match bytes {
+            Some(bytes) => drop(self.contents.insert(ticket, bytes)),
+            None => drop(self.contents.remove(&ticket)),
+        }
+        Ok(())
+    }
+
+    fn append_audit(&mut self, now: Timestamp, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+        let head = &mut self.audit_head;
+        self.audit.extend(events.into_iter().map(|event| head.append(now, event)));
+        Ok(())
+    }
 }
 
 /// Takes one off a count, and the entry away with the last one.

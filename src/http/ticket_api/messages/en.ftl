@@ -118,6 +118,8 @@ cause-wrong-signature = The token made a wrong signature; the key is quarantined
 cause-outcome-unknown = It is not known whether the token made the signature.
 cause-deadline-passed = The token did not come to it in time.
 cause-cancelled = The operation was cancelled.
+cause-resolved-signed = The operator found that the token had signed, but the signature was lost.
+cause-resolved-not-signed = The operator found that the token had not signed.
 
 ## Words of certificate information
 certificate-owner = Owner of the certificate

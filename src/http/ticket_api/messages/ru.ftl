@@ -118,6 +118,8 @@ cause-wrong-signature = Токен создал неправильную под�
 cause-outcome-unknown = Неизвестно, создал ли токен подпись.
 cause-deadline-passed = Время ожидания токена истекло.
 cause-cancelled = Операция отменена.
+cause-resolved-signed = Оператор выяснил, что токен выполнил подпись, но она утеряна.
+cause-resolved-not-signed = Оператор выяснил, что токен не выполнил подпись.
 
 ## Words of certificate information
 certificate-owner = Владелец сертификата

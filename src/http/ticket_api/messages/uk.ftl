@@ -118,6 +118,8 @@ cause-wrong-signature = Токен створив неправильний пі�
 cause-outcome-unknown = Невідомо, чи створив токен підпис.
 cause-deadline-passed = Час очікування токена вичерпано.
 cause-cancelled = Операцію скасовано.
+cause-resolved-signed = Оператор з'ясував, що токен виконав підпис, але його втрачено.
+cause-resolved-not-signed = Оператор з'ясував, що токен не виконав підпис.
 
 ## Words of certificate information
 certificate-owner = Власник сертифіката

@@ -1,0 +1,387 @@
+//! The audit log: what is recorded, and the hash chain that makes an edit visible.
+//!
+//! Invariants: a record's text holds the hash of the record before it, and its own hash is the SHA-256 of that text, so nothing in a chain can
+//! be changed, removed or inserted without a later hash that no longer fits; each gateway has one chain, numbered from 1 without a gap. A
+//! record holds no secret: no PIN, no key, no API key, no document.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    algorithm::HashAlgorithm,
+    caller::Provenance,
+    hash::digest,
+    ids::{CallerId, GatewayId, JobId, KeyName, PermitId, TicketId},
+    job::{FailureCause, JobOutcome, JobState, SigningJob},
+    timestamp::Timestamp,
+};
+
+/// A SHA-256 value, printed in hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sha256(#[serde(with = "hex::serde")] [u8; 32]);
+
+impl Sha256 {
+    /// What stands in place of the hash before the first record.
+    pub const ZERO: Self = Self([0; 32]);
+
+    /// Hashes `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut value = [0; 32];
+        value.copy_from_slice(digest(HashAlgorithm::Sha256, bytes).as_bytes());
+        Self(value)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Sha256 {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Who consented to a signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consent {
+    /// The caller's policy in the configuration.
+    Policy,
+    /// The PIN that came with the request.
+    Pin,
+    /// An operator, by name.
+    Operator(String),
+}
+
+/// What one signature was asked for with: the same in every event about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureFacts {
+    /// The job.
+    pub job: JobId,
+    /// Who asked.
+    pub caller: CallerId,
+    /// From where.
+    #[serde(flatten)]
+    pub from: Provenance,
+    /// The configured name of the key.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key_name: Option<KeyName>,
+    /// The key as an RFC 7512 URI.
+    pub key: String,
+    /// The signature algorithm.
+    pub algorithm: String,
+    /// What the token was given: `hash:hex`; for EdDSA, which is given the message, its SHA-256 as `message-sha256:hex`.
+    pub digest: String,
+    /// The permit that paid.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub permit: Option<PermitId>,
+    /// Serial number of the signer's certificate, in hex.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub certificate_serial: Option<String>,
+}
+
+impl SignatureFacts {
+    /// The facts of a job.
+    #[must_use]
+    pub fn of(job: &SigningJob) -> Self {
+        Self {
+            job: job.id,
+            caller: job.caller.clone(),
+            from: job.from.clone(),
+            key_name: job.key.name.clone(),
+            key: job.key.uri(),
+            algorithm: job.to_sign.algorithm().to_string(),
+            digest: job.to_sign.fingerprint(),
+            permit: job.permit,
+            certificate_serial: job.certificate_serial.clone(),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum AuditEvent {
+    /// The gateway started with this configuration.
+    ConfigurationLoaded {
+        /// The program's version.
+        version: String,
+        /// SHA-256 of the configuration file.
+        sha256: Sha256,
+    },
+    /// The gateway stopped in order.
+    GatewayStopped,
+    /// A session of the ticket API began.
+    TicketOpened {
+        /// The ticket.
+        ticket: TicketId,
+        /// Who opened it.
+        caller: CallerId,
+        /// From where.
+        #[serde(flatten)]
+        from: Provenance,
+    },
+    /// A session ended by request.
+    TicketClosed {
+        /// The ticket.
+        ticket: TicketId,
+        /// Whose it was.
+        caller: CallerId,
+    },
+    /// Content was uploaded.
+    ContentReceived {
+        /// The ticket.
+        ticket: TicketId,
+        /// Who sent it.
+        caller: CallerId,
+        /// Its SHA-256.
+        sha256: Sha256,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// Consent for a number of signatures was given.
+    ConsentGiven {
+        /// The permit.
+        permit: PermitId,
+        /// For whom.
+        caller: CallerId,
+        /// From where it was asked for.
+        #[serde(flatten)]
+        from: Provenance,
+        /// For how many signatures.
+        uses: u32,
+        /// Until when, in milliseconds since the Unix epoch.
+        expires: Timestamp,
+        /// By whom.
+        by: Consent,
+    },
+    /// Consent was taken back.
+    PermitRevoked {
+        /// The permit.
+        permit: PermitId,
+        /// By whom: its caller or an operator.
+        by: String,
+    },
+    /// Something was asked for and not allowed.
+    Refused {
+        /// Who asked.
+        caller: CallerId,
+        /// From where.
+        #[serde(flatten)]
+        from: Provenance,
+        /// What for.
+        what: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A signature was made, verified and recorded.
+    Signed {
+        /// What was asked for.
+        #[serde(flatten)]
+        facts: SignatureFacts,
+        /// Who consented.
+        consent: Consent,
+        /// SHA-256 of the signature value, as the token returned it.
+        signature_sha256: Sha256,
+    },
+    /// A job ended without a signature that was handed out.
+    NotSigned {
+        /// What was asked for.
+        #[serde(flatten)]
+        facts: SignatureFacts,
+        /// The state it ended in.
+        state: JobState,
+        /// Why.
+        cause: FailureCause,
+        /// Detail in words.
+        detail: String,
+    },
+    /// A result came for a job that had been settled without it; it was never handed out.
+    LateResult {
+        /// The job.
+        job: JobId,
+        /// SHA-256 of the signature value.
+        signature_sha256: Sha256,
+    },
+    /// An operator said what became of a job in doubt.
+    DoubtResolved {
+        /// The job.
+        job: JobId,
+        /// Whether the token had signed: the permit's use is kept then, and given back otherwise.
+        signed: bool,
+        /// The operator.
+        by: String,
+    },
+    /// A signature for the gateway's own purposes.
+    OwnSignature {
+        /// What for: `canary`, `checkpoint`, `certificate request` …
+        purpose: String,
+        /// The key as an RFC 7512 URI.
+        key: String,
+        /// Why it failed; absent if it did not.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        failure: Option<String>,
+    },
+    /// Something happened to the PIN of a token.
+    Pin {
+        /// The token as an RFC 7512 URI.
+        token: String,
+        /// What.
+        what: PinIncident,
+        /// Who acted, where a person did.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        by: Option<String>,
+    },
+    /// The log up to here, signed with a key on a token.
+    Checkpoint(Checkpoint),
+}
+
+impl AuditEvent {
+    /// The event of a job's end.
+    #[must_use]
+    pub fn of_end(job: &SigningJob, outcome: &JobOutcome) -> Self {
+        let facts = SignatureFacts::of(job);
+        match outcome {
+            JobOutcome::Signed(value) => {
+                Self::Signed { facts, consent: job.consent.clone(), signature_sha256: Sha256::of(value.as_raw_bytes()) }
+            }
+            JobOutcome::NotSigned { cause, detail } => {
+                Self::NotSigned { facts, state: cause.final_state(), cause: *cause, detail: detail.clone() }
+            }
+        }
+    }
+}
+
+/// What happened to the PIN of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinIncident {
+    /// An operator logged the token in.
+    Unlocked,
+    /// An operator logged the token out.
+    Locked,
+    /// The token rejected a PIN.
+    Rejected,
+    /// The token has locked its PIN.
+    TokenLocked,
+    /// An operator cleared what the token had rejected.
+    RejectionForgotten,
+}
+
+/// A signature over the head of a chain. It is itself a record, the one after that head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The configured name of the key.
+    pub key_name: KeyName,
+    /// The signature algorithm.
+    pub algorithm: String,
+    /// `SubjectPublicKeyInfo` in DER, in hex.
+    #[serde(with = "hex::serde")]
+    pub public_key: Vec<u8>,
+    /// The signature over [`AuditHead::statement`] of the head before this record, as X.509 carries it, in hex.
+    #[serde(with = "hex::serde")]
+    pub signature: Vec<u8>,
+}
+
+/// The end of a chain: all that is needed to go on, and to notice that it was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Whose chain.
+    pub gateway: GatewayId,
+    /// The number of its last record; 0 if there is none.
+    pub seq: u64,
+    /// The hash of its last record; [`Sha256::ZERO`] if there is none.
+    pub hash: Sha256,
+}
+
+/// One record of a chain, as it is stored and exported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedRecord {
+    /// Its number.
+    pub seq: u64,
+    /// The JSON text of the [`AuditRecord`]: exactly these bytes were hashed.
+    pub text: String,
+    /// The SHA-256 of `text`.
+    pub hash: Sha256,
+}
+
+/// What the text of a record says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Whose chain it is in.
+    pub gateway: GatewayId,
+    /// Its number, from 1.
+    pub seq: u64,
+    /// When it was written, in milliseconds since the Unix epoch.
+    pub at: Timestamp,
+    /// The hash of the record before it.
+    pub previous: Sha256,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+impl AuditHead {
+    /// The head of a chain without records.
+    #[must_use]
+    pub const fn empty(gateway: GatewayId) -> Self {
+        Self { gateway, seq: 0, hash: Sha256::ZERO }
+    }
+
+    /// Makes the next record and moves the head to it.
+    pub fn append(&mut self, at: Timestamp, event: AuditEvent) -> SealedRecord {
+        let record = AuditRecord { gateway: self.gateway, seq: self.seq + 1, at, previous: self.hash, event };
+        // INVARIANT: every type above has string keys and no float, so serde_json cannot fail on it.
+        #[allow(clippy::expect_used)]
+        let text = serde_json::to_string(&record).expect("an audit record is plain data");
+        let sealed = SealedRecord { seq: record.seq, hash: Sha256::of(text.as_bytes()), text };
+        (self.seq, self.hash) = (sealed.seq, sealed.hash);
+        sealed
+    }
+
+    /// What a checkpoint signs: no document, and no other chain's head, reads like it.
+    #[must_use]
+    pub fn statement(&self) -> String {
+        format!("Sealgate audit checkpoint\ngateway {}\nseq {}\nsha256 {}\n", self.gateway, self.seq, self.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_chained_and_read_back_as_they_were_written() {
+        let mut head = AuditHead::empty(GatewayId::random());
+        let opened = AuditEvent::TicketOpened {
+            ticket: TicketId::random(),
+            caller: "ci".parse().unwrap(),
+            from: Provenance { origin: Some("https://page.example".to_owned()), ..Provenance::default() },
+        };
+        let first = head.append(Timestamp::from_millis(1), opened.clone());
+        let second = head.append(Timestamp::from_millis(2), AuditEvent::GatewayStopped);
+        let read = |sealed: &SealedRecord| serde_json::from_str::<AuditRecord>(&sealed.text).unwrap();
+        assert_eq!((read(&first).seq, read(&first).previous, read(&first).event), (1, Sha256::ZERO, opened));
+        assert_eq!((read(&second).seq, read(&second).previous), (2, first.hash));
+        assert_eq!(head, AuditHead { gateway: head.gateway, seq: 2, hash: second.hash });
+        assert_eq!(Sha256::of(second.text.as_bytes()), second.hash);
+    }
+}

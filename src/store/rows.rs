@@ -1,0 +1,283 @@
+//! How changes are applied to rows, whatever keeps the rows: the one place where the rules of `domain` meet what is stored.
+//!
+//! A store gives [`Rows`] within a transaction of its own and calls [`commit`]. Invariant: a commit that fails has changed no row; audit records
+//! and contents are written only once everything else fits.
+
+use std::sync::Arc;
+
+use super::{Change, Conflict, StoreError};
+use crate::domain::{
+    audit::AuditEvent,
+    idempotency::IdempotentRequest,
+    ids::{CallerId, ClaimId, IdempotencyKey, JobId, PermitId, TicketId},
+    job::{FailureCause, JobOutcome, JobState, SigningJob},
+    permit::{Permit, PermitRefusal},
+    ticket::{ContentPlace, Ticket},
+    timestamp::Timestamp,
+    token::TokenIdentity,
+};
+
+/// A job as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct JobRow {
+    pub(super) job: SigningJob,
+    /// When it came into a final state.
+    pub(super) ended: Option<Timestamp>,
+}
+
+/// Rows that can be read and written one by one, within one transaction. `put_*` with `None` removes a row.
+///
+/// The first `put_job` of a job gives it its place in the queue, which it keeps.
+pub(super) trait Rows {
+    fn ticket(&mut self, id: TicketId) -> Result<Option<Ticket>, StoreError>;
+    fn put_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Result<(), StoreError>;
+    fn permit(&mut self, id: PermitId) -> Result<Option<Permit>, StoreError>;
+    fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Result<(), StoreError>;
+    fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError>;
+    fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError>;
+    fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
+    fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError>;
+    /// How many tickets the caller has.
+    fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
+    /// How many jobs are queued for the token.
+    fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError>;
+    /// Writes or removes the content of a ticket.
+    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError>;
+    /// Adds records to the audit log, in this order.
+    fn append_audit(&mut self, now: Timestamp, events: Vec<AuditEvent>) -> Result<(), StoreError>;
+}
+
+/// Makes all of `changes`, in order, or none; returns the jobs that were queued or ended, for whoever waits for them.
+pub(super) fn commit(rows: &mut impl Rows, changes: Vec<Change>, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+    let mut step = Step { rows, now, undo: Vec::new(), contents: Vec::new(), events: Vec::new(), moved: Vec::new() };
+    for change in changes {
+        if let Err(error) = step.apply(change) {
+            step.take_back()?;
+            return Err(error);
+        }
+    }
+    step.finish()
+}
+
+/// A row as it was before a change.
+enum Undo {
+    Ticket(TicketId, Option<Ticket>),
+    Permit(PermitId, Option<Permit>),
+    Job(JobId, Option<JobRow>),
+    Idempotent(CallerId, IdempotencyKey),
+}
+
+struct Step<'a, R> {
+    rows: &'a mut R,
+    now: Timestamp,
+    undo: Vec<Undo>,
+    contents: Vec<(TicketId, Option<Arc<[u8]>>)>,
+    events: Vec<AuditEvent>,
+    moved: Vec<JobId>,
+}
+
+impl<R: Rows> Step<'_, R> {
+    fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+        match change {
+            Change::InsertTicket { ticket, limit } => self.insert_ticket(ticket, limit),
+            Change::UpdateTicket(ticket) => self.update_ticket(ticket),
+            Change::DeleteTicket(id) => self.delete_ticket(id),
+            Change::PutContent { ticket, bytes } => {
+                self.contents.push((ticket, Some(bytes)));
+                Ok(())
+            }
+            Change::InsertPermit(permit) => self.insert_permit(permit),
+            Change::RevokePermit(id) => self.change_permit(id, |permit| {
+                permit.revoked = true;
+                Ok(())
+            }),
+            Change::AcceptJob { job, queue_bound } => self.accept_job(job, queue_bound),
+            Change::EndJob { job, claim, outcome } => self.end_job(job, claim, outcome),
+            Change::RequeueJob { job, claim } => self.requeue_job(job, claim),
+            Change::CancelJob(id) => match self.rows.job(id)?.map(|row| row.job.state) {
+                Some(JobState::Queued) => self.end_job(id, None, JobOutcome::not_signed(FailureCause::Cancelled, "")),
+                _ => Ok(()),
+            },
+            Change::ResolveDoubt { job, signed } => self.resolve_doubt(job, signed),
+            Change::KeepRequest(request) => self.keep_request(request),
+            Change::Audit(event) => {
+                self.events.push(event);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Vec<JobId>, StoreError> {
+        for (ticket, bytes) in self.contents {
+            self.rows.put_content(ticket, bytes)?;
+        }
+        if !self.events.is_empty() {
+            self.rows.append_audit(self.now, self.events)?;
+        }
+        Ok(self.moved)
+    }
+
+    fn take_back(self) -> Result<(), StoreError> {
+        self.undo.into_iter().rev().try_for_each(|step| match step {
+            Undo::Ticket(id, row) => self.rows.put_ticket(id, row),
+            Undo::Permit(id, row) => self.rows.put_permit(id, row),
+            Undo::Job(id, row) => self.rows.put_job(id, row),
+            Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
+        })
+    }
+
+    fn put_ticket(&mut self, id: TicketId, old: Option<Ticket>, new: Option<Ticket>) -> Result<(), StoreError> {
+        let stored = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(Ticket::has_stored_content);
+        if stored(&old) && !stored(&new) {
+            self.contents.push((id, None));
+        }
+        self.rows.put_ticket(id, new)?;
+        self.undo.push(Undo::Ticket(id, old));
+        Ok(())
+    }
+
+    fn put_permit(&mut self, id: PermitId, old: Option<Permit>, new: Permit) -> Result<(), StoreError> {
+        self.rows.put_permit(id, Some(new))?;
+        self.undo.push(Undo::Permit(id, old));
+        Ok(())
+    }
+
+    fn put_job(&mut self, id: JobId, old: Option<JobRow>, new: JobRow) -> Result<(), StoreError> {
+        self.rows.put_job(id, Some(new))?;
+        self.undo.push(Undo::Job(id, old));
+        self.moved.push(id);
+        Ok(())
+    }
+
+    fn insert_ticket(&mut self, ticket: Ticket, limit: usize) -> Result<(), StoreError> {
+        let id = ticket.id;
+        if self.rows.ticket(id)?.is_some() {
+            return Err(Conflict::TicketChanged.into());
+        }
+        if self.rows.count_tickets(&ticket.caller)? >= limit {
+            return Err(Conflict::TooManyTickets { limit }.into());
+        }
+        self.put_ticket(id, None, Some(ticket))
+    }
+
+    fn update_ticket(&mut self, mut ticket: Ticket) -> Result<(), StoreError> {
+        let stored = self.rows.ticket(ticket.id)?.ok_or(Conflict::TicketGone)?;
+        if stored.version != ticket.version {
+            return Err(Conflict::TicketChanged.into());
+        }
+        ticket.version += 1;
+        // A touch is no change, so the ticket that comes back may have been used since it was read.
+        ticket.touched = ticket.touched.max(stored.touched);
+        self.put_ticket(ticket.id, Some(stored), Some(ticket))
+    }
+
+    fn delete_ticket(&mut self, id: TicketId) -> Result<(), StoreError> {
+        let stored = self.rows.ticket(id)?.ok_or(Conflict::TicketGone)?;
+        self.put_ticket(id, Some(stored), None)
+    }
+
+    fn insert_permit(&mut self, permit: Permit) -> Result<(), StoreError> {
+        if self.rows.permit(permit.id)?.is_some() {
+            return Err(Conflict::Permit(PermitRefusal::Unknown).into());
+        }
+        self.put_permit(permit.id, None, permit)
+    }
+
+    fn change_permit(&mut self, id: PermitId, change: impl FnOnce(&mut Permit) -> Result<(), PermitRefusal>) -> Result<(), StoreError> {
+        let stored = self.rows.permit(id)?.ok_or(Conflict::Permit(PermitRefusal::Unknown))?;
+        let mut permit = stored.clone();
+        change(&mut permit).map_err(Conflict::Permit)?;
+        self.put_permit(id, Some(stored), permit)
+    }
+
+    fn accept_job(&mut self, job: SigningJob, bound: usize) -> Result<(), StoreError> {
+        if job.state != JobState::Queued || self.rows.job(job.id)?.is_some() {
+            return Err(Conflict::JobMoved.into());
+        }
+        if self.rows.count_queued(&job.key.token)? >= bound {
+            return Err(Conflict::QueueFull { bound }.into());
+        }
+        if let Some(permit) = job.permit {
+            self.change_permit(permit, |permit| permit.reserve(&job.caller, job.accepted))?;
+        }
+        self.put_job(job.id, None, JobRow { job, ended: None })
+    }
+
+    fn end_job(&mut self, id: JobId, claim: Option<ClaimId>, outcome: JobOutcome) -> Result<(), StoreError> {
+        let (old, mut row) = self.moved(id, claim, outcome.final_state())?;
+        row.ended = Some(self.now);
+        let (permit, spent) = (row.job.permit, outcome.spends_the_use());
+        self.events.push(AuditEvent::of_end(&row.job, &outcome));
+        row.job.outcome = Some(outcome);
+        self.put_job(id, Some(old), row)?;
+        self.settle_use(permit, spent)
+    }
+
+    fn settle_use(&mut self, permit: Option<PermitId>, spent: bool) -> Result<(), StoreError> {
+        let Some(permit) = permit else { return Ok(()) };
+        self.change_permit(permit, |permit| {
+            if spent {
+                permit.commit();
+            } else {
+                permit.release();
+            }
+            Ok(())
+        })
+    }
+
+    fn requeue_job(&mut self, id: JobId, claim: Option<ClaimId>) -> Result<(), StoreError> {
+        let (old, row) = self.moved(id, claim, JobState::Queued)?;
+        self.put_job(id, Some(old), row)
+    }
+
+    /// The job's row as it was, and with its state moved on to `next` if that is lawful and nobody has claimed it since.
+    fn moved(&mut self, id: JobId, claim: Option<ClaimId>, next: JobState) -> Result<(JobRow, JobRow), StoreError> {
+        let old = self.rows.job(id)?.ok_or(Conflict::JobGone)?;
+        // An operator's resolution of a doubt is not the end of a job, but a change to one that has ended.
+        let lawful = !old.job.state.is_final() && old.job.state.may_become(next);
+        let claimed_by_another = old.job.state == JobState::Signing && old.job.claim != claim;
+        if !lawful || claimed_by_another {
+            return Err(Conflict::JobMoved.into());
+        }
+        let mut row = old.clone();
+        row.job.state = next;
+        Ok((old, row))
+    }
+
+    fn resolve_doubt(&mut self, id: JobId, signed: bool) -> Result<(), StoreError> {
+        let old = self.rows.job(id)?.ok_or(Conflict::JobGone)?;
+        if old.job.state != JobState::InDoubt {
+            return Err(Conflict::JobMoved.into());
+        }
+        let (cause, permit) = (FailureCause::resolved(signed), old.job.permit);
+        let mut row = old.clone();
+        row.job.state = cause.final_state();
+        row.job.outcome = Some(JobOutcome::not_signed(cause, ""));
+        self.put_job(id, Some(old), row)?;
+        // The use was spent when the doubt arose; a permit that has been forgotten since has nothing to give back.
+        match permit {
+            Some(permit) if !signed && self.rows.permit(permit)?.is_some() => self.change_permit(permit, |permit| {
+                permit.give_back();
+                Ok(())
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn keep_request(&mut self, request: IdempotentRequest) -> Result<(), StoreError> {
+        let (caller, key) = (request.caller.clone(), request.key.clone());
+        if self.rows.idempotent(&caller, &key)?.is_some() {
+            return Err(Conflict::RequestKnown.into());
+        }
+        self.rows.put_idempotent(&caller, &key, Some(request))?;
+        self.undo.push(Undo::Idempotent(caller, key));
+        Ok(())
+    }
+}
+
+impl Ticket {
+    /// Whether the store holds its content.
+    fn has_stored_content(&self) -> bool {
+        self.content.as_ref().is_some_and(|content| content.place == ContentPlace::Stored)
+    }
+}
