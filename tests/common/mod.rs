@@ -16,6 +16,7 @@ pub mod own_process;
 pub mod p11kit;
 pub mod pcscd;
 pub mod program;
+pub mod prometheus;
 pub mod pyhanko;
 pub mod softhsm;
 pub mod swtpm;

@@ -20,8 +20,7 @@ use crate::{
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What proxies add to requests that they pass on.
-const FORWARDED: [HeaderName; 4] =
-    [header::FORWARDED, header::X_FORWARDED_FOR, HeaderName::from_static("x-real-ip"), header::VIA];
+const FORWARDED: [HeaderName; 4] = [header::FORWARDED, header::X_FORWARDED_FOR, HeaderName::from_static("x-real-ip"), header::VIA];
 
 /// Where and to whom the numbers are shown.
 #[derive(Debug, Clone, Default)]

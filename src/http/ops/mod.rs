@@ -20,7 +20,8 @@ use super::app::AppState;
 use crate::domain::ids::KeyName;
 
 const UNKNOWN_KEY: Health = Health::Unknown("no configured key has this name");
-const REFUSED: &str = "only this machine, directly and by a name or address that the gateway answers to, and the networks of `[metrics] allow`, may ask";
+const REFUSED: &str =
+    "only this machine, directly and by a name or address that the gateway answers to, and the networks of `[metrics] allow`, may ask";
 
 /// The body of every answer but the numbers.
 #[derive(Serialize)]
