@@ -101,7 +101,12 @@ async fn a_real_gateway_shows_every_metric_in_a_form_that_prometheus_reads() {
         assert_eq!(scrape.types.get(metric.name), Some(&metric.kind.to_string()), "{}", metric.name);
         let series = if let Kind::Histogram(_) = metric.kind { format!("{}_count", metric.name) } else { metric.name.to_owned() };
         for (labels, _) in scrape.all(&series) {
-            assert_eq!(labels.keys().map(String::as_str).collect::<BTreeSet<_>>(), metric.labels.iter().copied().collect(), "{}", metric.name);
+            assert_eq!(
+                labels.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+                metric.labels.iter().copied().collect(),
+                "{}",
+                metric.name
+            );
         }
     }
     let foreign: Vec<&String> = scrape.types.keys().filter(|name| !ALL.iter().any(|metric| metric.name == *name)).collect();
@@ -238,7 +243,8 @@ async fn whatever_clients_send_makes_no_new_series() {
         gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": uri })).await;
         gateway.post(&format!("{ticket}/ds/creator")).await;
         let path = format!("/api/v1/ticket/no-{n}/data/{n}");
-        let unknown = gateway.anonymous(Method::GET, &path).bearer_auth(format!("key-{n:060}")).header("origin", format!("https://o{n}.example"));
+        let unknown =
+            gateway.anonymous(Method::GET, &path).bearer_auth(format!("key-{n:060}")).header("origin", format!("https://o{n}.example"));
         send(unknown.header("x-request-id", format!("id-{n}"))).await;
         let method = Method::from_bytes(format!("M{n}").as_bytes()).unwrap();
         let outside = gateway.anonymous(method, &format!("/some/where/{n}")).header("user-agent", n.to_string());
@@ -247,10 +253,12 @@ async fn whatever_clients_send_makes_no_new_series() {
     };
     round(0).await;
     let ours = |scrape: &Scrape| {
-        let names = ["sealgate_http_requests_total", "sealgate_http_request_seconds_count", "sealgate_signatures_total", "sealgate_tickets"];
+        let names =
+            ["sealgate_http_requests_total", "sealgate_http_request_seconds_count", "sealgate_signatures_total", "sealgate_tickets"];
         // Other tests of this process have keys and tokens of their own.
         let mine = |labels: &std::collections::BTreeMap<String, String>| {
-            labels.get("key").is_none_or(|key| ["bounded", "-"].contains(&key.as_str())) && labels.get("api").is_none_or(|api| api != "ticket")
+            labels.get("key").is_none_or(|key| ["bounded", "-"].contains(&key.as_str()))
+                && labels.get("api").is_none_or(|api| api != "ticket")
         };
         names.map(|name| scrape.all(name).filter(|(labels, _)| mine(labels)).map(|(labels, _)| labels).collect::<BTreeSet<_>>())
     };
@@ -264,7 +272,10 @@ async fn whatever_clients_send_makes_no_new_series() {
     assert!(!text.contains("M1000") && !text.contains("somewhere"), "{text}");
     let known: BTreeSet<&str> = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "-"].into();
     for (labels, _) in after.all("sealgate_http_requests_total") {
-        assert!(known.contains(labels["method"].as_str()) && ["ticket", "ops", "control", "-"].contains(&labels["api"].as_str()), "{labels:?}");
+        assert!(
+            known.contains(labels["method"].as_str()) && ["ticket", "ops", "control", "-"].contains(&labels["api"].as_str()),
+            "{labels:?}"
+        );
     }
     assert!(after.sum("sealgate_http_requests_total", &[("api", "-"), ("method", "-")]) >= 1000.0);
     assert!(after.len() < 2000, "{}", after.len());

@@ -14,20 +14,19 @@ pub(super) struct CommitMeter {
 }
 
 impl CommitMeter {
-    pub(super) fn new() -> Self {
-        Self { commits: COMMITS.counter(&[]), batch_size: COMMIT_BATCH_SIZE.histogram(&[]), seconds: COMMIT_SECONDS.histogram(&[]) }
+    /// For a store of this kind.
+    pub(super) fn of(store: &'static str) -> Self {
+        Self {
+            commits: COMMITS.counter(&[store]),
+            batch_size: COMMIT_BATCH_SIZE.histogram(&[store]),
+            seconds: COMMIT_SECONDS.histogram(&[store]),
+        }
     }
 
     /// Notes one commit that held `batch` sets of changes and took `took`.
-    pub(super) fn committed(&self, batch: u32, took: Duration) {
+    pub(super) fn committed(&self, batch: usize, took: Duration) {
         self.commits.increment(1);
-        self.batch_size.record(f64::from(batch));
+        self.batch_size.record(f64::from(u32::try_from(batch).unwrap_or(u32::MAX)));
         self.seconds.record(took.as_secs_f64());
-    }
-}
-
-impl Default for CommitMeter {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -132,10 +132,10 @@ metrics_table! {
         "Time to verify a signature in software, without waiting for a verifier.";
     SIGNATURES = "sealgate_signatures_total", Kind::Counter, ["key", "result"], Count, "Jobs that have ended, by key and result.";
     CANARIES = "sealgate_canaries_total", Kind::Counter, ["key", "result"], Count, "Canary signatures, by key and result.";
-    COMMITS = "sealgate_commits_total", Kind::Counter, [], Count, "Commits of the store; each may hold the changes of many requests.";
-    COMMIT_BATCH_SIZE = "sealgate_commit_batch_size", Kind::Histogram(BATCH_BUCKETS), [], Count,
+    COMMITS = "sealgate_commits_total", Kind::Counter, ["store"], Count, "Commits of the store; each may hold the changes of many requests.";
+    COMMIT_BATCH_SIZE = "sealgate_commit_batch_size", Kind::Histogram(BATCH_BUCKETS), ["store"], Count,
         "Sets of changes that were made durable by one commit.";
-    COMMIT_SECONDS = "sealgate_commit_seconds", Kind::Histogram(COMMIT_BUCKETS), [], Seconds, "Time that a commit takes.";
+    COMMIT_SECONDS = "sealgate_commit_seconds", Kind::Histogram(COMMIT_BUCKETS), ["store"], Seconds, "Time that a commit takes.";
     TICKETS = "sealgate_tickets", Kind::Gauge, ["caller"], Count, "Tickets that the caller has, when this was scraped.";
     HTTP_REQUESTS = "sealgate_http_requests_total", Kind::Counter, ["api", "method", "status"], Count, "HTTP requests that were answered.";
     HTTP_REQUEST_SECONDS = "sealgate_http_request_seconds", Kind::Histogram(HTTP_BUCKETS), ["api"], Seconds,

@@ -37,11 +37,8 @@ impl Scrape {
                 continue;
             }
             let sample = sample(line);
-            let suffixes: &[&str] = if scrape.types.get(&family).is_some_and(|kind| kind == "histogram") {
-                &["_bucket", "_sum", "_count"]
-            } else {
-                &[""]
-            };
+            let suffixes: &[&str] =
+                if scrape.types.get(&family).is_some_and(|kind| kind == "histogram") { &["_bucket", "_sum", "_count"] } else { &[""] };
             let belongs = sample.0.strip_prefix(family.as_str()).is_some_and(|suffix| suffixes.contains(&suffix));
             assert!(belongs && helped.contains(&family), "no type or help right before: {line}");
             scrape.samples.push(sample);
