@@ -38,7 +38,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certificates in ./.sealgate-dev and serves them.\n\n\
-    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_API_KEY the API key of commands that use a gateway.\n\
+    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_LOG_FORMAT `text` or `json`, SEALGATE_API_KEY the API key of commands that use a gateway.\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]

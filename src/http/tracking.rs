@@ -17,7 +17,7 @@ use actix_web::{
     middleware::Next,
 };
 use metrics::{Counter, Histogram};
-use tracing::{Instrument, debug, error_span};
+use tracing::{Instrument, Level, debug, enabled, error_span};
 use uuid::Uuid;
 
 use super::extract::header_text;
@@ -79,10 +79,13 @@ impl Tracker {
         let served = async {
             let served = next.call(request).await;
             let status = served.as_ref().map_or_else(|error| error.as_response_error().status_code(), ServiceResponse::status);
-            let pattern = served.as_ref().ok().and_then(|response| response.request().match_pattern());
-            let pattern = pattern.as_deref().unwrap_or(OTHER);
             let duration = began.elapsed();
-            debug!(http.status = status.as_u16(), duration_ms = duration.as_millis(), "{method} {pattern}: {}", status.as_u16());
+            if enabled!(Level::DEBUG) {
+                // The pattern and not the path, whose ids open doors.
+                let pattern = served.as_ref().ok().and_then(|response| response.request().match_pattern());
+                let (pattern, status) = (pattern.as_deref().unwrap_or(OTHER), status.as_u16());
+                debug!(http.status = status, duration_ms = duration.as_millis(), "{method} {pattern}: {status}");
+            }
             self.count(api, &method, status);
             self.seconds.borrow_mut().entry(api).or_insert_with(|| HTTP_REQUEST_SECONDS.histogram(&[api])).record(duration.as_secs_f64());
             served

@@ -67,21 +67,18 @@ impl Metric {
     }
 
     /// The series with these values of its labels, as a counter.
-    #[must_use]
     pub fn counter(&self, values: &[&str]) -> Counter {
         debug_assert_eq!(self.kind, Kind::Counter, "{}", self.name);
         metrics::counter!(self.name, self.labelled(values))
     }
 
     /// The series with these values of its labels, as a gauge.
-    #[must_use]
     pub fn gauge(&self, values: &[&str]) -> Gauge {
         debug_assert_eq!(self.kind, Kind::Gauge, "{}", self.name);
         metrics::gauge!(self.name, self.labelled(values))
     }
 
     /// The series with these values of its labels, as a histogram.
-    #[must_use]
     pub fn histogram(&self, values: &[&str]) -> Histogram {
         debug_assert!(matches!(self.kind, Kind::Histogram(_)), "{}", self.name);
         metrics::histogram!(self.name, self.labelled(values))
