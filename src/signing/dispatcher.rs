@@ -121,7 +121,7 @@ fn begin(workshop: &Arc<Workshop>, slot: &SlotHandle, times: &Arc<TokenTimes>, j
     let started = if job.with_pin && pin.is_none() {
         Err(SlotError::Device(DeviceError::PinNotTried("the PIN of this signature was forgotten when the gateway restarted".to_owned())))
     } else {
-        slot.start(Command::Sign { key: job.key.selector.clone(), to_sign: job.to_sign.clone(), pin })
+        slot.start(Command::Sign { key: job.key.selector.clone(), to_sign: job.to_sign.clone(), pin, mark: Some(job.id.as_uuid()) })
     };
     let handed_over = Moment { stamp: workshop.store.now(), instant: std::time::Instant::now() };
     settle(Arc::clone(workshop), slot.clone(), Arc::clone(times), handed_over, job, started)

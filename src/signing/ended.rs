@@ -9,7 +9,7 @@ use std::{
 };
 
 use metrics::{Counter, Histogram};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     domain::{
@@ -67,19 +67,28 @@ impl EndedJobs {
         counter.increment(1);
         let (state, name) = (outcome.final_state(), job.key.name.as_ref().map_or(OTHER, KeyName::as_str));
         let millis = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        info!(
-            job.id = %job.id,
-            job.caller = %job.caller,
-            key.name = name,
-            slot.token = %job.key.token,
-            job.state = %state,
-            job.cause = cause.map(|_| label),
-            queue_ms = millis(times.queue),
-            token_ms = millis(times.token),
-            request.id = job.from.request.as_ref().map(RequestId::as_str),
-            "job {} is {state} {detail}",
-            job.id
-        );
+        macro_rules! say {
+            ($level:ident) => {
+                $level!(
+                    job.id = %job.id,
+                    job.caller = %job.caller,
+                    key.name = name,
+                    slot.token = %job.key.token,
+                    job.state = %state,
+                    job.cause = cause.map(|_| label),
+                    queue_ms = millis(times.queue),
+                    token_ms = millis(times.token),
+                    request.id = job.from.request.as_ref().map(RequestId::as_str),
+                    "job {} is {state} {detail}",
+                    job.id
+                )
+            };
+        }
+        // These two want a person.
+        match cause {
+            Some(FailureCause::OutcomeUnknown | FailureCause::WrongSignature) => say!(warn),
+            _ => say!(info),
+        }
     }
 }
 

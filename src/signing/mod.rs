@@ -10,6 +10,7 @@ mod dispatcher;
 mod ended;
 mod keyring;
 mod pins;
+pub mod recovery;
 pub mod service;
 pub mod tokens;
 pub mod verify;
