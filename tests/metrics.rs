@@ -25,6 +25,7 @@ use reqwest::{Client, Method};
 use sealgate::{
     auth::AllowedPeers,
     domain::token::LoginMode,
+    signing::recovery::{LastRun, settle_claims},
     telemetry::metrics::{ALL, Exporter, Kind},
     token::{
         driver::DeviceError,
@@ -203,6 +204,27 @@ async fn a_job_that_waits_too_long_for_its_token_is_counted_as_expired() {
     let scrape = counted(&gateway, "expiry", "expired").await;
     assert_eq!(scrape.sum("sealgate_job_token_seconds_count", &[("token", &token(&gateway))]), 0.0);
     assert_eq!(script.count(Call::Sign), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_a_start_finds_in_doubt_is_counted_once_and_not_as_what_came_too_late() {
+    let (script, plan) = scripted("crash", LoginMode::Configured);
+    let gateway = plan.start().await;
+    let gate = script.hang(Call::Sign, 1);
+    let ticket = gateway.ticket_with(b"x").await;
+    assert_eq!(gateway.post(&format!("{ticket}/ds/creator")).await.status, 200);
+    gate.wait_entered();
+    // As after a power loss: another run of the gateway finds what this one has claimed.
+    let last_run = LastRun { marks: gateway.directory.path(), machine_stayed_up: false };
+    settle_claims(&*gateway.store, last_run, &gateway.keys).await.unwrap();
+    counted(&gateway, "crash", "in-doubt").await;
+    gate.release();
+    let another = gateway.ticket_with(b"x").await;
+    gateway.sign(&another).await;
+    // Tokens sign in order: the first signature has come back before the second.
+    let scrape = counted(&gateway, "crash", "signed").await;
+    assert_eq!(scrape.sum("sealgate_signatures_total", &[("key", "crash")]), 2.0);
     gateway.stop().await;
 }
 
