@@ -1,7 +1,7 @@
 //! Health for supervisors and load balancers, numbers for Prometheus: no credentials, no secrets, nothing that costs a signature.
 //!
 //! `GET /healthz`: the process lives. `GET /readyz`: it can take requests (its store is reachable), whatever its tokens do.
-//! `GET /readyz/key/{name}`: that key can sign now. [`metrics`]: `GET /metrics`.
+//! `GET /readyz/key/{name}`: that key can sign now. `GET /metrics`: see `metrics.rs`.
 //! Invariant: an answer is 200 exactly if the question's answer is yes.
 
 mod error;
