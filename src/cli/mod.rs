@@ -9,6 +9,7 @@ mod data_folder;
 mod dev;
 mod doctor;
 mod gateway;
+mod jobs;
 mod keys;
 mod lock;
 mod module_host;
@@ -57,6 +58,8 @@ enum Verb {
     Lock(lock::Args),
     /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
     Doctor(doctor::Args),
+    /// List jobs, and settle those in doubt.
+    Jobs(jobs::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -88,7 +91,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return clap_said(&error),
     };
-    let done = if let Verb::Serve(args) = cli.verb { serve::run(&args).map(|()| ExitCode::SUCCESS) } else { run_verb(cli.verb) };
+    let done = run_verb(cli.verb);
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -98,9 +101,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Every verb but `serve`, whose configuration has a say in the log.
 fn run_verb(verb: Verb) -> anyhow::Result<ExitCode> {
-    start_log(verb.log_level(), LogFormat::Text)?;
+    // The configuration of `serve` has a say in the log, which it starts itself.
+    if !matches!(verb, Verb::Serve(_)) {
+        start_log(verb.log_level(), LogFormat::Text)?;
+    }
     verb.run()
 }
 
@@ -123,6 +128,7 @@ impl Verb {
             Self::Keys(args) => keys::run(&args)?,
             Self::Unlock(args) => unlock::run(args)?,
             Self::Lock(args) => lock::run(args)?,
+            Self::Jobs(args) => jobs::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -136,7 +142,14 @@ impl Verb {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => SERVER_LOG_LEVEL,
-            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+            Self::Slots(_)
+            | Self::Keys(_)
+            | Self::Unlock(_)
+            | Self::Lock(_)
+            | Self::Jobs(_)
+            | Self::Sign(_)
+            | Self::Bench(_)
+            | Self::BenchToken => "warn",
             Self::Doctor(_) => "off",
         }
     }

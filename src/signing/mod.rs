@@ -8,6 +8,7 @@
 pub mod canary;
 mod dispatcher;
 mod ended;
+pub mod jobs;
 mod keyring;
 mod pins;
 pub mod recovery;
