@@ -21,3 +21,4 @@ pub mod signature;
 pub mod ticket;
 pub mod timestamp;
 pub mod token;
+pub mod verify;

@@ -24,6 +24,7 @@ use crate::{
         ids::KeyName,
         timestamp::Timestamp,
         token::LoginMode,
+        verify::VerifyError,
     },
     token::command::{Command, Reply},
 };
@@ -32,7 +33,7 @@ use super::{
     dispatcher::Workshop,
     keyring::{Target, denied},
     service::{Denied, algorithm_for},
-    verify::{PoolError, VerifyError},
+    verify::PoolError,
 };
 
 /// What every canary signs, followed by the time: nobody takes it for a document.

@@ -17,6 +17,7 @@ use crate::{
         job::{FailureCause, JobOutcome, SigningJob},
         signature::SignatureValue,
         token::SlotState,
+        verify::VerifyError,
     },
     store::{Change, Conflict, Store, StoreError},
     token::{
@@ -30,7 +31,7 @@ use super::{
     canary::Canaries,
     keyring::{Keyring, concerns_pin},
     pins::JobPins,
-    verify::{PoolError, VerifyError, VerifyPool},
+    verify::{PoolError, VerifyPool},
 };
 
 /// The most jobs of one token that are claimed at a time. More would only lengthen the list of jobs that a power loss leaves in doubt.
