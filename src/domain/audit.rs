@@ -20,7 +20,7 @@ use super::{
 };
 
 /// A SHA-256 value, printed in hex.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sha256(#[serde(with = "hex::serde")] [u8; 32]);
 
