@@ -18,6 +18,7 @@ pub const MESSAGE_MAX: usize = 64 * 1024;
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest {
     algorithm: HashAlgorithm,
+    #[serde(with = "super::bytes")]
     bytes: Vec<u8>,
 }
 
@@ -98,7 +99,7 @@ pub enum SigningInput {
     /// A digest made on the host (RSA, ECDSA).
     Digest(Digest),
     /// The message itself (EdDSA), at most [`MESSAGE_MAX`] bytes.
-    Message(Vec<u8>),
+    Message(#[serde(with = "super::bytes")] Vec<u8>),
 }
 
 impl ToSign {

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     algorithm::SignatureAlgorithm,
     ids::KeyName,
@@ -26,7 +28,7 @@ pub struct ConfiguredKey {
 }
 
 /// Which key a request wants.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KeyChoice {
     /// The caller's default key.
     Default,

@@ -5,6 +5,7 @@
 
 pub mod algorithm;
 pub mod audit;
+pub mod bytes;
 pub mod caller;
 pub mod certificate;
 pub mod digest;

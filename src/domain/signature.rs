@@ -9,11 +9,11 @@ use super::algorithm::{Curve, KeyKind};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SignatureValue {
     /// As long as the modulus.
-    Rsa(Vec<u8>),
+    Rsa(#[serde(with = "super::bytes")] Vec<u8>),
     /// ECDSA, convertible to either form.
     Ecdsa(EcdsaSignature),
     /// 64 bytes R‖S (RFC 8032).
-    Ed25519(Vec<u8>),
+    Ed25519(#[serde(with = "super::bytes")] Vec<u8>),
 }
 
 /// Bytes from a token that cannot be a signature of its key.
@@ -73,6 +73,7 @@ impl SignatureValue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EcdsaSignature {
     curve: Curve,
+    #[serde(with = "super::bytes")]
     raw: Vec<u8>,
 }
 

@@ -84,10 +84,13 @@ pub struct TicketSigning {
     /// The algorithm it signs with.
     pub algorithm: SignatureAlgorithm,
     /// The CMS signed attributes, as the DER `SET OF` that is signed.
+    #[serde(with = "super::bytes")]
     pub signed_attrs: Vec<u8>,
     /// The signer's certificate in DER.
+    #[serde(with = "super::bytes")]
     pub certificate: Vec<u8>,
     /// Certificates of its CAs in DER, nearest first, for embedding.
+    #[serde(with = "super::bytes::list")]
     pub chain: Vec<Vec<u8>>,
 }
 

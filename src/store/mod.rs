@@ -4,9 +4,12 @@
 //! write, [`Store::commit`]: a set of changes that happen together or not at all, each a compare-and-set on what it found.
 //! Invariant: the rules of permits and jobs are the pure functions of `domain`; the store applies them and has none of its own.
 
+mod columns;
 pub mod memory;
 pub mod pin_ledger;
 mod rows;
+pub mod sqlite;
+mod waiters;
 
 use std::sync::Arc;
 

@@ -1,0 +1,278 @@
+//! How rows are written in SQL: what is asked for or changes often has a column of its own, the rest is JSON.
+//!
+//! Shared by both SQL stores, so that a row means the same in each. Invariant: what is read back is what was written; a row that cannot be read
+//! is an error that names it, never a guess.
+
+use std::fmt::Display;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use super::{StoreError, rows::JobRow};
+use crate::domain::{
+    audit::Consent,
+    caller::Provenance,
+    digest::ToSign,
+    idempotency::{IdempotentRequest, RequestDone},
+    ids::{CallerId, IdempotencyKey},
+    job::{JobOutcome, JobState, KeyAddress, SigningJob},
+    key::KeyChoice,
+    permit::Permit,
+    ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
+    timestamp::Timestamp,
+    token::TokenIdentity,
+};
+
+/// A row of `tickets`.
+pub(super) struct TicketColumns {
+    pub(super) id: Uuid,
+    pub(super) caller: String,
+    pub(super) touched: i64,
+    pub(super) version: i64,
+    /// The job that it refers to.
+    pub(super) job: Option<Uuid>,
+    /// The name of its file in the spool directory.
+    pub(super) spooled: Option<String>,
+    /// The length of its content in bytes; 0 without one.
+    pub(super) content_len: i64,
+    /// [`TicketBody`] as JSON.
+    pub(super) body: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TicketBody {
+    options: SignatureOptions,
+    content: Option<Content>,
+    metadata: Option<String>,
+    key: KeyChoice,
+    signing: Option<TicketSigning>,
+}
+
+/// A row of `permits`.
+pub(super) struct PermitColumns {
+    pub(super) id: Uuid,
+    pub(super) caller: String,
+    pub(super) uses: i64,
+    pub(super) reserved: i64,
+    pub(super) committed: i64,
+    pub(super) expires: i64,
+    pub(super) revoked: bool,
+}
+
+/// A row of `jobs`. Its place in the queue is the database's.
+pub(super) struct JobColumns {
+    pub(super) id: Uuid,
+    pub(super) caller: String,
+    /// As [`token_text`] has it.
+    pub(super) token: String,
+    pub(super) permit: Option<Uuid>,
+    pub(super) accepted: i64,
+    pub(super) deadline: i64,
+    pub(super) state: &'static str,
+    pub(super) claim: Option<Uuid>,
+    pub(super) ended: Option<i64>,
+    /// [`JobBody`] as JSON; never changes.
+    pub(super) body: String,
+    /// [`JobOutcome`] as JSON.
+    pub(super) outcome: Option<String>,
+}
+
+/// What is read of a row of `jobs`.
+pub(super) struct JobRead {
+    pub(super) id: Uuid,
+    pub(super) caller: String,
+    pub(super) permit: Option<Uuid>,
+    pub(super) accepted: i64,
+    pub(super) deadline: i64,
+    pub(super) state: String,
+    pub(super) claim: Option<Uuid>,
+    pub(super) ended: Option<i64>,
+    pub(super) body: String,
+    pub(super) outcome: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct JobBody {
+    from: Provenance,
+    key: KeyAddress,
+    to_sign: ToSign,
+    certificate_serial: Option<String>,
+    consent: Consent,
+    with_pin: bool,
+}
+
+const STATES: [(JobState, &str); 8] = [
+    (JobState::AwaitingConsent, "awaiting-consent"),
+    (JobState::Queued, "queued"),
+    (JobState::Signing, "signing"),
+    (JobState::Signed, "signed"),
+    (JobState::Failed, "failed"),
+    (JobState::InDoubt, "in-doubt"),
+    (JobState::Cancelled, "cancelled"),
+    (JobState::Expired, "expired"),
+];
+
+/// A state as it stands in the database.
+pub(super) fn state_text(state: JobState) -> &'static str {
+    STATES.iter().find(|(known, _)| *known == state).map_or("", |(_, text)| text)
+}
+
+/// A time as it stands in the database; what is beyond its end of time is at it.
+pub(super) fn millis(time: Timestamp) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A time from the database.
+pub(super) fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// A count as it stands in the database.
+pub(super) fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A token as it stands in the database: one text for one token.
+pub(super) fn token_text(token: &TokenIdentity) -> Result<String, StoreError> {
+    json(token)
+}
+
+/// A token from the database.
+pub(super) fn token_of(text: &str) -> Result<TokenIdentity, StoreError> {
+    parsed("a token", text)
+}
+
+impl TicketColumns {
+    pub(super) fn of(ticket: Ticket) -> Result<Self, StoreError> {
+        let Ticket { id, caller, touched, options, content, metadata, key, signing, version } = ticket;
+        let spooled = content.as_ref().and_then(|content| match &content.place {
+            ContentPlace::Spooled(name) => Some(name.clone()),
+            ContentPlace::Stored => None,
+        });
+        Ok(Self {
+            id: id.as_uuid(),
+            caller: caller.into(),
+            touched: millis(touched),
+            version: count(version),
+            job: signing.as_ref().map(|signing| signing.job.as_uuid()),
+            spooled,
+            content_len: content.as_ref().map_or(0, |content| count(content.len)),
+            body: json(&TicketBody { options, content, metadata, key, signing })?,
+        })
+    }
+
+    pub(super) fn read(id: Uuid, caller: String, touched: i64, version: i64, body: &str) -> Result<Ticket, StoreError> {
+        let TicketBody { options, content, metadata, key, signing } = parsed("a ticket", body)?;
+        Ok(Ticket {
+            id: id.into(),
+            caller: caller_of(caller)?,
+            touched: timestamp(touched),
+            options,
+            content,
+            metadata,
+            key,
+            signing,
+            version: u64::try_from(version).unwrap_or(0),
+        })
+    }
+}
+
+impl PermitColumns {
+    pub(super) fn of(permit: Permit) -> Self {
+        Self {
+            id: permit.id.as_uuid(),
+            caller: permit.caller.into(),
+            uses: permit.uses.into(),
+            reserved: permit.reserved.into(),
+            committed: permit.committed.into(),
+            expires: millis(permit.expires),
+            revoked: permit.revoked,
+        }
+    }
+
+    pub(super) fn read(self) -> Result<Permit, StoreError> {
+        let number = |number| u32::try_from(number).map_err(|_| unreadable("a permit", "a count that is out of range"));
+        Ok(Permit {
+            id: self.id.into(),
+            caller: caller_of(self.caller)?,
+            uses: number(self.uses)?,
+            reserved: number(self.reserved)?,
+            committed: number(self.committed)?,
+            expires: timestamp(self.expires),
+            revoked: self.revoked,
+        })
+    }
+}
+
+impl JobColumns {
+    pub(super) fn of(row: JobRow) -> Result<Self, StoreError> {
+        let JobRow { job, ended } = row;
+        let token = token_text(&job.key.token)?;
+        let SigningJob { from, key, to_sign, certificate_serial, consent, with_pin, .. } = job;
+        Ok(Self {
+            id: job.id.as_uuid(),
+            caller: job.caller.into(),
+            token,
+            permit: job.permit.map(|permit| permit.as_uuid()),
+            accepted: millis(job.accepted),
+            deadline: millis(job.deadline),
+            state: state_text(job.state),
+            claim: job.claim.map(|claim| claim.as_uuid()),
+            ended: ended.map(millis),
+            body: json(&JobBody { from, key, to_sign, certificate_serial, consent, with_pin })?,
+            outcome: job.outcome.as_ref().map(json).transpose()?,
+        })
+    }
+}
+
+impl JobRead {
+    pub(super) fn into_row(self) -> Result<JobRow, StoreError> {
+        let JobBody { from, key, to_sign, certificate_serial, consent, with_pin } = parsed("a job", &self.body)?;
+        let state = STATES.iter().find(|(_, text)| *text == self.state).map(|(state, _)| *state);
+        let job = SigningJob {
+            id: self.id.into(),
+            caller: caller_of(self.caller)?,
+            from,
+            key,
+            to_sign,
+            certificate_serial,
+            permit: self.permit.map(Into::into),
+            consent,
+            with_pin,
+            accepted: timestamp(self.accepted),
+            deadline: timestamp(self.deadline),
+            state: state.ok_or_else(|| unreadable("a job", format!("the state {}", self.state)))?,
+            claim: self.claim.map(Into::into),
+            outcome: self.outcome.map(|text| parsed::<JobOutcome>("a job's outcome", &text)).transpose()?,
+        };
+        Ok(JobRow { job, ended: self.ended.map(timestamp) })
+    }
+}
+
+/// What was done for a request, as JSON.
+pub(super) fn request_text(done: &RequestDone) -> Result<String, StoreError> {
+    json(done)
+}
+
+/// What was done for a request, from the database.
+pub(super) fn request_of(caller: &CallerId, key: &IdempotencyKey, done: &str, expires: i64) -> Result<IdempotentRequest, StoreError> {
+    let done = parsed("an idempotent request", done)?;
+    Ok(IdempotentRequest { caller: caller.clone(), key: key.clone(), done, expires: timestamp(expires) })
+}
+
+fn caller_of(text: String) -> Result<CallerId, StoreError> {
+    CallerId::try_from(text).map_err(|error| unreadable("a caller", error))
+}
+
+fn json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Unavailable(format!("a row cannot be written: {error}")))
+}
+
+fn parsed<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| unreadable(what, error))
+}
+
+/// The database holds something that this program did not write.
+pub(super) fn unreadable(what: &str, problem: impl Display) -> StoreError {
+    StoreError::Unavailable(format!("{what} in the database cannot be read: {problem}"))
+}
