@@ -4,6 +4,7 @@
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
 mod bench;
+mod checkpoints;
 mod control_client;
 mod data_folder;
 mod dev;

@@ -1,11 +1,13 @@
-//! `[ticket_api]`, `[permit]` and `[http]`: numbers and their bounds.
+//! `[ticket_api]`, `[permit]`, `[http]` and `[audit]`: numbers and their bounds.
 
 use std::time::Duration;
 
 use super::{
+    Names,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawHttp, RawPermit, RawTicketApi},
+    raw::{Item, RawAudit, RawHttp, RawPermit, RawTicketApi},
 };
+use crate::domain::ids::KeyName;
 
 /// The language of messages where the client asks for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,15 @@ pub struct HttpSettings {
     pub allowed_hosts: Vec<String>,
 }
 
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// The key that signs checkpoints; `None` for a log without checkpoints.
+    pub checkpoint_key: Option<KeyName>,
+    /// How often there is a checkpoint, if there is something new.
+    pub checkpoint_interval: Duration,
+}
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -106,6 +117,19 @@ pub(super) fn http(raw: Option<Item<RawHttp>>, mistakes: &mut Mistakes) -> HttpS
     }
     let workers = workers.and_then(|workers| usize::try_from(workers).ok());
     HttpSettings { workers, allowed_hosts: raw.allowed_hosts }
+}
+
+pub(super) fn audit(raw: Option<Item<RawAudit>>, names: &Names, mistakes: &mut Mistakes) -> AuditSettings {
+    let (at, raw) = split(raw);
+    let checkpoint_key = raw.checkpoint_key.and_then(|name| match name.parse::<KeyName>() {
+        Ok(key) if names.has_key(&name) => Some(key),
+        _ => {
+            mistakes.note(&at, "checkpoint_key", "no [[key]] of this file has this name; name one of them");
+            None
+        }
+    });
+    let interval = mistakes.bounded(&at, "checkpoint_interval_seconds", raw.checkpoint_interval_seconds, 300, (10, 7 * 24 * 3600));
+    AuditSettings { checkpoint_key, checkpoint_interval: Duration::from_secs(interval) }
 }
 
 fn split<T: Default>(raw: Option<Item<T>>) -> (Place, T) {

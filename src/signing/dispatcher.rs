@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     domain::{
+        audit::{AuditEvent, Sha256},
         job::{FailureCause, JobOutcome, SigningJob},
         signature::SignatureValue,
         token::SlotState,
@@ -178,12 +179,19 @@ fn verdict(job: &SigningJob, slot: &SlotHandle, error: &SlotError) -> Option<(Fa
 
 async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome) -> Settled {
     let state = outcome.final_state();
-    let detail = match &outcome {
-        JobOutcome::Signed(_) => String::new(),
-        JobOutcome::NotSigned { detail, .. } => detail.clone(),
+    let (detail, signature_sha256) = match &outcome {
+        JobOutcome::Signed(value) => (String::new(), Some(Sha256::of(value.as_raw_bytes()))),
+        JobOutcome::NotSigned { detail, .. } => (detail.clone(), None),
     };
-    commit_surely(workshop, job, Change::EndJob { job: job.id, claim: job.claim, outcome }).await;
+    let recorded = commit_surely(workshop, job, Change::EndJob { job: job.id, claim: job.claim, outcome }).await;
     workshop.pins.forget(job.id);
+    if !recorded {
+        // The job was settled without this signature, which nobody gets; but the token made it.
+        if let Some(signature_sha256) = signature_sha256 {
+            commit_surely(workshop, job, Change::Audit(AuditEvent::LateResult { job: job.id, signature_sha256 })).await;
+        }
+        return Settled::Ended;
+    }
     let name = job.key.name.as_ref().map_or("-", |name| name.as_str());
     info!(job.id = %job.id, job.caller = %job.caller, key.name = name, slot.token = %job.key.token, job.state = %state, "job {} is {state} {detail}", job.id);
     Settled::Ended
@@ -195,14 +203,15 @@ async fn put_back(workshop: &Workshop, job: &SigningJob, error: &SlotError) -> S
     Settled::PutBack
 }
 
-/// Commits what happened. A store that is away is asked again until it answers: what a token did cannot be undone, only recorded.
-async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) {
+/// Commits what happened; `false` if the job has been settled by others meanwhile. A store that is away is asked again until it answers: what a
+/// token did cannot be undone, only recorded.
+async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) -> bool {
     loop {
         match workshop.store.commit(vec![change.clone()]).await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(StoreError::Conflict(conflict @ (Conflict::JobGone | Conflict::JobMoved))) => {
                 warn!(job.id = %job.id, error = %conflict, "the result of job {} is not recorded: {conflict}", job.id);
-                return;
+                return false;
             }
             Err(error) => {
                 error!(job.id = %job.id, error = %error, "the result of job {} waits for the store", job.id);

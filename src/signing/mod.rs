@@ -8,6 +8,8 @@
 pub mod canary;
 mod dispatcher;
 mod keyring;
+pub mod own;
+mod pin_watch;
 mod pins;
 pub mod service;
 pub mod tokens;
