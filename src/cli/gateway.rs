@@ -14,21 +14,30 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::{
+    checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
 };
 use crate::{
+    audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, ApiKeyHash, CallerEntry, Callers},
     config::{self, CallerSettings, Config},
-    domain::{key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, Services},
         server::{Listener, Server},
     },
     permit::{PermitService, PermitSettings},
     shutdown::{OrderedStop, StopSignals, Stopped},
-    signing::service::{SigningService, SigningSettings},
-    store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
+    signing::{
+        recovery::{LastRun, settle_claims},
+        service::{SigningService, SigningSettings},
+    },
+    store::{
+        Change, Store,
+        pin_ledger::StoredPinLedger,
+        sqlite::{SqliteSettings, SqliteStore},
+    },
     ticket::{TicketService, TicketSettings},
     token::supervisor::Tokens,
 };
@@ -39,16 +48,22 @@ const REQUESTS_MAX: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(2);
 /// How long signatures that are being made may take when the gateway stops.
 const SIGNATURES_MAX: Duration = Duration::from_secs(30);
+/// How long the last record and its checkpoint may take.
+const AUDIT_MAX: Duration = Duration::from_secs(10);
 /// How long modules may take to close their sessions; a child that takes longer is killed.
 const MODULES_MAX: Duration = Duration::from_secs(10);
+/// How long writing the last changes may take.
+const STORE_MAX: Duration = Duration::from_secs(10);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
 /// A gateway that runs.
 pub(super) struct Gateway {
     data: DataFolder,
+    store: Arc<SqliteStore>,
     tokens: Tokens,
     signing: Arc<SigningService>,
+    checkpoints: Option<Checkpointer>,
     server: Server,
     housekeeping: AbortHandle,
 }
@@ -60,12 +75,19 @@ impl Gateway {
         let listeners = bind(config)?;
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
-        let tokens = Tokens::start(token_settings(config, Logins::AsConfigured)?, ledger).context("a module's thread did not start")?;
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (durable, marks) = (open_store(&data).await?, data.marks());
+        let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
+        let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
+        store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
+        let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
+        settle_claims(&*store, last_run).await.context("what the last run left could not be settled")?;
+        let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
+        let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
+        let checkpoints = checkpoints(config, &store, &signing);
         let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
@@ -74,7 +96,7 @@ impl Gateway {
         let services = Services { callers, tickets, permits, desk: signing.desk() };
         let control = data.bind_control()?;
         let server = Server::start(listeners, Some(control), http_settings(config)?, services).context("the HTTP server did not start")?;
-        Ok(Self { data, tokens, signing, server, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -121,12 +143,21 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, tokens, signing, server, housekeeping } = self;
+        let Self { data, store, tokens, signing, checkpoints, server, housekeeping } = self;
+        let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
             .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
-            .then("signatures are finished", SIGNATURES_MAX, async move { signing.stop().await })
-            .then("modules are closed", MODULES_MAX, async move { tokens.stop().await })
+            .then("signatures are finished", SIGNATURES_MAX, async move { finishing.finish().await })
+            .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
+            .then("modules are closed", MODULES_MAX, async move {
+                signing.stop().await;
+                tokens.stop().await;
+            })
+            .always("the store is closed", STORE_MAX, async move {
+                // It blocks until the last changes are on disk.
+                let _ = tokio::task::spawn_blocking(move || store.close()).await;
+            })
             .always("files are removed", FILES_MAX, async move {
                 housekeeping.abort();
                 drop(data);
@@ -141,6 +172,29 @@ impl Gateway {
 fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     let tickets = Arc::clone(tickets);
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+/// Starts the checkpoints, if the configuration names a key for them.
+fn checkpoints(config: &Config, store: &Arc<dyn Store>, signing: &Arc<SigningService>) -> Option<Checkpointer> {
+    let key = config.audit.checkpoint_key.clone()?;
+    let signer = Arc::new(ConfiguredSigner { key, signing: Arc::clone(signing) });
+    Some(Checkpointer::start(Arc::clone(store), signer, config.audit.checkpoint_interval))
+}
+
+/// The last record of a run, and the checkpoint that signs it.
+async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
+    if let Err(error) = store.commit(vec![Change::Audit(AuditEvent::GatewayStopped)]).await {
+        warn!(error = %error, "the stop is not in the audit log");
+    }
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.stop().await;
+    }
+}
+
+async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
+    let settings = SqliteSettings::new(data.database(), data.gateway_id()?);
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
+    Ok(Arc::new(store))
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {

@@ -11,6 +11,7 @@ mod keyring;
 pub mod own;
 mod pin_watch;
 mod pins;
+pub mod recovery;
 pub mod service;
 pub mod tokens;
 pub mod verify;

@@ -51,7 +51,7 @@ pub(super) async fn sign(workshop: &Workshop, target: &Target<'_>, message: &[u8
     let known = workshop.keyring.known(target, None).await?;
     let algorithm = algorithm_for(&known, None)?;
     let to_sign = ToSign::of_message(algorithm, message).map_err(|error| Denied::NotSupported(error.to_string()))?;
-    let command = Command::Sign { key: known.key.address.selector.clone(), to_sign: to_sign.clone(), pin: None };
+    let command = Command::Sign { key: known.key.address.selector.clone(), to_sign: to_sign.clone(), pin: None, mark: None };
     let value = match target.slot.call(command).await {
         Ok(Reply::Signature(signature)) => signature,
         Ok(_) => return Err(Denied::Device("the token answered something else than it was asked".to_owned())),
