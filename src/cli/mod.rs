@@ -3,6 +3,7 @@
 //! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
+mod audit;
 mod bench;
 mod checkpoints;
 mod control_client;
@@ -60,6 +61,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
+    /// Prove, export and pin the audit log.
+    Audit(audit::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
     Bench(bench::Args),
     /// Hold one PKCS#11 module for a gateway.
@@ -122,6 +125,7 @@ impl Verb {
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
             Self::Doctor(args) => return doctor::run(&args),
+            Self::Audit(args) => return audit::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
         }
         Ok(ExitCode::SUCCESS)
@@ -131,7 +135,7 @@ impl Verb {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
-            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken | Self::Audit(_) => "warn",
             Self::Doctor(_) => "off",
         }
     }
