@@ -3,7 +3,7 @@
 //! A line is `{"record":TEXT,"hash":"HEX"}` and a line feed: TEXT is the record byte for byte as it was hashed, HEX its SHA-256 in small
 //! letters. It is JSON, and there is exactly one way to write it, so that a byte that was changed anywhere in an export shows.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -69,7 +69,7 @@ pub trait LogSource {
 }
 
 #[async_trait(?Send)]
-impl LogSource for dyn Store + '_ {
+impl LogSource for Arc<dyn Store> {
     async fn logs(&self) -> Result<Vec<GatewayId>, StoreError> {
         self.audit_logs().await
     }

@@ -135,7 +135,14 @@ impl Verb {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
-            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken | Self::Audit(_) => "warn",
+            Self::Slots(_)
+            | Self::Keys(_)
+            | Self::Unlock(_)
+            | Self::Lock(_)
+            | Self::Sign(_)
+            | Self::Bench(_)
+            | Self::BenchToken
+            | Self::Audit(_) => "warn",
             Self::Doctor(_) => "off",
         }
     }

@@ -95,16 +95,27 @@ fn chain_lines(chain: &SoundChain, anchors: &Anchors) -> Vec<String> {
     for key in &chain.keys {
         let CheckpointKey { name, sha256, count, signed_seq, .. } = key;
         let pinned = if key.pinned { "pinned" } else { "NOT pinned" };
-        lines.push(format!("  {count} checkpoints by key {name} ({pinned}, public key's SHA-256 {sha256}), the last signs record {signed_seq}"));
+        lines.push(format!(
+            "  checkpoints by key {name} ({pinned}, SHA-256 of the public key {sha256}): {count}, the last signs record {signed_seq}"
+        ));
     }
     let kept = anchors.heads.iter().filter(|kept| kept.gateway == head.gateway && kept.seq >= *first).count();
     if kept > 0 {
-        lines.push(format!("  {kept} kept heads are in it"));
+        lines.push(format!("  kept heads that are in it: {kept}"));
     }
     lines.push(match head.seq - vouched {
-        0 => "  all records are vouched for".to_owned(),
-        _ if *vouched == 0 => "  nothing vouches for it: no checkpoint, no kept head. Whoever can write it could have written it anew".to_owned(),
-        _ => format!("  records {} to {} came after that: whoever can write the log could have changed or cut those", vouched + 1, head.seq),
+        0 => "  all of it is vouched for".to_owned(),
+        1 if *vouched > 0 => {
+            format!("  record {} came after what is vouched for: whoever can write the log could have changed or cut it", head.seq)
+        }
+        _ if *vouched == 0 => {
+            "  nothing vouches for it: no checkpoint, no kept head. Whoever can write it could have written it anew".to_owned()
+        }
+        _ => format!(
+            "  records {} to {} came after what is vouched for: whoever can write the log could have changed or cut them",
+            vouched + 1,
+            head.seq
+        ),
     });
     if !chain.keys.is_empty() && anchors.checkpoint_keys.is_empty() {
         lines.push("  the checkpoints' key was not pinned: see that it is yours, or name it with --checkpoint-key".to_owned());
