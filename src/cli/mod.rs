@@ -11,6 +11,7 @@ mod data_folder;
 mod dev;
 mod doctor;
 mod gateway;
+mod jobs;
 mod keys;
 mod lock;
 mod module_host;
@@ -59,6 +60,8 @@ enum Verb {
     Lock(lock::Args),
     /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
     Doctor(doctor::Args),
+    /// List jobs, and settle those in doubt.
+    Jobs(jobs::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Prove, export and pin the audit log.
@@ -121,6 +124,7 @@ impl Verb {
             Self::Keys(args) => keys::run(&args)?,
             Self::Unlock(args) => unlock::run(args)?,
             Self::Lock(args) => lock::run(args)?,
+            Self::Jobs(args) => jobs::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -139,6 +143,7 @@ impl Verb {
             | Self::Keys(_)
             | Self::Unlock(_)
             | Self::Lock(_)
+            | Self::Jobs(_)
             | Self::Sign(_)
             | Self::Bench(_)
             | Self::BenchToken

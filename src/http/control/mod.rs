@@ -10,9 +10,13 @@
 //! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
+//! | `GET /jobs?state=…&caller=…&limit=…` | the newest jobs | [`JobsDto`](jobs::JobsDto) |
+//! | `GET /jobs/{id}` | a job | [`JobDto`](jobs::JobDto) |
+//! | `POST /jobs/{id}/resolve`, [`ResolveDto`](jobs::ResolveDto) | settles a job in doubt | [`JobDto`](jobs::JobDto) |
 
 pub mod dto;
 mod error;
+pub mod jobs;
 
 use std::time::Duration;
 
@@ -56,6 +60,9 @@ pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl F
             .route("/keys/{name}", get().to(key_readiness))
             .route("/unlock", post().to(unlock))
             .route("/lock", post().to(lock))
+            .route("/jobs", get().to(jobs::list))
+            .route("/jobs/{id}", get().to(jobs::show))
+            .route("/jobs/{id}/resolve", post().to(jobs::resolve))
             .default_service(web::to(unknown_route));
     }
 }
