@@ -274,7 +274,8 @@ impl SigningService {
         let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(dispatch_all(Arc::clone(&service.workshop), service.stop.subscribe()));
         tasks.spawn(pin_watch::watch_pins(Arc::clone(&service.workshop), service.stop.subscribe()));
-        tasks.spawn(keep_house(Arc::clone(&service), service.stop.subscribe()));
+        let (retention, stop) = (service.settings.retention, service.stop.subscribe());
+        tasks.spawn(keep_house(Arc::clone(&service.workshop), Arc::clone(&service.permits), retention, stop));
         if let Some(every) = service.settings.canary_every {
             tasks.spawn(canary::keep_singing(Arc::clone(&service.workshop), every, service.stop.subscribe()));
         }
@@ -522,8 +523,7 @@ async fn dispatch_all(workshop: Arc<Workshop>, mut stop: watch::Receiver<bool>) 
 }
 
 /// Expires jobs that waited too long, and forgets jobs that ended long ago.
-async fn keep_house(service: Arc<SigningService>, mut stop: watch::Receiver<bool>) {
-    let (workshop, retention) = (&service.workshop, service.settings.retention);
+async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitService>, retention: Duration, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(HOUSEKEEPING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stop.borrow_and_update() {
@@ -541,8 +541,8 @@ async fn keep_house(service: Arc<SigningService>, mut stop: watch::Receiver<bool
         if let Err(error) = workshop.store.forget_ended(long_ago, FORGET_MAX).await {
             warn!(error = %error, "old jobs could not be forgotten");
         }
-        forget_pins(workshop).await;
-        service.permits.refusals().tell_omitted(false).await;
+        forget_pins(&workshop).await;
+        permits.refusals().tell_omitted(false).await;
     }
 }
 
