@@ -4,6 +4,7 @@
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
 mod audit;
+mod backup;
 mod bench;
 mod checkpoints;
 mod control_client;
@@ -18,6 +19,7 @@ mod module_host;
 mod modules;
 mod output;
 mod place;
+mod restore;
 mod secret;
 mod serve;
 mod sign;
@@ -30,7 +32,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 
 /// Puts signing keys that live in USB tokens, smart cards, HSMs or SoftHSM behind HTTP.
 #[derive(Debug, Parser)]
@@ -41,7 +43,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certificates in ./.sealgate-dev and serves them.\n\n\
-    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_API_KEY the API key of commands that use a gateway.\n\
+    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_LOG_FORMAT `text` or `json`, SEALGATE_API_KEY the API key of commands that use a gateway.\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +62,10 @@ enum Verb {
     Lock(lock::Args),
     /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
     Doctor(doctor::Args),
+    /// Copy a gateway's state into a folder, while it runs or not.
+    Backup(backup::Args),
+    /// Put the state of a backup in place.
+    Restore(restore::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
     /// Sign a file through a gateway.
@@ -95,7 +101,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return clap_said(&error),
     };
-    let done = start_log(&cli.verb).and_then(|()| cli.verb.run());
+    let done = run_verb(cli.verb);
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -103,6 +109,14 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
         }
     }
+}
+
+fn run_verb(verb: Verb) -> anyhow::Result<ExitCode> {
+    // The configuration of `serve` has a say in the log, which it starts itself.
+    if !matches!(verb, Verb::Serve(_)) {
+        start_log(verb.log_level(), LogFormat::Text)?;
+    }
+    verb.run()
 }
 
 /// Prints what clap has to say: help and version are results, everything else is wrong usage.
@@ -124,6 +138,8 @@ impl Verb {
             Self::Keys(args) => keys::run(&args)?,
             Self::Unlock(args) => unlock::run(args)?,
             Self::Lock(args) => lock::run(args)?,
+            Self::Backup(args) => backup::run(&args)?,
+            Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
@@ -138,12 +154,14 @@ impl Verb {
     /// Servers tell what they do; commands that answer and end speak up only when something is wrong. What doctor finds is in its report.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
+            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => SERVER_LOG_LEVEL,
             Self::Slots(_)
             | Self::Keys(_)
             | Self::Unlock(_)
             | Self::Lock(_)
             | Self::Jobs(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Sign(_)
             | Self::Bench(_)
             | Self::BenchToken
@@ -153,8 +171,11 @@ impl Verb {
     }
 }
 
-fn start_log(verb: &Verb) -> anyhow::Result<()> {
-    telemetry::start(verb.log_level()).map_err(|error| Usage(error.to_string()).into())
+/// The level from which on servers are heard.
+const SERVER_LOG_LEVEL: &str = "info";
+
+fn start_log(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    telemetry::start(level, format).map_err(|error| Usage(error.to_string()).into())
 }
 
 /// The program that hosts modules in processes of their own: this one.

@@ -89,6 +89,9 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.http.workers, Some(2));
     assert_eq!(config.audit.checkpoint_key.unwrap().as_str(), "seal");
     assert_eq!(config.audit.checkpoint_interval.as_secs(), 60);
+    assert_eq!(config.metrics.listen, Some("192.0.2.1:9464".parse().unwrap()));
+    assert_eq!(config.metrics.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.7/32", "2001:db8::/32"]);
+    assert_eq!(config.log_format, LogFormat::Json);
 }
 
 #[test]

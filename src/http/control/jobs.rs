@@ -1,4 +1,10 @@
 //! Operators' calls about jobs.
+//!
+//! | call, with the JSON it takes | does | answers |
+//! |---|---|---|
+//! | `GET /jobs?state=…&caller=…&limit=…` | lists the newest jobs | [`JobsDto`] |
+//! | `GET /jobs/{id}` | shows a job | [`JobDto`] |
+//! | `POST /jobs/{id}/resolve`, [`ResolveDto`] | settles a job in doubt | [`JobDto`] |
 
 use actix_web::{
     HttpResponse,

@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] stand there.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -10,9 +10,6 @@
 //! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
-//! | `GET /jobs?state=…&caller=…&limit=…` | the newest jobs | [`JobsDto`](jobs::JobsDto) |
-//! | `GET /jobs/{id}` | a job | [`JobDto`](jobs::JobDto) |
-//! | `POST /jobs/{id}/resolve`, [`ResolveDto`](jobs::ResolveDto) | settles a job in doubt | [`JobDto`](jobs::JobDto) |
 
 pub mod dto;
 mod error;
