@@ -23,3 +23,4 @@ pub mod signature;
 pub mod ticket;
 pub mod timestamp;
 pub mod token;
+pub mod verify;

@@ -10,6 +10,8 @@ mod dispatcher;
 mod ended;
 pub mod jobs;
 mod keyring;
+pub mod own;
+mod pin_watch;
 mod pins;
 pub mod recovery;
 pub mod service;
