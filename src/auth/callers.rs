@@ -6,16 +6,22 @@ use std::{
 };
 
 use super::{api_key::ApiKeyHash, origin::Origin};
-use crate::domain::{caller::Caller, ids::CallerId};
+use crate::domain::{
+    caller::Caller,
+    certificate::{ClientCertificate, ClientCertificateId},
+    ids::CallerId,
+};
 
 /// A caller as the configuration declares it.
 #[derive(Debug, Clone)]
 pub struct CallerEntry {
     /// The caller.
     pub caller: Caller,
-    /// The hash of its API key; a caller without one is known by its origins, or by the listener that is bound to it.
+    /// The hash of its API key; a caller without one is known by its certificate, its origins, or the listener that is bound to it.
     pub api_key_hash: Option<ApiKeyHash>,
-    /// Where its web pages may come from. With an API key they need both.
+    /// The TLS client certificate that it is known by. With an API key it needs both.
+    pub certificate: Option<ClientCertificateId>,
+    /// Where its web pages may come from. With an API key or a certificate they need both.
     pub origins: Vec<Origin>,
 }
 
@@ -26,6 +32,8 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// The `Origin` header.
     pub origin: Option<&'a str>,
+    /// The TLS client certificate of its connection, which a client CA has issued.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The caller to which the listener is bound.
     pub listener: Option<&'a CallerId>,
 }
@@ -50,6 +58,9 @@ pub enum CallersError {
     /// Two callers with one API key.
     #[error("callers {0} and {1} have the same API key")]
     SameKey(CallerId, CallerId),
+    /// Two callers with one certificate.
+    #[error("callers {0} and {1} have the same client certificate")]
+    SameCertificate(CallerId, CallerId),
     /// Two callers that are known by one origin only.
     #[error("callers {0} and {1} have no API key and the same origin {2}")]
     SameOrigin(CallerId, CallerId, String),
@@ -59,6 +70,7 @@ pub enum CallersError {
 #[derive(Debug, Default)]
 pub struct Callers {
     entries: HashMap<CallerId, Known>,
+    by_certificate: HashMap<ClientCertificateId, CallerId>,
     /// Callers that are known by their origin alone.
     by_origin: HashMap<Origin, CallerId>,
     origins: HashSet<Origin>,
@@ -68,6 +80,7 @@ pub struct Callers {
 struct Known {
     caller: Arc<Caller>,
     key: Option<ApiKeyHash>,
+    has_certificate: bool,
     origins: HashSet<Origin>,
 }
 
@@ -81,7 +94,7 @@ impl Callers {
     }
 
     fn with(mut self, entry: CallerEntry) -> Result<Self, CallersError> {
-        let CallerEntry { caller, api_key_hash: key, origins } = entry;
+        let CallerEntry { caller, api_key_hash: key, certificate, origins } = entry;
         let id = caller.id.clone();
         if self.entries.contains_key(&id) {
             return Err(CallersError::SameName(id));
@@ -89,16 +102,23 @@ impl Callers {
         if let Some(other) = key.as_ref().and_then(|key| self.find_by_key(key)) {
             return Err(CallersError::SameKey(other.caller.id.clone(), id));
         }
+        if let Some(certificate) = &certificate
+            && let Some(other) = self.by_certificate.insert(certificate.clone(), id.clone())
+        {
+            return Err(CallersError::SameCertificate(other, id));
+        }
         for origin in &origins {
             self.origins.insert(origin.clone());
             if key.is_none()
+                && certificate.is_none()
                 && let Some(other) = self.by_origin.insert(origin.clone(), id.clone())
                 && other != id
             {
                 return Err(CallersError::SameOrigin(other, id, origin.to_string()));
             }
         }
-        self.entries.insert(id, Known { caller: Arc::new(caller), key, origins: origins.into_iter().collect() });
+        let (has_certificate, origins) = (certificate.is_some(), origins.into_iter().collect());
+        self.entries.insert(id, Known { caller: Arc::new(caller), key, has_certificate, origins });
         Ok(self)
     }
 
@@ -119,9 +139,10 @@ impl Callers {
         origin.parse().is_ok_and(|origin| self.origins.contains(&origin))
     }
 
-    /// Finds out who sent a request: by its key if it has one, else by the listener, else by its origin.
+    /// Finds out who sent a request: by its key or its certificate if it has one, else by the listener, else by its origin.
     ///
-    /// A page must come from an origin of the caller that it turns out to be.
+    /// Whoever has both a key and a certificate must show both, and no request may show those of two callers. A certificate that no caller is
+    /// known by says nothing. A page must come from an origin of the caller that it turns out to be.
     ///
     /// # Errors
     /// [`AuthError`].
@@ -131,17 +152,29 @@ impl Callers {
             return Err(AuthError::ForeignOrigin);
         }
         let by_name = |id: &CallerId| self.entries.get(id);
-        let known = match (credentials.authorization, credentials.listener, &origin) {
-            (Some(authorization), _, _) => bearer(authorization).and_then(|key| self.find_by_key(&ApiKeyHash::of(key))),
-            (None, Some(listener), _) => by_name(listener),
-            (None, None, Some(origin)) => self.by_origin.get(origin).and_then(by_name),
-            (None, None, None) => None,
+        let certified = credentials.certificate.and_then(|certificate| self.find_by_certificate(certificate));
+        let known = match (credentials.authorization, certified, credentials.listener, &origin) {
+            (Some(authorization), _, _, _) => {
+                let known = bearer(authorization).and_then(|key| self.find_by_key(&ApiKeyHash::of(key)));
+                known.filter(|known| match certified {
+                    Some(certified) => certified.caller.id == known.caller.id,
+                    None => !known.has_certificate,
+                })
+            }
+            (None, Some(certified), _, _) => Some(certified).filter(|known| known.key.is_none()),
+            (None, None, Some(listener), _) => by_name(listener),
+            (None, None, None, Some(origin)) => self.by_origin.get(origin).and_then(by_name),
+            (None, None, None, None) => None,
         };
         let known = known.ok_or(AuthError::UnknownCaller)?;
         match origin {
             Some(origin) if !known.origins.contains(&origin) => Err(AuthError::ForeignOrigin),
             _ => Ok(Arc::clone(&known.caller)),
         }
+    }
+
+    fn find_by_certificate(&self, certificate: &ClientCertificate) -> Option<&Known> {
+        certificate.ids().find_map(|id| self.by_certificate.get(&id)).and_then(|id| self.entries.get(id))
     }
 
     /// Looks at every caller whatever it finds, so that the time says nothing.
@@ -160,7 +193,13 @@ fn bearer(authorization: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::caller::{ConsentPolicy, KeyAccess, Provenance};
+    use crate::{
+        domain::{
+            caller::{ConsentPolicy, KeyAccess, Provenance},
+            timestamp::Timestamp,
+        },
+        pki::{DevCa, Validity},
+    };
 
     const PAGE: &str = "https://page.example";
     const SHOP: &str = "https://shop.example";
@@ -177,6 +216,7 @@ mod tests {
         CallerEntry {
             caller,
             api_key_hash: key.map(ApiKeyHash::of),
+            certificate: None,
             origins: origins.iter().map(|origin| origin.parse().unwrap()).collect(),
         }
     }
@@ -212,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_key_is_worth_nothing_on_a_page_of_another_origin() {
-        let with_key = |origin| who(Credentials { authorization: Some("Bearer ci-key"), origin: Some(origin), listener: None });
+        let with_key = |origin| who(Credentials { authorization: Some("Bearer ci-key"), origin: Some(origin), ..Credentials::default() });
         assert_eq!(with_key(SHOP).as_deref(), Ok("ci"));
         assert_eq!(with_key(PAGE), Err(AuthError::ForeignOrigin));
         assert_eq!(with_key("https://evil.example"), Err(AuthError::ForeignOrigin));
@@ -221,11 +261,64 @@ mod tests {
     #[test]
     fn a_bound_listener_stands_in_for_missing_credentials_but_not_for_wrong_ones() {
         let old: CallerId = "old".parse().unwrap();
-        let at = |authorization, origin| who(Credentials { authorization, origin, listener: Some(&old) });
+        let at = |authorization, origin| who(Credentials { authorization, origin, listener: Some(&old), certificate: None });
         assert_eq!(at(None, None).as_deref(), Ok("old"));
         assert_eq!(at(Some("Bearer ci-key"), None).as_deref(), Ok("ci"));
         assert_eq!(at(Some("Bearer wrong"), None), Err(AuthError::UnknownCaller));
         assert_eq!(at(None, Some(PAGE)), Err(AuthError::ForeignOrigin));
+    }
+
+    /// Someone's certificate, and callers of whom `erp` is known by its subject, `hsm` by it alone, and `both` needs a key beside it.
+    fn certified(subject: &str) -> ClientCertificate {
+        let now = Timestamp::from(std::time::SystemTime::now());
+        let valid = Validity::new(now, now.after(std::time::Duration::from_secs(3600))).unwrap();
+        ClientCertificate::from_der(DevCa::create(subject, valid).unwrap().certificate().as_der()).unwrap()
+    }
+
+    fn known_by(id: &str, key: Option<&str>, certificate: ClientCertificateId, origins: &[&str]) -> CallerEntry {
+        CallerEntry { certificate: Some(certificate), ..entry(id, key, origins) }
+    }
+
+    #[test]
+    fn a_certificate_says_who_is_calling_by_itself_or_by_its_subject() {
+        let (erp, hsm) = (certified("erp"), certified("hsm"));
+        let subject = ClientCertificateId::Subject("CN=erp".parse().unwrap());
+        let fingerprint = hsm.ids().next().unwrap();
+        let callers = Callers::new(vec![
+            known_by("erp", None, subject.clone(), &[PAGE]),
+            known_by("hsm", None, fingerprint, &[]),
+            known_by("both", Some("key"), ClientCertificateId::Subject("CN=both".parse().unwrap()), &[]),
+            entry("ci", Some("ci-key"), &[]),
+            entry("old", None, &[]),
+        ])
+        .unwrap();
+        let old: CallerId = "old".parse().unwrap();
+        let who = |certificate: &ClientCertificate, authorization, origin, listener| {
+            let credentials = Credentials { authorization, origin, listener, certificate: Some(certificate) };
+            callers.identify(credentials).map(|caller| caller.id.to_string())
+        };
+        let unknown = Err(AuthError::UnknownCaller);
+        assert_eq!(who(&erp, None, None, None).as_deref(), Ok("erp"));
+        assert_eq!(who(&hsm, None, None, None).as_deref(), Ok("hsm"));
+        // Another certificate with the same subject is the same caller by subject, and not by fingerprint.
+        assert_eq!(who(&certified("erp"), None, None, None).as_deref(), Ok("erp"));
+        assert_eq!(who(&certified("hsm"), None, None, None), unknown);
+        // A certificate goes before the listener, and one that says nothing leaves it at that.
+        assert_eq!(who(&erp, None, None, Some(&old)).as_deref(), Ok("erp"));
+        assert_eq!(who(&certified("nobody"), None, None, Some(&old)).as_deref(), Ok("old"));
+        // Where both are declared both are needed, and nobody is two callers at once.
+        let both = certified("both");
+        assert_eq!(who(&both, Some("Bearer key"), None, None).as_deref(), Ok("both"));
+        assert_eq!(who(&both, None, None, None), unknown);
+        assert_eq!(who(&certified("nobody"), Some("Bearer key"), None, None), unknown);
+        assert_eq!(who(&erp, Some("Bearer ci-key"), None, None), unknown);
+        assert_eq!(who(&certified("nobody"), Some("Bearer ci-key"), None, None).as_deref(), Ok("ci"));
+        assert_eq!(who(&erp, Some("Bearer wrong"), None, None), unknown);
+        // A browser shows its certificate to any page; so the page must be of this caller.
+        assert_eq!(who(&erp, None, Some(PAGE), None).as_deref(), Ok("erp"));
+        assert_eq!(who(&hsm, None, Some(PAGE), None), Err(AuthError::ForeignOrigin));
+        let same = Callers::new(vec![known_by("a", None, subject.clone(), &[]), known_by("b", None, subject, &[])]);
+        assert_eq!(same.unwrap_err(), CallersError::SameCertificate("a".parse().unwrap(), "b".parse().unwrap()));
     }
 
     #[test]

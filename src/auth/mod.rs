@@ -1,4 +1,4 @@
-//! Who is asking: callers by API key, by the origin of a web page, or by the listener that they came in at.
+//! Who is asking: callers by API key, by TLS client certificate, by the origin of a web page, or by the listener that they came in at.
 //!
 //! Used by `http`, which takes the credentials out of a request. Invariants: an unknown caller gets nothing; a page from an origin that is not
 //! configured gets nothing either, whatever key it holds; a key is kept as its hash and compared in constant time.

@@ -27,7 +27,12 @@ impl ControlClient {
     pub(super) fn connect(socket: &Path) -> anyhow::Result<Option<Self>> {
         match UnixStream::connect(socket) {
             Ok(_) => {
-                let http = Client::builder().unix_socket(socket).timeout(COMMAND_MAX).build().context("no HTTP client could be made")?;
+                let http = Client::builder()
+                    .unix_socket(socket)
+                    .tls_certs_only([])
+                    .timeout(COMMAND_MAX)
+                    .build()
+                    .context("no HTTP client could be made")?;
                 Ok(Some(Self { http, socket: socket.to_owned() }))
             }
             // A socket at which nobody listens was left by a gateway that was killed.

@@ -17,6 +17,7 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
+    tls,
 };
 use crate::{
     audit::checkpoint::Checkpointer,
@@ -26,6 +27,7 @@ use crate::{
     http::{
         app::{HttpSettings, MetricsSettings, Services},
         server::{Listener, Server},
+        tls::Tls,
     },
     permit::{PermitService, PermitSettings},
     shutdown::{OrderedStop, StopSignals, Stopped},
@@ -66,7 +68,8 @@ pub(super) struct Gateway {
     signing: Arc<SigningService>,
     checkpoints: Option<Checkpointer>,
     server: Server,
-    housekeeping: [AbortHandle; 2],
+    tls: Vec<Arc<Tls>>,
+    housekeeping: Vec<AbortHandle>,
 }
 
 impl Gateway {
@@ -74,6 +77,7 @@ impl Gateway {
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
+        let tls = listeners.iter().filter_map(|listener| listener.tls.clone()).collect();
         let metrics_listener = config.metrics.listen.map(bind_one).transpose()?;
         // First of all: what is measured from here on takes its handles when it starts.
         let exporter = Exporter::install()?;
@@ -96,7 +100,7 @@ impl Gateway {
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
-        let housekeeping = [remove_idle_tickets(&tickets), keep_up(&exporter)];
+        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter)];
         let services = Services { callers, tickets, permits, desk: signing.desk() };
         let control = data.bind_control()?;
         let http = http_settings(config, exporter)?;
@@ -106,12 +110,23 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, tls, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         self.server.addresses()
+    }
+
+    /// The same as URLs.
+    pub(super) fn urls(&self) -> &[String] {
+        self.server.urls()
+    }
+
+    /// From now on SIGHUP reads the files for TLS again, instead of ending the process.
+    pub(super) fn reload_on_hangup(&mut self) -> anyhow::Result<()> {
+        self.housekeeping.push(tls::reload_on_hangup(self.tls.clone())?);
+        Ok(())
     }
 
     /// Waits until the token that `uri` names can sign, at most `bound`.
@@ -153,7 +168,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, checkpoints, server, housekeeping } = self;
+        let Self { data, store, tokens, signing, checkpoints, server, tls: _, housekeeping } = self;
         let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -208,8 +223,12 @@ async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
-    let bind = |listener: &config::Listener| Ok(Listener { socket: bind_one(listener.address)?, caller: listener.caller.clone() });
-    config.listeners.iter().map(bind).collect()
+    // A mistake in any file is found before any address is taken.
+    let tls = tls::load_all(config)?;
+    let bind = |(listener, tls): (&config::Listener, Option<Arc<Tls>>)| {
+        Ok(Listener { socket: bind_one(listener.address)?, caller: listener.caller.clone(), tls })
+    };
+    config.listeners.iter().zip(tls).map(bind).collect()
 }
 
 fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -262,6 +281,7 @@ fn callers(settings: &[CallerSettings]) -> anyhow::Result<Callers> {
         Ok(CallerEntry {
             caller: settings.caller.clone(),
             api_key_hash: settings.api_key_sha256.map(|hash| hex::encode(hash).parse::<ApiKeyHash>()).transpose()?,
+            certificate: settings.client_certificate.clone(),
             origins: settings.origins.iter().map(origin).collect::<Result<_, _>>()?,
         })
     };

@@ -25,6 +25,7 @@ mod serve;
 mod sign;
 mod slots;
 mod ticket_client;
+mod tls;
 mod unlock;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};

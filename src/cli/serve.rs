@@ -24,9 +24,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = server_runtime()?;
     let served = runtime.block_on(async {
         let signals = StopSignals::install()?;
-        let gateway = Gateway::start(&config).await?;
-        for address in gateway.addresses() {
-            output::note(format_args!("sealgate: serving on http://{address}"));
+        let mut gateway = Gateway::start(&config).await?;
+        gateway.reload_on_hangup()?;
+        for url in gateway.urls() {
+            output::note(format_args!("sealgate: serving on {url}"));
         }
         gateway.run(signals, || Ok(())).await;
         Ok(())

@@ -32,9 +32,12 @@ const STANDARD_OUTPUT: &str = "-";
 /// Arguments of `sign`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The gateway's address, for example http://127.0.0.1:9091.
+    /// The gateway's address, for example http://127.0.0.1:9091 or https://sign.example.org.
     #[arg(long, value_name = "URL")]
     url: String,
+    /// The CA of the gateway's own certificate, in PEM. [default: those that this machine trusts]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The key: a name from the gateway's configuration, or a `pkcs11:` URI. Without it the gateway's default key for you.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -105,7 +108,7 @@ fn report(args: Args, target: PathBuf, len: u64, signature_bytes: usize, took: D
 }
 
 async fn signature_of(args: &Args, len: u64, pin: Option<&Pin>) -> anyhow::Result<Vec<u8>> {
-    let client = TicketClient::new(&args.url, secret::api_key())?;
+    let client = TicketClient::new(&args.url, secret::api_key(), args.ca.as_deref())?;
     let ticket = client.create().await?;
     let signature: anyhow::Result<Vec<u8>> = async {
         if let Some(key) = &args.key {

@@ -3,11 +3,14 @@
 //! Invariants: an answer with `Retry-After` is obeyed and the call repeated, so that a full queue is a wait and not a failure; nothing here
 //! waits without a bound; error texts repeat what the gateway said and add what to do.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use reqwest::{
-    Body, Client, Method, RequestBuilder, Response, StatusCode,
+    Body, Certificate, Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -77,21 +80,29 @@ struct WithPin<'a> {
 
 impl TicketClient {
     /// A client of the gateway at `url`.
-    pub(super) fn new(url: &str, api_key: Option<SecretString>) -> anyhow::Result<Self> {
+    ///
+    /// `ca` has the certificates that a gateway's certificate must come from, in PEM; without it those that the system trusts.
+    pub(super) fn new(url: &str, api_key: Option<SecretString>, ca: Option<&Path>) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") {
-            let what =
-                format!("`{url}` is not a gateway's address; use one that begins with http:// (a TLS proxy's https:// is not spoken yet)");
-            return Err(Usage(what).into());
+        let speaks_tls = base.starts_with("https://");
+        if !speaks_tls && !base.starts_with("http://") {
+            return Err(Usage(format!("`{url}` is not a gateway's address; use one that begins with https:// or http://")).into());
         }
+        if !speaks_tls && ca.is_some() {
+            return Err(Usage("--ca is for a gateway that is spoken to over TLS; use https:// in --url".to_owned()).into());
+        }
+        let trusted = match ca {
+            Some(file) => Some(certificates(file)?),
+            // The system's are not even looked for where they are not needed: there may be none.
+            None if speaks_tls => None,
+            None => Some(Vec::new()),
+        };
         // A proxy of the environment is for the internet, not for a gateway beside us that is given a key and documents.
         let english = HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_static("en"))]);
-        let http = Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT_MAX)
-            .default_headers(english)
-            .build()
-            .context("no HTTP client could be made")?;
+        let builder = Client::builder().no_proxy().connect_timeout(CONNECT_MAX).default_headers(english);
+        let builder = trusted.into_iter().fold(builder, ClientBuilder::tls_certs_only);
+        let http =
+            builder.build().context("no HTTP client could be made; name the gateway's CA with --ca if this machine has none of its own")?;
         Ok(Self { http, base, api_key })
     }
 
@@ -197,6 +208,13 @@ impl OpenTicket<'_> {
     fn request(&self, method: Method, below: &str) -> RequestBuilder {
         self.client.request(method, &format!("{}{below}", self.path))
     }
+}
+
+fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
+    let pem = std::fs::read(file).with_context(|| format!("{} cannot be read; check --ca", file.display()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    anyhow::ensure!(!certificates.is_empty(), "{} holds no certificate in PEM form; check --ca", file.display());
+    Ok(certificates)
 }
 
 /// How long the gateway wants us to wait before the same call again; `None` if the call is not to be repeated.

@@ -3,10 +3,11 @@
 use super::{
     Listener, Names, PermitSettings, Unique,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawCaller},
+    raw::{Item, RawCaller, RawClientCertificate},
 };
 use crate::domain::{
     caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
+    certificate::ClientCertificateId,
     ids::{CallerId, KeyName},
 };
 
@@ -17,6 +18,8 @@ pub struct CallerSettings {
     pub caller: Caller,
     /// SHA-256 of its API key.
     pub api_key_sha256: Option<[u8; 32]>,
+    /// Its TLS client certificate.
+    pub client_certificate: Option<ClientCertificateId>,
     /// Origins of the web pages that are this caller.
     pub origins: Vec<String>,
 }
@@ -27,6 +30,7 @@ const CONSENT: &[(&str, ConsentPolicy)] = &[("auto", ConsentPolicy::Auto)];
 struct Credentials {
     names: Unique<String>,
     api_keys: Unique<[u8; 32]>,
+    certificates: Unique<ClientCertificateId>,
     origins: Unique<String>,
 }
 
@@ -37,12 +41,18 @@ pub(super) fn check(
     listeners: &[Listener],
     mistakes: &mut Mistakes,
 ) -> Vec<CallerSettings> {
-    let mut used = Credentials { names: Unique::new(), api_keys: Unique::new(), origins: Unique::new() };
+    let mut used = Credentials { names: Unique::new(), api_keys: Unique::new(), certificates: Unique::new(), origins: Unique::new() };
+    let takes_certificates = listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
     let checked = raw.into_iter().filter_map(|Item { at, raw }| {
         let bound = listeners.iter().any(|listener| listener.caller.as_ref().is_some_and(|caller| caller.as_str() == raw.name));
-        if raw.api_key_sha256.is_none() && raw.origins.is_empty() && !bound {
-            let what = "nothing identifies this caller; add `api_key_sha256`, `origins`, or bind it to a loopback [[listener]]";
+        if raw.api_key_sha256.is_none() && raw.client_certificate.is_none() && raw.origins.is_empty() && !bound {
+            let what =
+                "nothing identifies this caller; add `api_key_sha256`, `client_certificate`, `origins`, or bind it to a loopback [[listener]]";
             mistakes.note(&at, "", what);
+        }
+        if raw.client_certificate.is_some() && names.certain && !takes_certificates {
+            let what = "no [[listener]] takes client certificates; give one `tls` with `client_ca`";
+            mistakes.note(&at, "client_certificate", what);
         }
         one(raw, &at, names, permit, &mut used, mistakes)
     });
@@ -69,15 +79,20 @@ fn one(
     if let Some(hash) = api_key_sha256 {
         used.api_keys.check(hash, at, "api_key_sha256", mistakes);
     }
+    let known_otherwise = raw.api_key_sha256.is_some() || raw.client_certificate.is_some();
+    let client_certificate = raw.client_certificate.and_then(|raw| certificate_id(raw, at, mistakes));
+    if let Some(certificate) = &client_certificate {
+        used.certificates.check(certificate.clone(), at, "client_certificate", mistakes);
+    }
     for origin in &raw.origins {
         check_origin(origin, at, mistakes);
-        // With an API key the key tells callers apart, and a page may be several of them.
-        if raw.api_key_sha256.is_none() {
+        // Otherwise the key or the certificate tells callers apart, and a page may be several of them.
+        if !known_otherwise {
             used.origins.check(origin.clone(), at, "origins", mistakes);
         }
     }
     let caller = Caller { id: id?, keys, default_key, consent: consent?, permit_uses_max: permit.uses_max, from: Provenance::default() };
-    Some(CallerSettings { caller, api_key_sha256, origins: raw.origins })
+    Some(CallerSettings { caller, api_key_sha256, client_certificate, origins: raw.origins })
 }
 
 fn key_access(raw: Option<&[String]>, at: &Place, names: &Names, mistakes: &mut Mistakes) -> KeyAccess {
@@ -98,6 +113,26 @@ fn known_key(name: &str, field: &str, at: &Place, names: &Names, mistakes: &mut 
         mistakes.note(at, field, format!("there is no [[key]] named `{key}`; add one or correct the name"));
     }
     Some(key)
+}
+
+fn certificate_id(raw: RawClientCertificate, at: &Place, mistakes: &mut Mistakes) -> Option<ClientCertificateId> {
+    match (raw.subject, raw.sha256) {
+        (Some(subject), None) => mistakes.parse(at, "client_certificate.subject", &subject).map(ClientCertificateId::Subject),
+        (None, Some(sha256)) => {
+            let mut hash = [0; 32];
+            // As OpenSSL prints it, too.
+            if hex::decode_to_slice(sha256.replace(':', ""), &mut hash).is_err() {
+                let what = "write the SHA-256 of the certificate in hex: openssl x509 -noout -fingerprint -sha256 -in FILE";
+                mistakes.note(at, "client_certificate.sha256", what);
+                return None;
+            }
+            Some(ClientCertificateId::Sha256(hash.into()))
+        }
+        _ => {
+            mistakes.note(at, "client_certificate", "give exactly one of `subject` and `sha256`");
+            None
+        }
+    }
 }
 
 fn digest(text: &str, at: &Place, mistakes: &mut Mistakes) -> Option<[u8; 32]> {

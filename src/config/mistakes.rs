@@ -40,6 +40,8 @@ pub enum FileFault {
     PinExposed(PathBuf),
     /// There is no such PIN file.
     PinMissing(PathBuf),
+    /// Anybody can read this private key of a listener.
+    TlsKeyExposed(PathBuf),
     /// There is no such module.
     ModuleMissing(PathBuf),
 }

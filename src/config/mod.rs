@@ -24,7 +24,7 @@ use std::{
 
 pub use self::{
     callers::CallerSettings,
-    listeners::{DEFAULT_PORT, Listener},
+    listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
     settings::{AuditSettings, HttpSettings, Language, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
@@ -120,7 +120,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let unlisted = tokens::unlisted(raw.tokens, mistakes);
     let keys = keys::check(raw.keys, &names, base, mistakes);
     let permit = settings::permit(raw.permit, mistakes);
-    let listeners = listeners::check(raw.listeners, &names, mistakes);
+    let listeners = listeners::check(raw.listeners, &names, base, mistakes);
     let callers = callers::check(raw.callers, &names, &permit, &listeners, mistakes);
     let http = settings::http(raw.http, mistakes);
     let metrics = settings::metrics(raw.metrics, &listeners, mistakes);

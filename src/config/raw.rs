@@ -51,6 +51,16 @@ pub(super) struct RawListener {
     pub(super) caller: Option<String>,
     #[serde(default)]
     pub(super) insecure_http: bool,
+    pub(super) tls: Option<RawTls>,
+}
+
+/// `tls` of a `[[listener]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) client_ca: Option<PathBuf>,
 }
 
 /// `[[module]]`.
@@ -130,11 +140,20 @@ pub(super) struct RawKey {
 pub(super) struct RawCaller {
     pub(super) name: String,
     pub(super) api_key_sha256: Option<String>,
+    pub(super) client_certificate: Option<RawClientCertificate>,
     #[serde(default)]
     pub(super) origins: Vec<String>,
     pub(super) keys: Option<Vec<String>>,
     pub(super) default_key: Option<String>,
     pub(super) consent: Option<String>,
+}
+
+/// `client_certificate` of a `[[caller]]`; exactly one of the two is given.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawClientCertificate {
+    pub(super) subject: Option<String>,
+    pub(super) sha256: Option<String>,
 }
 
 /// `[ticket_api]`.

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::{
     caller::KeyAccess,
+    certificate::ClientCertificateId,
     token::{LoginMode, PinSource},
 };
 
@@ -61,7 +62,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(config.modules[0].path, folder.path("module.so"));
     assert_eq!(config.modules[0].isolation, Isolation::Process);
     assert!(config.modules[0].os_locking);
-    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:9091".parse().unwrap(), caller: None }]);
+    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:9091".parse().unwrap(), caller: None, tls: None }]);
     let unlisted = config.unlisted.unwrap();
     assert_eq!((unlisted.login, unlisted.queue_bound), (LoginMode::PerRequest, 1024));
     assert!(unlisted.uri == "pkcs11:".parse().unwrap());
@@ -157,6 +158,47 @@ fn a_loopback_listener_needs_no_tls_and_any_other_needs_a_word() {
         ("address = \"192.0.2.1:9091\"\ninsecure_http = true\ncaller = \"erp\"", false),
     ] {
         assert_eq!(folder.load(&format!("{SMALLEST}[[listener]]\n{listener}\n")).is_ok(), taken, "{listener}");
+    }
+}
+
+fn tls_listener(folder: &Folder, tls: &str) -> String {
+    for (name, mode) in [("cert.pem", 0o644), ("key.pem", 0o640), ("open.pem", 0o644)] {
+        fs::write(folder.path(name), "").unwrap();
+        fs::set_permissions(folder.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    format!("{SMALLEST}[[listener]]\naddress = \"192.0.2.1:443\"\ntls = {tls}\n")
+}
+
+#[test]
+fn a_listener_with_tls_may_be_reached_by_other_machines() {
+    let folder = Folder::new();
+    let text = tls_listener(&folder, "{ certificate = \"cert.pem\", key = \"key.pem\" }");
+    let config = folder.load(&text).unwrap();
+    let expected = TlsSettings { certificate: folder.path("cert.pem"), key: folder.path("key.pem"), client_ca: None };
+    assert_eq!(config.listeners[0].tls, Some(expected));
+    assert!(folder.errors(&format!("{text}insecure_http = true\n")).contains("remove one of the two"));
+    let errors = folder.errors(&tls_listener(&folder, "{ certificate = \"no.pem\", key = \"open.pem\", client_ca = \"none.pem\" }"));
+    assert!(errors.contains("3 mistakes") && errors.contains("no.pem does not exist") && errors.contains("none.pem"), "{errors}");
+    assert!(errors.contains(&format!("chmod o= {}", folder.path("open.pem").display())), "{errors}");
+}
+
+#[test]
+fn a_caller_is_known_by_a_certificate_where_a_listener_takes_one() {
+    let folder = Folder::new();
+    let known_by = |id: &str| format!("[[caller]]\nname = \"by-certificate\"\nclient_certificate = {id}\n");
+    let with_ca = tls_listener(&folder, "{ certificate = \"cert.pem\", key = \"key.pem\", client_ca = \"cert.pem\" }");
+    let subject = known_by("{ subject = \"cn=erp,o=Example\" }");
+    let config = folder.load(&format!("{with_ca}{subject}")).unwrap();
+    assert_eq!(config.callers[1].client_certificate, Some(ClientCertificateId::Subject("CN=erp,O=Example".parse().unwrap())));
+    let fingerprint = known_by(&format!("{{ sha256 = \"{}\" }}", ["AB"; 32].join(":")));
+    let config = folder.load(&format!("{with_ca}{fingerprint}")).unwrap();
+    assert_eq!(config.callers[1].client_certificate, Some(ClientCertificateId::Sha256([0xab; 32].into())));
+    assert!(folder.errors(&format!("{SMALLEST}{subject}")).contains("takes client certificates"));
+    let twice = format!("{with_ca}{subject}{}", subject.replace("by-certificate", "second"));
+    assert!(folder.errors(&twice).contains("stands twice"));
+    for (bad, said) in [("{}", "exactly one"), ("{ subject = \"/CN=x\" }", "subject's name"), ("{ sha256 = \"ab\" }", "fingerprint")] {
+        let errors = folder.errors(&format!("{with_ca}{}", known_by(bad)));
+        assert!(errors.contains("1 mistake;") && errors.contains(said), "{bad}: {errors}");
     }
 }
 

@@ -10,4 +10,5 @@ mod extract;
 pub mod ops;
 pub mod server;
 mod ticket_api;
+pub mod tls;
 mod tracking;

@@ -9,6 +9,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use tracing::error;
 
 use super::{
     app::{self, AppState, HttpSettings, Services},
-    control,
+    control, tls,
     tracking::{Surface, Tracker},
 };
 use crate::domain::ids::CallerId;
@@ -33,6 +34,10 @@ use crate::domain::ids::CallerId;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a client may take to send the head of a request.
 const REQUEST_HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long a TLS handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// The most TLS handshakes that are under way on one event loop; clients that never finish theirs must not keep the others out.
+const HANDSHAKES_MAX: usize = 4096;
 /// How long a client that was answered in the middle of its upload may go on sending, so that it comes to read the answer.
 const LINGER_MAX: Duration = Duration::from_secs(5);
 
@@ -43,11 +48,14 @@ pub struct Listener {
     pub socket: TcpListener,
     /// Who a request without credentials is taken for.
     pub caller: Option<CallerId>,
+    /// What it speaks TLS with; `None` for plain HTTP.
+    pub tls: Option<Arc<tls::Tls>>,
 }
 
 /// A server that runs.
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    urls: Vec<String>,
     handles: Vec<ServerHandle>,
     tasks: JoinSet<io::Result<()>>,
     closing: watch::Sender<bool>,
@@ -62,18 +70,19 @@ impl Server {
     /// A socket cannot be used, or a listener is bound to a caller that is not declared.
     pub fn start(listeners: Vec<Listener>, control: Option<UnixListener>, settings: HttpSettings, services: Services) -> io::Result<Self> {
         let (addresses, listener_callers) = addresses(&listeners, &services)?;
+        let urls = listeners.iter().zip(&addresses).map(|(listener, address)| url(listener, *address)).collect();
         let (closing, closed) = watch::channel(false);
         let (workers, grace) = (settings.workers, settings.shutdown_grace);
         let desk = web::Data::new(services.desk.clone());
         let state = web::Data::new(AppState::new(services, settings, listener_callers, closed.clone()));
-        let mut server = Self { addresses, handles: Vec::new(), tasks: JoinSet::new(), closing, state: state.clone() };
+        let mut server = Self { addresses, urls, handles: Vec::new(), tasks: JoinSet::new(), closing, state: state.clone() };
         if let Some(socket) = control {
             let closed = web::Data::new(closed);
             let routes = move |config: &mut ServiceConfig| control::configure(desk.clone(), closed.clone())(config);
             server.run(serve(routes, Surface::Operators, Sockets::Control(socket), 1, grace)?);
         }
         let routes = move |config: &mut ServiceConfig| app::configure(state.clone())(config);
-        let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
+        let sockets = listeners.into_iter().map(|listener| (listener.socket, listener.tls)).collect();
         server.run(serve(routes, Surface::Callers, Sockets::Tcp(sockets), workers, grace)?);
         Ok(server)
     }
@@ -85,7 +94,7 @@ impl Server {
     pub fn serve_metrics(&mut self, socket: TcpListener) -> io::Result<()> {
         let (state, grace) = (self.state.clone(), self.state.settings.shutdown_grace);
         let routes = move |config: &mut ServiceConfig| app::configure_metrics(state.clone())(config);
-        self.run(serve(routes, Surface::Scrapers, Sockets::Tcp(vec![socket]), 1, grace)?);
+        self.run(serve(routes, Surface::Scrapers, Sockets::Tcp(vec![(socket, None)]), 1, grace)?);
         Ok(())
     }
 
@@ -93,6 +102,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The same as URLs.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        &self.urls
     }
 
     /// Stops: takes no more requests, ends those that only wait, finishes the others within the configured grace, and closes.
@@ -114,10 +129,15 @@ impl Server {
     }
 }
 
+fn url(listener: &Listener, address: SocketAddr) -> String {
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
 /// Where the listeners listen, and which of them stand for a caller.
 fn addresses(listeners: &[Listener], services: &Services) -> io::Result<(Vec<SocketAddr>, HashMap<SocketAddr, CallerId>)> {
     let (mut addresses, mut callers) = (Vec::new(), HashMap::new());
-    for Listener { socket, caller } in listeners {
+    for Listener { socket, caller, .. } in listeners {
         let address = socket.local_addr()?;
         addresses.push(address);
         match caller {
@@ -133,7 +153,7 @@ fn addresses(listeners: &[Listener], services: &Services) -> io::Result<(Vec<Soc
 }
 
 enum Sockets {
-    Tcp(Vec<TcpListener>),
+    Tcp(Vec<(TcpListener, Option<Arc<tls::Tls>>)>),
     Control(UnixListener),
 }
 
@@ -156,13 +176,23 @@ fn serve(
         .workers(workers)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(REQUEST_HEAD_MAX)
+        .tls_handshake_timeout(HANDSHAKE_MAX)
+        .max_connection_rate(HANDSHAKES_MAX)
+        .on_connect(|connection, extensions| {
+            if let Some(certificate) = tls::client_certificate(connection) {
+                extensions.insert(certificate);
+            }
+        })
         .client_disconnect_timeout(LINGER_MAX)
         // A client that hangs up is gone: nobody goes on waiting for its signature.
         .h1_allow_half_closed(false)
         .shutdown_timeout(grace.as_secs())
         .disable_signals();
     let server = match sockets {
-        Sockets::Tcp(sockets) => sockets.into_iter().try_fold(server, HttpServer::listen)?,
+        Sockets::Tcp(sockets) => sockets.into_iter().try_fold(server, |server, (socket, tls)| match tls {
+            Some(tls) => server.listen_rustls_0_23(socket, tls.config()),
+            None => server.listen(socket),
+        })?,
         Sockets::Control(socket) => server.listen_uds(socket)?,
     };
     Ok(server.run())

@@ -25,6 +25,7 @@ use sealgate::{
     http::{
         app::{HttpSettings, Services},
         server::{Listener, Server},
+        tls::{Tls, TlsFiles},
     },
     permit::{PermitService, PermitSettings},
     pki::{DevCa, Validity},
@@ -68,6 +69,8 @@ pub struct Plan {
     pub listeners: Vec<Option<&'static str>>,
     /// Where they listen.
     pub address: IpAddr,
+    /// What they speak TLS with; `None` for plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub tickets: TicketSettings,
     pub http: HttpSettings,
     pub signing: SigningSettings,
@@ -114,6 +117,7 @@ impl Plan {
             ],
             listeners: vec![None],
             address: Ipv4Addr::LOCALHOST.into(),
+            tls: None,
             tickets,
             http: HttpSettings { workers: 2, ..HttpSettings::default() },
             // Tests count signatures, and choose which of them waits.
@@ -234,13 +238,15 @@ impl Plan {
         let callers = Arc::new(Callers::new(self.callers).unwrap());
         let control_socket = self.directory.path().join("control.sock");
         let services = Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk() };
+        let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
             socket: TcpListener::bind((self.address, 0)).unwrap(),
             caller: caller.map(|caller| caller.parse().unwrap()),
+            tls: tls.clone(),
         });
         let server = Server::start(listeners.collect(), Some(UnixListener::bind(&control_socket).unwrap()), self.http, services).unwrap();
         Gateway {
-            urls: server.addresses().iter().map(|address| format!("http://{address}")).collect(),
+            urls: server.urls().to_vec(),
             http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap(),
             directory: self.directory,
             ca: self.ca,
@@ -381,7 +387,7 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
         from: Provenance::default(),
     };
     let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
-    CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), origins }
+    CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), certificate: None, origins }
 }
 
 /// The only token's slot, when it has come to rest.

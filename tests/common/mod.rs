@@ -20,4 +20,5 @@ pub mod prometheus;
 pub mod pyhanko;
 pub mod softhsm;
 pub mod swtpm;
+pub mod tls;
 pub mod vcard;

@@ -127,7 +127,7 @@ impl Bench {
         let turn = Duration::from_secs(args.seconds) / ROUNDS;
         let concurrency = args.concurrency.clone();
         if let Some(url) = &args.url {
-            let client = TicketClient::new(url, secret::api_key())?;
+            let client = TicketClient::new(url, secret::api_key(), None)?;
             return Ok(Self { client, key: args.key.clone(), bare: None, turn, concurrency });
         }
         let running = DevGateway::read(&args.dir)?;
@@ -137,7 +137,7 @@ impl Bench {
             running.keys.iter().find(|key| key.name == name).with_context(|| format!("there is no key {name}; use one of {}", known()))?;
         let bare_key = BareKey { module: &running.module, softhsm2_conf: &running.softhsm2_conf, uri: &key.uri, pin: &running.user_pin.0 };
         let bare = Some(BareLoop::start(&bare_key)?);
-        let client = TicketClient::new(&running.url, Some(running.api_key.0.clone()))?;
+        let client = TicketClient::new(&running.url, Some(running.api_key.0.clone()), None)?;
         Ok(Self { client, key: (name != dev::DEFAULT_KEY).then(|| name.to_owned()), bare, turn, concurrency })
     }
 

@@ -67,6 +67,10 @@ fn note(mistake: &Mistake, file: &Path, text: &str, findings: &mut Findings) {
         Some(FileFault::PinMissing(pin)) => {
             findings.fault("pin-file", what, WHY, Fix::command(shell::write_pin(pin, None)));
         }
+        Some(FileFault::TlsKeyExposed(key)) => {
+            let fix = Fix::command(format!("chmod o= {}", shell::word(key)));
+            findings.fault("tls", what, "whoever can read the key can pretend to be this gateway", fix);
+        }
         Some(FileFault::ModuleMissing(module)) => {
             let fix = found_elsewhere(module, file, text).or_else(|| install(module, false));
             findings.fault("module", what, WHY, fix.unwrap_or_else(|| Fix::by_hand("install the module, or correct `path`")));

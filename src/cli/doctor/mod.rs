@@ -13,6 +13,7 @@ mod machine;
 mod shell;
 mod site;
 mod softhsm;
+mod tls;
 mod tokens;
 
 use std::{path::Path, process::ExitCode};
@@ -66,6 +67,7 @@ async fn examine(file: &Path, findings: &mut Findings) -> anyhow::Result<()> {
     let Some(site) = configuration::examine(file, findings) else { return Ok(()) };
     files::examine(&site, findings);
     softhsm::examine(&site, findings);
+    tls::examine(&site, findings);
     match ControlClient::connect(&control_socket(&site.config.data_dir)) {
         Ok(Some(gateway)) => ask_gateway(&site, &gateway, findings).await,
         Ok(None) => {

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Credentials},
-    domain::caller::{Caller, Provenance},
+    domain::{
+        caller::{Caller, Provenance},
+        certificate::ClientCertificate,
+    },
     http::{
         app::AppState,
         extract::{header_text, host},
@@ -98,10 +101,12 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
         return if welcome { Ok(None) } else { Err(refuse(AccessError::ForeignOrigin)) };
     }
     let listener = state.listener_caller(request.app_config().local_addr());
-    let caller = state.services.callers.identify(Credentials { authorization, origin, listener }).map_err(|error| match error {
-        AuthError::UnknownCaller => refuse(AccessError::UnknownCaller),
-        AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
-    })?;
+    let certificate = request.conn_data::<ClientCertificate>();
+    let caller =
+        state.services.callers.identify(Credentials { authorization, origin, certificate, listener }).map_err(|error| match error {
+            AuthError::UnknownCaller => refuse(AccessError::UnknownCaller),
+            AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
+        })?;
     let language = language(state, request, &caller, origin.is_some());
     let address = request.peer_addr().map(|peer| peer.ip());
     let from = Provenance { origin: origin.map(str::to_owned), address, request: request_id(request) };
