@@ -8,9 +8,11 @@ mod callers;
 mod host;
 mod origin;
 mod peers;
+mod rate;
 
 pub use api_key::{API_KEY_LEN, ApiKey, ApiKeyHash, ApiKeyHashError, RandomUnavailable, generate_api_key};
 pub use callers::{AuthError, CallerEntry, Callers, CallersError, Credentials};
 pub use host::{AllowedHosts, HostNameError};
 pub use origin::{Origin, OriginError};
-pub use peers::AllowedPeers;
+pub use peers::{AllowedPeers, TrustedProxies};
+pub use rate::{Rate, RateLimiter, address_key};

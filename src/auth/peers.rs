@@ -1,6 +1,6 @@
-//! Which machines may see the gateway's numbers.
+//! Machines by their addresses: which may see the gateway's numbers, and which are proxies whose word is taken.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -23,6 +23,46 @@ impl AllowedPeers {
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer)) || (peer.is_loopback() && !forwarded)
     }
+}
+
+/// The reverse proxies before the gateway, whose word about where a request came from is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Trusts the proxies in these networks.
+    #[must_use]
+    pub const fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether a connection from `peer` is one of a trusted proxy.
+    #[must_use]
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+
+    /// The address that a request of `peer` came from, where `told` is what the request says about that, the nearest first.
+    ///
+    /// Each proxy that is trusted is believed about the one before it; the first that is not trusted has sent the request.
+    #[must_use]
+    pub fn origin_of<'a>(&self, peer: IpAddr, told: impl Iterator<Item = &'a str>) -> IpAddr {
+        let mut nearest = peer.to_canonical();
+        for text in told {
+            match address(text.trim()) {
+                Some(before) if self.trust(nearest) => nearest = before.to_canonical(),
+                _ => break,
+            }
+        }
+        nearest
+    }
+}
+
+/// Some proxies write the port, too, and brackets around IPv6 addresses.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()))
 }
 
 #[cfg(test)]

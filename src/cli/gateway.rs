@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
@@ -21,11 +22,11 @@ use super::{
 };
 use crate::{
     audit::checkpoint::Checkpointer,
-    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
+    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Rate, TrustedProxies},
     config::{self, CallerSettings, Config},
     domain::{audit::AuditEvent, key_uri::Pkcs11Uri, token::SlotState},
     http::{
-        app::{HttpSettings, MetricsSettings, Services},
+        app::{HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
         tls::Tls,
     },
@@ -45,6 +46,8 @@ use crate::{
     token::supervisor::Tokens,
 };
 
+/// The most files that a gateway opens: each request that is held open has one. Not more, for a module may look at each that it could have.
+const FILES_OPEN_MAX: u64 = 65_536;
 /// How long requests that are being served may take when the gateway stops.
 const REQUESTS_MAX: Duration = Duration::from_secs(10);
 /// What the server itself needs beside that.
@@ -75,6 +78,7 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts everything, from the bottom up. Must be called within a Tokio runtime of several threads.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+        raise_file_limit();
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
         let tls = listeners.iter().filter_map(|listener| listener.tls.clone()).collect();
@@ -194,6 +198,17 @@ impl Gateway {
     }
 }
 
+/// Systems start programs with a limit that is less than one caller may hold open. Where it cannot be raised, the gateway does with it.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(FILES_OPEN_MAX, |hard| hard.min(FILES_OPEN_MAX));
+    if current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        warn!(error = %error, "the limit of open files stays at {current:?}");
+    }
+}
+
 fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     let tickets = Arc::clone(tickets);
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
@@ -249,10 +264,24 @@ fn http_settings(config: &Config, exporter: Exporter) -> anyhow::Result<HttpSett
             allow: AllowedPeers::new(config.metrics.allow.clone()),
             elsewhere: config.metrics.listen.is_some(),
         },
+        trusted_proxies: TrustedProxies::new(config.http.trusted_proxies.clone()),
+        limits: limit_settings(&config.limits),
+        body_total_max: config.limits.body,
+        upload_total_max: config.limits.upload,
         workers: config.http.workers.unwrap_or(defaults.workers),
         shutdown_grace: REQUESTS_MAX,
         ..defaults
     })
+}
+
+fn limit_settings(settings: &config::LimitSettings) -> LimitSettings {
+    let rate = |(per_second, burst)| Rate { per_second, burst };
+    LimitSettings {
+        per_caller: rate(settings.caller),
+        per_address: rate(settings.address),
+        this_machine: settings.this_machine,
+        held_open_per_caller: settings.held_open_per_caller,
+    }
 }
 
 fn signing_settings(config: &Config) -> SigningSettings {

@@ -27,7 +27,7 @@ pub use self::{
     listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
-    settings::{AuditSettings, HttpSettings, Language, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
+    settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -58,6 +58,8 @@ pub struct Config {
     pub permit: PermitSettings,
     /// The HTTP server.
     pub http: HttpSettings,
+    /// What one caller, or one address, may ask of the gateway.
+    pub limits: LimitSettings,
     /// The numbers for Prometheus.
     pub metrics: MetricsSettings,
     /// The form of log lines, where the environment says nothing.
@@ -123,6 +125,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let listeners = listeners::check(raw.listeners, &names, base, mistakes);
     let callers = callers::check(raw.callers, &names, &permit, &listeners, mistakes);
     let http = settings::http(raw.http, mistakes);
+    let limits = settings::limits(raw.limits, mistakes);
     let metrics = settings::metrics(raw.metrics, &listeners, mistakes);
     let log_format = settings::log_format(raw.log, mistakes);
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
@@ -139,6 +142,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
         ticket_api,
         permit,
         http,
+        limits,
         metrics,
         log_format,
         audit,

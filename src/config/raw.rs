@@ -30,6 +30,7 @@ pub(super) struct RawConfig {
     pub(super) ticket_api: Option<Item<RawTicketApi>>,
     pub(super) permit: Option<Item<RawPermit>>,
     pub(super) http: Option<Item<RawHttp>>,
+    pub(super) limits: Option<Item<RawLimits>>,
     pub(super) metrics: Option<Item<RawMetrics>>,
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
@@ -185,6 +186,23 @@ pub(super) struct RawHttp {
     pub(super) workers: Option<u64>,
     #[serde(default)]
     pub(super) allowed_hosts: Vec<String>,
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<String>,
+}
+
+/// `[limits]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) caller_per_second: Option<u64>,
+    pub(super) caller_burst: Option<u64>,
+    pub(super) address_per_second: Option<u64>,
+    pub(super) address_burst: Option<u64>,
+    #[serde(default)]
+    pub(super) this_machine: bool,
+    pub(super) held_open_per_caller: Option<u64>,
+    pub(super) body_seconds: Option<u64>,
+    pub(super) upload_seconds: Option<u64>,
 }
 
 /// `[audit]`.
@@ -248,7 +266,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[metrics]`, `[log]` and `[audit]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]` and `[audit]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -290,6 +308,7 @@ impl Reader<'_> {
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
+            "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),
             "log" => raw.log = self.one(key, start, value),
             "audit" => raw.audit = self.one(key, start, value),

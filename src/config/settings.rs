@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::{
     Listener, Names,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawAudit, RawHttp, RawLog, RawMetrics, RawPermit, RawTicketApi},
+    raw::{Item, RawAudit, RawHttp, RawLimits, RawLog, RawMetrics, RawPermit, RawTicketApi},
 };
 use crate::domain::ids::KeyName;
 
@@ -64,6 +64,25 @@ pub struct HttpSettings {
     pub workers: Option<usize>,
     /// Values of `Host` that are served beside loopback names and the listeners' own addresses.
     pub allowed_hosts: Vec<String>,
+    /// Reverse proxies whose word about where requests come from is taken.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What one caller, or one address, may ask of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Requests a second of one caller, and at once; 0 a second for no limit.
+    pub caller: (u32, u32),
+    /// The same of one address.
+    pub address: (u32, u32),
+    /// Programs on this machine are limited, too.
+    pub this_machine: bool,
+    /// The most requests of one caller that wait for something.
+    pub held_open_per_caller: usize,
+    /// The longest that a request body may take that is not an upload.
+    pub body: Duration,
+    /// The longest that an upload may take.
+    pub upload: Duration,
 }
 
 /// The audit log.
@@ -141,7 +160,40 @@ pub(super) fn http(raw: Option<Item<RawHttp>>, mistakes: &mut Mistakes) -> HttpS
         }
     }
     let workers = workers.and_then(|workers| usize::try_from(workers).ok());
-    HttpSettings { workers, allowed_hosts: raw.allowed_hosts }
+    let trusted_proxies = networks(&at, "trusted_proxies", &raw.trusted_proxies, mistakes);
+    if trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+        let what = "everybody could forge the address that requests come from; name the addresses of your proxies";
+        mistakes.note(&at, "trusted_proxies", what);
+    }
+    HttpSettings { workers, allowed_hosts: raw.allowed_hosts, trusted_proxies }
+}
+
+pub(super) fn limits(raw: Option<Item<RawLimits>>, mistakes: &mut Mistakes) -> LimitSettings {
+    let (at, raw) = split(raw);
+    let mut number = |field: &str, value, default, bounds| {
+        let number = mistakes.bounded(&at, field, value, default, bounds);
+        u32::try_from(number).unwrap_or(u32::MAX)
+    };
+    // About a third of what two cores serve.
+    let caller = (
+        number("caller_per_second", raw.caller_per_second, 5_000, (0, 1_000_000)),
+        number("caller_burst", raw.caller_burst, 10_000, (1, 1_000_000)),
+    );
+    let address = (
+        number("address_per_second", raw.address_per_second, 5_000, (0, 1_000_000)),
+        number("address_burst", raw.address_burst, 10_000, (1, 1_000_000)),
+    );
+    let held_open = number("held_open_per_caller", raw.held_open_per_caller, 1024, (1, 1_000_000));
+    let body = number("body_seconds", raw.body_seconds, 60, (1, 3600));
+    let upload = number("upload_seconds", raw.upload_seconds, 3600, (1, 7 * 24 * 3600));
+    LimitSettings {
+        caller,
+        address,
+        this_machine: raw.this_machine,
+        held_open_per_caller: usize::try_from(held_open).unwrap_or(usize::MAX),
+        body: Duration::from_secs(body.into()),
+        upload: Duration::from_secs(upload.into()),
+    }
 }
 
 pub(super) fn audit(raw: Option<Item<RawAudit>>, names: &Names, mistakes: &mut Mistakes) -> AuditSettings {
@@ -159,11 +211,7 @@ pub(super) fn audit(raw: Option<Item<RawAudit>>, names: &Names, mistakes: &mut M
 
 pub(super) fn metrics(raw: Option<Item<RawMetrics>>, listeners: &[Listener], mistakes: &mut Mistakes) -> MetricsSettings {
     let (at, raw) = split(raw);
-    let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let allow: Vec<Option<IpNet>> = raw.allow.iter().map(network).collect();
-    if allow.contains(&None) {
-        mistakes.note(&at, "allow", "write addresses and networks, say \"192.0.2.7\" or \"192.0.2.0/24\"");
-    }
+    let allow = networks(&at, "allow", &raw.allow, mistakes);
     let listen = raw.listen.as_deref().map(str::parse::<SocketAddr>);
     if matches!(listen, Some(Err(_))) {
         mistakes.note(&at, "listen", "write an IP address and a port, say \"192.0.2.1:9464\"");
@@ -175,12 +223,21 @@ pub(super) fn metrics(raw: Option<Item<RawMetrics>>, listeners: &[Listener], mis
     if listen.is_some_and(|address| !address.ip().is_loopback()) && raw.allow.is_empty() {
         mistakes.note(&at, "allow", "nobody but this machine may see the metrics; name the address of the machine that scrapes them");
     }
-    MetricsSettings { listen, allow: allow.into_iter().flatten().collect() }
+    MetricsSettings { listen, allow }
 }
 
 pub(super) fn log_format(raw: Option<Item<RawLog>>, mistakes: &mut Mistakes) -> LogFormat {
     let (at, raw) = split(raw);
     mistakes.choose(&at, "format", raw.format.as_deref().unwrap_or("text"), LOG_FORMATS).unwrap_or(LogFormat::Text)
+}
+
+fn networks(at: &Place, field: &str, texts: &[String], mistakes: &mut Mistakes) -> Vec<IpNet> {
+    let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let networks: Vec<IpNet> = texts.iter().filter_map(network).collect();
+    if networks.len() < texts.len() {
+        mistakes.note(at, field, "write addresses and networks, say \"192.0.2.7\" or \"192.0.2.0/24\"");
+    }
+    networks
 }
 
 fn split<T: Default>(raw: Option<Item<T>>) -> (Place, T) {

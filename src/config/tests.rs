@@ -88,6 +88,10 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
     assert_eq!(config.ticket_api.language, Language::English);
     assert_eq!(config.http.workers, Some(2));
+    assert_eq!(config.http.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "127.0.0.1/32"]);
+    let limits = &config.limits;
+    assert_eq!((limits.caller, limits.address, limits.this_machine), ((200, 1000), (0, 10_000), true));
+    assert_eq!((limits.held_open_per_caller, limits.body.as_secs(), limits.upload.as_secs()), (64, 60, 120));
     assert_eq!(config.audit.checkpoint_key.unwrap().as_str(), "seal");
     assert_eq!(config.audit.checkpoint_interval.as_secs(), 60);
     assert_eq!(config.metrics.listen, Some("192.0.2.1:9464".parse().unwrap()));

@@ -5,11 +5,14 @@ use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time
 use actix_web::web::{self, ServiceConfig};
 use tokio::sync::watch;
 
-pub use super::{ops::MetricsSettings, ticket_api::Language};
+pub use super::{limits::LimitSettings, ops::MetricsSettings, ticket_api::Language};
 
-use super::ticket_api::{self, Languages, Messages};
+use super::{
+    limits::Limits,
+    ticket_api::{self, Languages, Messages},
+};
 use crate::{
-    auth::{AllowedHosts, Callers},
+    auth::{AllowedHosts, Callers, TrustedProxies},
     domain::ids::CallerId,
     permit::PermitService,
     signing::tokens::TokenDesk,
@@ -34,6 +37,10 @@ pub struct Services {
 pub struct HttpSettings {
     /// The host names under which the gateway answers, besides addresses and loopback names. Default: none.
     pub hosts: AllowedHosts,
+    /// The reverse proxies that are believed about where requests come from. Default: none.
+    pub trusted_proxies: TrustedProxies,
+    /// What one caller, or one address, may ask of the gateway.
+    pub limits: LimitSettings,
     /// The numbers for Prometheus. Default: none.
     pub metrics: MetricsSettings,
     /// The language of answers where neither request nor caller says otherwise. Default: Ukrainian.
@@ -42,6 +49,10 @@ pub struct HttpSettings {
     pub body_bytes_max: usize,
     /// How long a request body may make no progress. Default: 30 s.
     pub body_idle_max: Duration,
+    /// How long a request body that is not an upload may take. Default: 60 s.
+    pub body_total_max: Duration,
+    /// How long an upload may take. Default: 1 h.
+    pub upload_total_max: Duration,
     /// Event loops. Default: one per processor.
     pub workers: usize,
     /// How long requests that are being answered are waited for when the server stops. Default: 10 s.
@@ -52,10 +63,14 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             hosts: AllowedHosts::default(),
+            trusted_proxies: TrustedProxies::default(),
+            limits: LimitSettings::default(),
             metrics: MetricsSettings::default(),
             language: Language::default(),
             body_bytes_max: 1 << 20,
             body_idle_max: Duration::from_secs(30),
+            body_total_max: Duration::from_secs(60),
+            upload_total_max: Duration::from_secs(3600),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             shutdown_grace: Duration::from_secs(10),
         }
@@ -68,6 +83,7 @@ pub struct AppState {
     pub(super) settings: HttpSettings,
     pub(super) messages: Messages,
     pub(super) languages: Languages,
+    pub(super) limits: Limits,
     /// The callers to which listeners are bound, by the listener's address.
     listener_callers: HashMap<SocketAddr, CallerId>,
     closing: watch::Receiver<bool>,
@@ -82,7 +98,15 @@ impl AppState {
         listener_callers: HashMap<SocketAddr, CallerId>,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { services, settings, messages: Messages::embedded(), languages: Languages::default(), listener_callers, closing }
+        Self {
+            services,
+            limits: Limits::new(settings.limits),
+            settings,
+            messages: Messages::embedded(),
+            languages: Languages::default(),
+            listener_callers,
+            closing,
+        }
     }
 
     /// The caller to which the listener at this address is bound.

@@ -1,6 +1,6 @@
 //! What several APIs take out of a request in the same way.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use actix_web::{
     HttpRequest,
@@ -8,7 +8,7 @@ use actix_web::{
     web::{Bytes, Payload},
 };
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 /// Why a body could not be read.
@@ -28,6 +28,26 @@ pub(super) enum BodyReadError {
     Broken,
 }
 
+/// How slowly a body may come: a limit without progress, and one for all of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    idle_max: Duration,
+    ends: Instant,
+}
+
+impl Pace {
+    /// The body begins now.
+    pub(super) fn start(idle_max: Duration, total_max: Duration) -> Self {
+        Self { idle_max, ends: Instant::now() + total_max }
+    }
+
+    /// Waits for a piece of the body.
+    pub(super) async fn wait<T>(self, piece: impl Future<Output = T>) -> Result<T, BodyReadError> {
+        let until = self.ends.min(Instant::now() + self.idle_max);
+        timeout_at(until, piece).await.map_err(|_| BodyReadError::TooSlow)
+    }
+}
+
 /// A header as text; `None` if it is missing, or is no text.
 pub(super) fn header_text(request: &HttpRequest, name: HeaderName) -> Option<&str> {
     request.headers().get(name)?.to_str().ok()
@@ -39,17 +59,14 @@ pub(super) fn host(request: &HttpRequest) -> Option<&str> {
 }
 
 /// The next piece of a body, or `None` at its end.
-pub(super) async fn next_piece(body: &mut Payload, idle_max: Duration) -> Result<Option<Bytes>, BodyReadError> {
-    match timeout(idle_max, body.next()).await {
-        Ok(piece) => piece.transpose().map_err(|_| BodyReadError::Broken),
-        Err(_) => Err(BodyReadError::TooSlow),
-    }
+pub(super) async fn next_piece(body: &mut Payload, pace: Pace) -> Result<Option<Bytes>, BodyReadError> {
+    pace.wait(body.next()).await?.transpose().map_err(|_| BodyReadError::Broken)
 }
 
 /// A whole body, wiped when it is dropped, since there may be a PIN in it.
-pub(super) async fn read_whole(body: &mut Payload, max: usize, idle_max: Duration) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
+pub(super) async fn read_whole(body: &mut Payload, max: usize, pace: Pace) -> Result<Zeroizing<Vec<u8>>, BodyReadError> {
     let mut whole = Zeroizing::new(Vec::new());
-    while let Some(piece) = next_piece(body, idle_max).await? {
+    while let Some(piece) = next_piece(body, pace).await? {
         let len = whole.len() + piece.len();
         if len > max {
             return Err(BodyReadError::TooLong { limit: max as u64 });

@@ -7,7 +7,9 @@
 pub mod app;
 pub mod control;
 mod extract;
+mod limits;
 pub mod ops;
+mod peer;
 pub mod server;
 mod ticket_api;
 pub mod tls;

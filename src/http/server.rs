@@ -110,6 +110,12 @@ impl Server {
         &self.urls
     }
 
+    /// How many requests of `caller` are held open now, because they wait for something.
+    #[must_use]
+    pub fn held_open(&self, caller: &CallerId) -> usize {
+        self.state.limits.held_open(caller)
+    }
+
     /// Stops: takes no more requests, ends those that only wait, finishes the others within the configured grace, and closes.
     pub async fn stop(mut self) {
         self.closing.send_replace(true);

@@ -88,7 +88,7 @@ pub struct Gateway {
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
     signing: Arc<SigningService>,
-    server: Server,
+    pub server: Server,
     http: reqwest::Client,
 }
 
@@ -130,19 +130,28 @@ impl Plan {
     /// A gateway over a scripted token whose keys get certificates; it logs in with the PIN of requests, or is ready with a configured one.
     pub fn scripted(script: &Script, login: LoginMode, keys: &[&str]) -> Self {
         let mut plan = Self::new();
-        plan.modules.push(ModuleSettings {
-            options: ModuleOptions::named("fake".parse().unwrap()),
+        plan.add_scripted("fake", script, keys);
+        plan.login(login, sealgate::token::fake::FAKE_PIN, 1024);
+        plan
+    }
+
+    /// Adds a scripted token, by itself in a module of this name, with keys of which no other token has one of the same label.
+    pub fn add_scripted(&mut self, module: &str, script: &Script, keys: &[&str]) {
+        self.modules.push(ModuleSettings {
+            options: ModuleOptions::named(module.parse().unwrap()),
             source: ModuleSource::Loaded(Arc::new(script.module())),
             isolation: Isolation::Thread,
             limits: CallLimits::default(),
         });
-        plan.login(login, sealgate::token::fake::FAKE_PIN, 1024);
+        let mut token = String::new();
+        script.change_identity(|identity| token.clone_from(&identity.label));
         for (n, label) in keys.iter().enumerate() {
             let key = script.add_key(&[n as u8 + 1], label);
-            let certificate = plan.ca.issue(&key.public_key.unwrap(), label, validity(1)).unwrap();
-            plan.add_key(label, Some(certificate.as_der().to_vec()));
+            let certificate = self.ca.issue(&key.public_key.unwrap(), label, validity(1)).unwrap();
+            self.add_key(label, Some(certificate.as_der().to_vec()));
+            let uri = format!("pkcs11:token={token};object={label}");
+            self.keys.last_mut().unwrap().uri = uri.parse().unwrap();
         }
-        plan
     }
 
     /// A gateway over a private SoftHSM with these keys, made on the token, with certificates on the token beside them.
@@ -390,19 +399,22 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
     CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), certificate: None, origins }
 }
 
-/// The only token's slot, when it has come to rest.
+/// The first token's slot, when all have come to rest.
 async fn ready(tokens: &Tokens, login: LoginMode) -> SlotHandle {
     tokens.settled(PATIENCE).await;
-    let slot = tokens.find(&"pkcs11:".parse().unwrap()).unwrap_or_else(|error| panic!("{error}; {:?}", tokens.problems()));
-    let mut status = slot.watch();
+    let slots = tokens.slots();
+    assert!(!slots.is_empty(), "{:?}", tokens.problems());
     let at_rest = |state| match login {
         LoginMode::Configured => state == SlotState::Ready,
         LoginMode::PerRequest => state == SlotState::Present,
         LoginMode::Operator | LoginMode::Protected => state == SlotState::NeedsPin,
     };
-    let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| at_rest(status.state))).await.map(|seen| seen.is_ok());
-    assert_eq!(waited, Ok(true), "the slot is still {:?}", slot.status());
-    slot
+    for slot in &slots {
+        let mut status = slot.watch();
+        let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| at_rest(status.state))).await.map(|seen| seen.is_ok());
+        assert_eq!(waited, Ok(true), "the slot is still {:?}", slot.status());
+    }
+    slots[0].clone()
 }
 
 /// A PIN.

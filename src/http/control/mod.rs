@@ -28,7 +28,7 @@ use self::{
     dto::{HealthDto, KeyDto, KeyReadinessDto, KeysDto, LockDto, SlotChangesDto, SlotDto, SlotsDto, TokenDto, UnlockDto},
     error::ControlError,
 };
-use super::extract::read_whole;
+use super::extract::{Pace, read_whole};
 use crate::{
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     signing::tokens::TokenDesk,
@@ -137,7 +137,9 @@ fn any_or(uri: Option<Pkcs11Uri>) -> Pkcs11Uri {
 }
 
 async fn read<T: DeserializeOwned>(mut body: Payload) -> Result<T, ControlError> {
-    let body = read_whole(&mut body, BODY_MAX, BODY_IDLE_MAX).await.map_err(|error| ControlError::Body(error.to_string()))?;
+    let body = read_whole(&mut body, BODY_MAX, Pace::start(BODY_IDLE_MAX, BODY_IDLE_MAX))
+        .await
+        .map_err(|error| ControlError::Body(error.to_string()))?;
     // Only the place: serde's own message repeats a wrong value, which may be a PIN that was sent as a number.
     serde_json::from_slice(&body)
         .map_err(|error| ControlError::Body(format!("not the JSON that is wanted, at line {}, column {}", error.line(), error.column())))

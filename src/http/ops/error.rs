@@ -1,5 +1,7 @@
 //! The one table from what is found to this API's status codes.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 
 /// What a question about health finds.
@@ -13,6 +15,8 @@ pub(super) enum Health {
     Unknown(&'static str),
     /// Whoever asks may not see the answer.
     Refused,
+    /// Too many questions come from there; the next is answered after this time.
+    TooMany(Duration),
 }
 
 impl Health {
@@ -22,6 +26,7 @@ impl Health {
             Self::No(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::Refused => StatusCode::FORBIDDEN,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }

@@ -3,24 +3,20 @@
 //! There are no credentials: by default only this machine may ask, and only directly. Numbers that stand in the store are read when they are
 //! asked for.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{self, HeaderName},
-    web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 
 use super::{answer, error::Health};
 use crate::{
     auth::AllowedPeers,
-    http::{app::AppState, extract::host},
+    http::{
+        app::AppState,
+        peer::{Peer, is_called_by_its_name},
+    },
     telemetry::metrics::{Exporter, TICKETS},
 };
 
 /// The text format of Prometheus.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// What proxies add to requests that they pass on.
-const FORWARDED: [HeaderName; 4] = [header::FORWARDED, header::X_FORWARDED_FOR, HeaderName::from_static("x-real-ip"), header::VIA];
 
 /// Where and to whom the numbers are shown.
 #[derive(Debug, Clone, Default)]
@@ -36,9 +32,9 @@ pub struct MetricsSettings {
 pub(super) async fn metrics(state: Data<AppState>, request: HttpRequest) -> HttpResponse {
     let settings = &state.settings.metrics;
     let Some(exporter) = &settings.exporter else { return answer(Health::Unknown("nothing is measured")) };
-    let forwarded = FORWARDED.iter().any(|name| request.headers().contains_key(name));
-    let welcome = request.peer_addr().is_some_and(|peer| settings.allow.allow(peer.ip(), forwarded));
-    if !welcome || !state.settings.hosts.allow(host(&request)) {
+    let (hosts, proxies) = (&state.settings.hosts, &state.settings.trusted_proxies);
+    let welcome = Peer::of(&request, proxies).is_some_and(|peer| settings.allow.allow(peer.address, peer.forwarded));
+    if !welcome || !is_called_by_its_name(&request, hosts, proxies) {
         return answer(Health::Refused);
     }
     collect(&state).await;

@@ -8,7 +8,11 @@ mod error;
 mod metrics;
 
 use actix_web::{
-    HttpResponse,
+    Error, HttpResponse, Resource,
+    body::MessageBody,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    http::header,
+    middleware::{Next, from_fn},
     web::{self, Data, Path, ServiceConfig},
 };
 use serde::Serialize;
@@ -16,7 +20,7 @@ use serde::Serialize;
 pub use self::metrics::MetricsSettings;
 
 use self::error::Health;
-use super::app::AppState;
+use super::{app::AppState, peer::Peer};
 use crate::domain::ids::KeyName;
 
 const UNKNOWN_KEY: Health = Health::Unknown("no configured key has this name");
@@ -37,14 +41,33 @@ pub(super) fn configure(config: &mut ServiceConfig, with_metrics: bool) {
         configure_metrics(config);
     }
     config
-        .route("/healthz", web::get().to(healthz))
-        .route("/readyz", web::get().to(readyz))
-        .route("/readyz/key/{name}", web::get().to(key_readyz));
+        .service(limited("/healthz").route(web::get().to(healthz)))
+        .service(limited("/readyz").route(web::get().to(readyz)))
+        .service(limited("/readyz/key/{name}").route(web::get().to(key_readyz)));
+}
+
+/// A path that no address may ask for too often.
+fn limited(
+    path: &str,
+) -> Resource<impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<impl MessageBody>, Error = Error, InitError = ()>>
+{
+    web::resource(path).wrap(from_fn(limit))
+}
+
+async fn limit(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let refused = request.app_data::<Data<AppState>>().and_then(|state| {
+        let peer = Peer::of(request.request(), &state.settings.trusted_proxies);
+        state.limits.take_address(peer).err()
+    });
+    match refused {
+        Some(too_many) => Ok(request.into_response(answer(Health::TooMany(too_many.retry_after))).map_into_right_body()),
+        None => Ok(next.call(request).await?.map_into_left_body()),
+    }
 }
 
 /// The route of the numbers.
 pub(super) fn configure_metrics(config: &mut ServiceConfig) {
-    config.route("/metrics", web::get().to(metrics::metrics));
+    config.service(limited("/metrics").route(web::get().to(metrics::metrics)));
 }
 
 async fn healthz() -> HttpResponse {
@@ -71,6 +94,10 @@ fn answer(health: Health) -> HttpResponse {
         Health::Yes(status) => response.json(HealthDto { status, reason: None }),
         Health::No(reason) => response.json(HealthDto { status: "not ready", reason: Some(reason) }),
         Health::Unknown(what) => response.json(HealthDto { status: "unknown", reason: Some(what.to_owned()) }),
+        Health::TooMany(after) => {
+            response.insert_header((header::RETRY_AFTER, after.as_secs()));
+            response.json(HealthDto { status: "too many requests", reason: None })
+        }
         Health::Refused => response.json(HealthDto { status: "refused", reason: Some(REFUSED.to_owned()) }),
     }
 }

@@ -28,7 +28,9 @@ use crate::{
     },
     http::{
         app::AppState,
-        extract::{header_text, host},
+        extract::header_text,
+        limits::TooMany,
+        peer::{Peer, is_called_by_its_name},
         tracking::request_id,
     },
 };
@@ -90,7 +92,10 @@ fn allows(state: &AppState, origin: &str) -> bool {
 /// Who asks; `None` for `OPTIONS`, which nobody signs: a browser asks whether a page may ask.
 fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiError> {
     let refuse = |error| Operation::Other.error(error);
-    if !state.settings.hosts.allow(host(request)) {
+    let settings = &state.settings;
+    let peer = Peer::of(request, &settings.trusted_proxies);
+    state.limits.take_address(peer).map_err(too_many)?;
+    if !is_called_by_its_name(request, &settings.hosts, &settings.trusted_proxies) {
         return Err(refuse(AccessError::ForeignHost));
     }
     // A header that is no text is a wrong one, not a missing one.
@@ -100,17 +105,24 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
         let welcome = origin.is_none_or(|origin| allows(state, origin));
         return if welcome { Ok(None) } else { Err(refuse(AccessError::ForeignOrigin)) };
     }
-    let listener = state.listener_caller(request.app_config().local_addr());
+    // Such a listener stands for whoever is on this machine, and not for those for whom a proxy on it speaks.
+    let here = peer.is_some_and(|peer| peer.address.is_loopback());
+    let listener = state.listener_caller(request.app_config().local_addr()).filter(|_| here);
     let certificate = request.conn_data::<ClientCertificate>();
     let caller =
         state.services.callers.identify(Credentials { authorization, origin, certificate, listener }).map_err(|error| match error {
             AuthError::UnknownCaller => refuse(AccessError::UnknownCaller),
             AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
         })?;
+    state.limits.take_caller(&caller.id, peer).map_err(too_many)?;
     let language = language(state, request, &caller, origin.is_some());
-    let address = request.peer_addr().map(|peer| peer.ip());
+    let address = peer.map(|peer| peer.address);
     let from = Provenance { origin: origin.map(str::to_owned), address, request: request_id(request) };
     Ok(Some(Asking { caller: Arc::new(Caller { from, ..Caller::clone(&caller) }), language }))
+}
+
+fn too_many(TooMany { retry_after }: TooMany) -> ApiError {
+    Operation::Other.error(AccessError::TooManyRequests { retry_after })
 }
 
 fn wanted_language(request: &HttpRequest) -> Option<Language> {

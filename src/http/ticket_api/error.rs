@@ -97,6 +97,13 @@ pub(super) enum AccessError {
     UnknownCaller,
     ForeignOrigin,
     ForeignHost,
+    TooManyRequests {
+        retry_after: Duration,
+    },
+    /// Requests of this caller that wait for something.
+    TooManyWaiting {
+        retry_after: Duration,
+    },
 }
 
 /// What is wrong with a path or its method.
@@ -319,11 +326,19 @@ fn outage(message: &'static str) -> Wire {
     Wire { retry_after: Some(RETRY_AFTER_OUTAGE), ..answer(StatusCode::SERVICE_UNAVAILABLE, Text::new(message)) }
 }
 
-const fn access(error: AccessError) -> Wire {
+/// 429: the same request may be sent again, later.
+fn too_many(message: &'static str, after: Duration) -> Wire {
+    let text = Text::new(message).with("seconds", after.as_secs());
+    Wire { retry_after: Some(after), ..answer(StatusCode::TOO_MANY_REQUESTS, text) }
+}
+
+fn access(error: AccessError) -> Wire {
     match error {
         AccessError::UnknownCaller => answer(StatusCode::UNAUTHORIZED, Text::new("caller-unknown")),
         AccessError::ForeignOrigin => answer(StatusCode::FORBIDDEN, Text::new("origin-foreign")),
         AccessError::ForeignHost => answer(StatusCode::FORBIDDEN, Text::new("host-foreign")),
+        AccessError::TooManyRequests { retry_after } => too_many("too-many-requests", retry_after),
+        AccessError::TooManyWaiting { retry_after } => too_many("too-many-waiting", retry_after),
     }
 }
 

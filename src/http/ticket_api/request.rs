@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     domain::{caller::Caller, ids::TicketId, pin::Pin},
-    http::{app::AppState, extract::read_whole},
+    http::{
+        app::AppState,
+        extract::{Pace, read_whole},
+    },
     ticket::TicketError,
 };
 
@@ -67,7 +70,9 @@ impl FromRequest for Body {
         Box::pin(async move {
             let broken = || Operation::Other.error(BodyError::NotJson);
             let (state, mut payload) = (state.ok_or_else(broken)?, payload.await.map_err(|_| broken())?);
-            let read = read_whole(&mut payload, state.settings.body_bytes_max, state.settings.body_idle_max).await;
+            let settings = &state.settings;
+            let pace = Pace::start(settings.body_idle_max, settings.body_total_max);
+            let read = read_whole(&mut payload, settings.body_bytes_max, pace).await;
             read.map(Self).map_err(|error| Operation::Other.error(BodyError::from(error)))
         })
     }

@@ -10,13 +10,14 @@ use serde_json::Value;
 
 use super::{
     State,
-    error::{ApiError, BodyError, Operation},
+    error::{AccessError, ApiError, BodyError, Operation},
     messages::Text,
     reply::{JSON, Reply, say},
     request::{Asking, Body, GivenPin, TicketPath},
 };
 use crate::{
     domain::{ids::IdempotencyKey, permit::PermitRefusal},
+    http::limits::TooMany,
     signing::service::SubmitError,
     ticket::{Payment, SignatureDocument, SignatureState, TicketError},
 };
@@ -96,8 +97,22 @@ pub(super) async fn base64_data(
 
 /// Waits for the ticket's signature; `None` if it is not there when the time is over, or the server stops.
 async fn wait_for(state: &State, asking: &Asking, ticket: TicketPath) -> Result<Option<SignatureDocument>, ApiError> {
-    let signature = state.unless_closing(state.services.tickets.signature(&asking.caller, ticket.0)).await;
+    let tickets = &state.services.tickets;
+    // A signature that is there already is fetched without waiting.
+    let held = match state.limits.hold_open(&asking.caller.id) {
+        Ok(held) => Some(held),
+        Err(too_many) => match tickets.signature_state(&asking.caller, ticket.0).await {
+            Ok(SignatureState::Pending) => return Err(Operation::FetchSignature.error(too_many_waiting(too_many))),
+            Ok(SignatureState::Signed) | Err(_) => None,
+        },
+    };
+    let signature = state.unless_closing(tickets.signature(&asking.caller, ticket.0)).await;
+    drop(held);
     signature.transpose().map(Option::flatten).map_err(|error| Operation::FetchSignature.error(error))
+}
+
+const fn too_many_waiting(TooMany { retry_after }: TooMany) -> AccessError {
+    AccessError::TooManyWaiting { retry_after }
 }
 
 /// The same bytes in Base64. What does not make a whole group is carried over to the next piece.
@@ -139,6 +154,7 @@ pub(super) async fn bulk(
     let texts = dto.data_to_sign.ok_or_else(|| OPERATION.error(BodyError::MissingMember(MEMBER)))?;
     let hashes = texts.iter().map(|text| STANDARD.decode(text).map_err(|_| OPERATION.error(BodyError::Base64(MEMBER))));
     let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+    let _held = state.limits.hold_open(&asking.caller.id).map_err(|error| OPERATION.error(too_many_waiting(error)))?;
     let signed = tickets.sign_hashes(&asking.caller, ticket.0, hashes, dto.payment.into_payment()?, idempotency_key(&request)?).await;
     let signatures = signed.map_err(|error| OPERATION.error(error))?;
     let encoded: Vec<_> = signatures.iter().map(|signature| STANDARD.encode(signature)).collect();

@@ -1,11 +1,8 @@
 //! Uploads of content, in the three ways that clients send it, each decoded as it comes.
 
-use std::time::Duration;
-
 use actix_multipart::{Field, Multipart};
 use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
 use futures_util::StreamExt;
-use tokio::time::timeout;
 
 use super::{
     State,
@@ -15,7 +12,7 @@ use super::{
     request::{Asking, TicketPath},
 };
 use crate::{
-    http::extract::{BodyReadError, header_text, next_piece},
+    http::extract::{BodyReadError, Pace, header_text, next_piece},
     ticket::{TicketError, Upload},
 };
 
@@ -30,34 +27,34 @@ const PARTS_MAX: usize = 32;
 pub(super) async fn data(state: State, asking: Asking, ticket: TicketPath, request: HttpRequest, body: Payload) -> Result<Reply, ApiError> {
     let tickets = &state.services.tickets;
     let mut upload = tickets.begin_upload(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
-    let idle_max = state.settings.body_idle_max;
+    let pace = Pace::start(state.settings.body_idle_max, state.settings.upload_total_max);
     let declared = header_text(&request, header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
     if declared.is_some_and(|len| len > body_max(&upload)) {
         return Err(too_long(&upload));
     }
     match request.content_type().to_ascii_lowercase().as_str() {
-        "application/octet-stream" | "" => raw(body, idle_max, &mut upload).await?,
-        "application/json" => base64_json(body, idle_max, &mut upload).await?,
-        "multipart/form-data" => form(&request, body, idle_max, &mut upload).await?,
+        "application/octet-stream" | "" => raw(body, pace, &mut upload).await?,
+        "application/json" => base64_json(body, pace, &mut upload).await?,
+        "multipart/form-data" => form(&request, body, pace, &mut upload).await?,
         _ => return Err(OPERATION.error(BodyError::ContentType)),
     }
     tickets.finish_upload(&asking.caller, ticket.0, upload).await.map_err(|error| OPERATION.error(error))?;
     Ok(Reply::ok("data-uploaded"))
 }
 
-async fn raw(mut body: Payload, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
-    while let Some(piece) = next_piece(&mut body, idle_max).await.map_err(read_error)? {
+async fn raw(mut body: Payload, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
+    while let Some(piece) = next_piece(&mut body, pace).await.map_err(read_error)? {
         take(upload, &piece).await?;
     }
     Ok(())
 }
 
-async fn base64_json(mut body: Payload, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
+async fn base64_json(mut body: Payload, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
     let mut json = Base64Json::default();
     let mut content = Vec::new();
     // Escapes and white space are no content; without a limit of its own, a body of nothing else would never end.
     let mut left = body_max(upload);
-    while let Some(piece) = next_piece(&mut body, idle_max).await.map_err(read_error)? {
+    while let Some(piece) = next_piece(&mut body, pace).await.map_err(read_error)? {
         left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_long(upload))?;
         json.push(&piece, &mut content).map_err(|error| OPERATION.error(error))?;
         take(upload, &content).await?;
@@ -66,30 +63,30 @@ async fn base64_json(mut body: Payload, idle_max: Duration, upload: &mut Upload)
     json.finish().map_err(|error| OPERATION.error(error))
 }
 
-async fn form(request: &HttpRequest, body: Payload, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
+async fn form(request: &HttpRequest, body: Payload, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
     let mut form = Multipart::new(request.headers(), body);
     for _ in 0..PARTS_MAX {
-        let part = timeout(idle_max, form.next()).await.map_err(|_| read_error(BodyReadError::TooSlow))?;
+        let part = pace.wait(form.next()).await.map_err(read_error)?;
         let Some(part) = part else { return Err(OPERATION.error(BodyError::MissingElement(ELEMENT))) };
         let part = part.map_err(|_| OPERATION.error(BodyError::Form))?;
         if part.name() == Some(ELEMENT) {
-            return element(part, idle_max, upload).await;
+            return element(part, pace, upload).await;
         }
-        pass_over(part, idle_max).await?;
+        pass_over(part, pace).await?;
     }
     Err(OPERATION.error(BodyError::Form))
 }
 
-async fn element(mut part: Field, idle_max: Duration, upload: &mut Upload) -> Result<(), ApiError> {
-    while let Some(piece) = timeout(idle_max, part.next()).await.map_err(|_| read_error(BodyReadError::TooSlow))? {
+async fn element(mut part: Field, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
+    while let Some(piece) = pace.wait(part.next()).await.map_err(read_error)? {
         take(upload, &piece.map_err(|_| OPERATION.error(BodyError::Form))?).await?;
     }
     Ok(())
 }
 
-async fn pass_over(mut part: Field, idle_max: Duration) -> Result<(), ApiError> {
+async fn pass_over(mut part: Field, pace: Pace) -> Result<(), ApiError> {
     let mut left = WRAPPING_MAX;
-    while let Some(piece) = timeout(idle_max, part.next()).await.map_err(|_| read_error(BodyReadError::TooSlow))? {
+    while let Some(piece) = pace.wait(part.next()).await.map_err(read_error)? {
         let piece = piece.map_err(|_| OPERATION.error(BodyError::Form))?;
         left = left.checked_sub(piece.len() as u64).ok_or_else(|| OPERATION.error(BodyError::Form))?;
     }

@@ -14,10 +14,13 @@ const FETCH: Operation = Operation::FetchSignature;
 const UPLOAD: Operation = Operation::UploadData;
 
 fn requests() -> Vec<ApiError> {
-    let access = [AccessError::UnknownCaller, AccessError::ForeignOrigin, AccessError::ForeignHost].map(Problem::from);
+    let retry_after = Duration::from_secs(3);
+    let limits = [AccessError::TooManyRequests { retry_after }, AccessError::TooManyWaiting { retry_after }];
+    let access = [AccessError::UnknownCaller, AccessError::ForeignOrigin, AccessError::ForeignHost];
+    let access = access.into_iter().chain(limits).map(Problem::from);
     let routes = [RouteError::Unknown, RouteError::Method { allow: "GET" }, RouteError::KeyType, RouteError::Language, RouteError::Later];
     let routes = routes.into_iter().chain([RouteError::NoKeyReady]).map(Problem::from);
-    access.into_iter().chain(routes).map(|problem| Operation::Other.error(problem)).collect()
+    access.chain(routes).map(|problem| Operation::Other.error(problem)).collect()
 }
 
 fn bodies() -> Vec<ApiError> {
