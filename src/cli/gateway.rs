@@ -240,6 +240,7 @@ fn signing_settings(config: &Config) -> SigningSettings {
     SigningSettings {
         job_deadline: config.ticket_api.job_deadline,
         absent_grace: config.ticket_api.absent_grace,
+        retention: config.ticket_api.results_kept,
         ..SigningSettings::default()
     }
 }

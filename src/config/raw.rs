@@ -149,6 +149,7 @@ pub(super) struct RawTicketApi {
     pub(super) blocking_get_seconds: Option<u64>,
     pub(super) job_deadline_seconds: Option<u64>,
     pub(super) absent_grace_seconds: Option<u64>,
+    pub(super) result_minutes: Option<u64>,
 }
 
 /// `[permit]`.
