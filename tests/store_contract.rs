@@ -13,7 +13,7 @@ use sealgate::{
         audit::Consent,
         caller::Provenance,
         digest::{Digest, SigningInput, ToSign},
-        ids::{CallerId, ClaimId, JobId, PermitId, TicketId},
+        ids::{CallerId, ClaimId, GatewayId, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
         key::KeyChoice,
         permit::{Permit, PermitRefusal},
@@ -22,8 +22,13 @@ use sealgate::{
         timestamp::Timestamp,
         token::{KeySelector, TokenIdentity},
     },
-    store::{Change, Conflict, Store, StoreError, memory::MemoryStore},
+    store::{
+        Change, Conflict, Store, StoreError,
+        memory::MemoryStore,
+        sqlite::{SqliteSettings, SqliteStore},
+    },
 };
+use tempfile::TempDir;
 
 type AnyStore = Arc<dyn Store>;
 
@@ -33,50 +38,62 @@ const BOUND: usize = 1_000;
 /// After the end of every job that a test makes, whatever clock the store reads.
 const END_OF_TIME: Timestamp = Timestamp::from_millis(u64::MAX);
 
+/// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
 macro_rules! contract {
+    ($store:ident, $new:expr) => {
+        contract!(
+            $store,
+            $new,
+            [
+                a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted,
+                a_caller_has_at_most_as_many_tickets_as_it_may,
+                of_two_writers_of_a_ticket_the_second_is_refused,
+                a_touch_is_no_change_and_is_not_undone_by_one,
+                idle_tickets_are_removed_but_not_while_their_job_is_open,
+                a_commit_that_fails_at_its_last_change_changed_nothing,
+                a_commit_sees_its_own_earlier_changes,
+                a_permit_is_spent_by_a_signature_and_given_back_by_a_failure,
+                each_refusal_of_a_permit_is_reported,
+                a_permit_that_is_revoked_pays_for_nothing_more,
+                a_permit_is_not_overspent_by_a_race,
+                the_queue_of_a_token_has_a_bound,
+                jobs_are_claimed_oldest_first_and_once,
+                callers_take_turns,
+                a_race_of_claims_gives_each_job_to_one,
+                a_job_that_is_put_back_comes_before_all_others_of_its_caller,
+                a_job_past_its_deadline_is_not_claimed_and_expires,
+                only_lawful_moves_of_a_job_are_made,
+                cancelling_ends_only_what_is_still_queued,
+                waiting_for_an_end_ends_with_the_job,
+                everybody_who_waits_for_an_end_is_woken,
+                waiting_for_work_ends_when_a_job_is_queued_for_that_token,
+                ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
+                many_jobs_at_once_all_end_once,
+            ]
+        );
+    };
     ($store:ident, $new:expr, [$($promise:ident),+ $(,)?]) => {
         mod $store {
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $promise() {
-                    super::$promise($new).await;
+                    let (store, _kept) = $new.await;
+                    super::$promise(store).await;
                 }
             )+
         }
     };
 }
 
-contract!(
-    memory,
-    Arc::new(MemoryStore::new()),
-    [
-        a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted,
-        a_caller_has_at_most_as_many_tickets_as_it_may,
-        of_two_writers_of_a_ticket_the_second_is_refused,
-        a_touch_is_no_change_and_is_not_undone_by_one,
-        idle_tickets_are_removed_but_not_while_their_job_is_open,
-        a_commit_that_fails_at_its_last_change_changed_nothing,
-        a_commit_sees_its_own_earlier_changes,
-        a_permit_is_spent_by_a_signature_and_given_back_by_a_failure,
-        each_refusal_of_a_permit_is_reported,
-        a_permit_that_is_revoked_pays_for_nothing_more,
-        a_permit_is_not_overspent_by_a_race,
-        the_queue_of_a_token_has_a_bound,
-        jobs_are_claimed_oldest_first_and_once,
-        callers_take_turns,
-        a_race_of_claims_gives_each_job_to_one,
-        a_job_that_is_put_back_comes_before_all_others_of_its_caller,
-        a_job_past_its_deadline_is_not_claimed_and_expires,
-        only_lawful_moves_of_a_job_are_made,
-        cancelling_ends_only_what_is_still_queued,
-        waiting_for_an_end_ends_with_the_job,
-        everybody_who_waits_for_an_end_is_woken,
-        waiting_for_work_ends_when_a_job_is_queued_for_that_token,
-        ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
-        many_jobs_at_once_all_end_once,
-    ]
-);
+contract!(memory, async { (Arc::new(MemoryStore::new()) as AnyStore, ()) });
+contract!(sqlite, sqlite_store());
+
+async fn sqlite_store() -> (AnyStore, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = SqliteSettings::new(directory.path().join("sealgate.db"), GatewayId::random());
+    (Arc::new(SqliteStore::open(settings).unwrap()), directory)
+}
 
 // What the tests are made of.
 

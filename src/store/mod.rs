@@ -8,6 +8,8 @@ mod columns;
 pub mod memory;
 pub mod pin_ledger;
 mod rows;
+pub mod sqlite;
+mod waiters;
 
 use std::sync::Arc;
 

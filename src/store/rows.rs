@@ -47,8 +47,17 @@ pub(super) trait Rows {
     fn append_audit(&mut self, now: Timestamp, events: Vec<AuditEvent>) -> Result<(), StoreError>;
 }
 
-/// Makes all of `changes`, in order, or none; returns the jobs that were queued or ended, for whoever waits for them.
-pub(super) fn commit(rows: &mut impl Rows, changes: Vec<Change>, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+/// What a commit did that somebody may wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// A job came into a final state.
+    Ended(JobId),
+    /// A job was queued for this token.
+    Queued(TokenIdentity),
+}
+
+/// Makes all of `changes`, in order, or none; returns what moved.
+pub(super) fn commit(rows: &mut impl Rows, changes: Vec<Change>, now: Timestamp) -> Result<Vec<Moved>, StoreError> {
     let mut step = Step { rows, now, undo: Vec::new(), contents: Vec::new(), events: Vec::new(), moved: Vec::new() };
     for change in changes {
         if let Err(error) = step.apply(change) {
@@ -73,7 +82,7 @@ struct Step<'a, R> {
     undo: Vec<Undo>,
     contents: Vec<(TicketId, Option<Arc<[u8]>>)>,
     events: Vec<AuditEvent>,
-    moved: Vec<JobId>,
+    moved: Vec<Moved>,
 }
 
 impl<R: Rows> Step<'_, R> {
@@ -107,7 +116,7 @@ impl<R: Rows> Step<'_, R> {
         }
     }
 
-    fn finish(self) -> Result<Vec<JobId>, StoreError> {
+    fn finish(self) -> Result<Vec<Moved>, StoreError> {
         for (ticket, bytes) in self.contents {
             self.rows.put_content(ticket, bytes)?;
         }
@@ -143,9 +152,13 @@ impl<R: Rows> Step<'_, R> {
     }
 
     fn put_job(&mut self, id: JobId, old: Option<JobRow>, new: JobRow) -> Result<(), StoreError> {
+        match new.job.state {
+            state if state.is_final() => self.moved.push(Moved::Ended(id)),
+            JobState::Queued => self.moved.push(Moved::Queued(new.job.key.token.clone())),
+            _ => {}
+        }
         self.rows.put_job(id, Some(new))?;
         self.undo.push(Undo::Job(id, old));
-        self.moved.push(id);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use crate::{
     },
     store::{
         Change, ContentUsage, JobFilter, StoreError,
-        rows::{JobRow, Rows, commit},
+        rows::{JobRow, Moved, Rows, commit},
     },
 };
 
@@ -190,7 +190,7 @@ impl Tables {
         claimed
     }
 
-    pub(super) fn expire_jobs(&mut self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+    pub(super) fn expire_jobs(&mut self, now: Timestamp) -> Result<Vec<Moved>, StoreError> {
         let late: Vec<_> = self.queued_by_deadline.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, id)| *id).collect();
         let end = |job| Change::EndJob { job, claim: None, outcome: JobOutcome::not_signed(FailureCause::DeadlinePassed, "") };
         commit(self, late.into_iter().map(end).collect(), now)

@@ -1,0 +1,268 @@
+//! The default store: one SQLite database in the gateway's own folder.
+//!
+//! One thread writes, and all changes that wait for it share one transaction (group commit), so that being durable costs one sync per batch and
+//! not per job. Reads have connections of their own, which never wait for the writer (WAL). Invariants: nothing is answered before it is on
+//! disk (`synchronous=FULL`); a change that fails leaves the others of its batch alone; what is deleted is overwritten (`secure_delete`), and
+//! the write-ahead log is emptied soon afterwards.
+
+mod readers;
+mod schema;
+mod tables;
+mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags};
+
+use self::{readers::Readers, writer::Writer};
+use super::{
+    Change, ContentUsage, JobFilter, Store, StoreError,
+    rows::{self, Moved},
+    waiters::Waiters,
+};
+use crate::domain::{
+    audit::{AuditHead, SealedRecord},
+    idempotency::IdempotentRequest,
+    ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    job::{JobState, QueueLength, SigningJob},
+    permit::Permit,
+    ticket::Ticket,
+    timestamp::Timestamp,
+    token::TokenIdentity,
+};
+
+/// The most changes that share a transaction.
+const BATCH_MAX: usize = 256;
+
+/// How an SQLite store is opened.
+#[derive(Debug, Clone)]
+pub struct SqliteSettings {
+    /// The database file; made if it is missing, mode 0600.
+    pub path: PathBuf,
+    /// Whose audit log is written.
+    pub gateway: GatewayId,
+    /// The most changes that share a transaction. Default: 256; 1 for one commit per change, which is for measuring only.
+    pub batch_max: usize,
+    /// A pause in each commit, as a slow disk makes it: for measuring only. Default: none.
+    pub commit_delay: Duration,
+}
+
+impl SqliteSettings {
+    /// The defaults, with this file.
+    #[must_use]
+    pub const fn new(path: PathBuf, gateway: GatewayId) -> Self {
+        Self { path, gateway, batch_max: BATCH_MAX, commit_delay: Duration::ZERO }
+    }
+}
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be opened, or is no database.
+    #[error("the database {path} cannot be used: {problem}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// It was written by a newer version of this program.
+    #[error("the database {path} has format {found}, and this program knows {known} at most; use the version that wrote it, or a newer one")]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that is known.
+        known: u32,
+    },
+}
+
+/// Tickets, permits, jobs and the audit log in an SQLite database.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    waiters: Arc<Waiters>,
+    gateway: GatewayId,
+}
+
+impl SqliteStore {
+    /// Opens the database, makes it if it is missing, and brings its format up to date. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(settings: SqliteSettings) -> Result<Self, OpenError> {
+        let path = settings.path.clone();
+        let unusable = |error: &dyn std::fmt::Display| OpenError::Unusable { path: path.clone(), problem: error.to_string() };
+        schema::make_private(&path).map_err(|error| unusable(&error))?;
+        let mut connection = Connection::open(&path).map_err(|error| unusable(&error))?;
+        schema::set_up(&connection).map_err(|error| unusable(&error))?;
+        schema::migrate(&mut connection).map_err(|error| match error {
+            schema::MigrationError::TooNew { found, known } => OpenError::TooNew { path: path.clone(), found, known },
+            schema::MigrationError::Database(error) => unusable(&error),
+        })?;
+        let gateway = settings.gateway;
+        let readers = Readers::new(path.clone());
+        let writer = Writer::start(connection, settings).map_err(|error| unusable(&error))?;
+        Ok(Self { writer, readers, waiters: Arc::default(), gateway })
+    }
+
+    /// Writes what has been accepted and closes the database. Blocks; later changes are refused.
+    pub fn close(&self) {
+        self.writer.stop();
+    }
+}
+
+/// Opens a database to look at it only: a running gateway is not disturbed. Blocks.
+///
+/// # Errors
+/// [`OpenError::Unusable`].
+pub fn open_to_read(path: &Path) -> Result<AuditReader, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let unusable = |error: rusqlite::Error| OpenError::Unusable { path: path.to_owned(), problem: error.to_string() };
+    let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
+    Ok(AuditReader(connection))
+}
+
+/// The audit logs of a database that is only looked at.
+pub struct AuditReader(Connection);
+
+impl AuditReader {
+    /// The gateways that have one. Blocks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn logs(&self) -> Result<Vec<GatewayId>, StoreError> {
+        tables::audit_logs(&self.0)
+    }
+
+    /// At most `limit` records of a gateway's log from number `from` on, in order. Blocks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
+        tables::audit_records(&self.0, gateway, from, limit)
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let now = self.now();
+        let moved = self.writer.write(move |tables| rows::commit(tables, changes, now)).await?;
+        self.waiters.wake(&moved);
+        Ok(())
+    }
+
+    async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
+        self.readers.read(move |connection| tables::ticket(connection, id)).await
+    }
+
+    async fn touch_ticket(&self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
+        self.writer.write(move |tables| tables.touch_ticket(id, now)).await
+    }
+
+    async fn count_tickets(&self, caller: &CallerId) -> Result<usize, StoreError> {
+        let caller = caller.clone();
+        self.readers.read(move |connection| tables::count_tickets(connection, &caller)).await
+    }
+
+    async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError> {
+        self.writer.write(move |tables| tables.remove_idle_tickets(idle_since, limit)).await
+    }
+
+    async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.readers.read(move |connection| tables::content(connection, ticket)).await
+    }
+
+    async fn content_usage(&self) -> Result<ContentUsage, StoreError> {
+        self.readers.read(tables::content_usage).await
+    }
+
+    async fn spooled_files(&self) -> Result<Vec<String>, StoreError> {
+        self.readers.read(tables::spooled_files).await
+    }
+
+    async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
+        self.readers.read(move |connection| tables::permit(connection, id)).await
+    }
+
+    async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
+        let row = self.readers.read(move |connection| tables::job(connection, id)).await?;
+        Ok(row.map(|row| row.job))
+    }
+
+    async fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<SigningJob>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| tables::list_jobs(connection, &filter, limit)).await
+    }
+
+    async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
+        // One gateway has this database, so every claim is its own.
+        self.list_jobs(&JobFilter { state: Some(JobState::Signing), caller: None }, usize::MAX).await
+    }
+
+    async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
+        let (caller, key) = (caller.clone(), key.clone());
+        self.readers.read(move |connection| tables::request(connection, &caller, &key)).await
+    }
+
+    async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
+        let token = token.clone();
+        self.writer.write(move |tables| tables.claim_jobs(&token, limit, now)).await
+    }
+
+    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError> {
+        // Most of the time there is nothing to write.
+        if !self.readers.read(move |connection| tables::any_late(connection, now)).await? {
+            return Ok(0);
+        }
+        let moved = self.writer.write(move |tables| tables.expire_jobs(now)).await?;
+        self.waiters.wake(&moved);
+        Ok(moved.iter().filter(|moved| matches!(moved, Moved::Ended(_))).count())
+    }
+
+    async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let old = self.readers.read(move |connection| tables::forgettable(connection, before, limit)).await?;
+        if old.is_empty() { Ok(0) } else { self.writer.write(move |tables| tables.forget(&old, before)).await }
+    }
+
+    async fn count_queued(&self, token: &TokenIdentity) -> Result<usize, StoreError> {
+        let token = token.clone();
+        self.readers.read(move |connection| tables::count_queued(connection, &token)).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueLength>, StoreError> {
+        self.readers.read(tables::queues).await
+    }
+
+    async fn audit_head(&self) -> Result<AuditHead, StoreError> {
+        let gateway = self.gateway;
+        self.readers.read(move |connection| tables::audit_head(connection, gateway)).await
+    }
+
+    async fn audit_logs(&self) -> Result<Vec<GatewayId>, StoreError> {
+        self.readers.read(tables::audit_logs).await
+    }
+
+    async fn audit_records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
+        self.readers.read(move |connection| tables::audit_records(connection, gateway, from, limit)).await
+    }
+
+    async fn wait_for_end(&self, id: JobId) -> Result<SigningJob, StoreError> {
+        self.waiters.wait_for_end(self, id).await
+    }
+
+    async fn wait_for_work(&self, token: &TokenIdentity) {
+        self.waiters.wait_for_work(self, token).await;
+    }
+}

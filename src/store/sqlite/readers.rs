@@ -1,0 +1,64 @@
+//! Connections that only read. They see what is committed and wait for nobody.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::tables::unavailable;
+use crate::store::StoreError;
+
+/// The most reads at a time. A read takes some microseconds: more would only wait for the processor.
+const READERS_MAX: usize = 4;
+const STATEMENTS_MAX: usize = 32;
+
+/// A small pool of connections.
+pub(super) struct Readers {
+    pool: Arc<Pool>,
+    turns: Semaphore,
+}
+
+struct Pool {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { pool: Arc::new(Pool { path, idle: Mutex::default() }), turns: Semaphore::new(READERS_MAX) }
+    }
+
+    /// Reads on a blocking thread.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _turn = self.turns.acquire().await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let pool = Arc::clone(&self.pool);
+        let done = spawn_blocking(move || {
+            let connection = pool.take()?;
+            let value = read(&connection)?;
+            // A connection whose statement failed is not put back.
+            pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(value)
+        });
+        done.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    }
+}
+
+impl Pool {
+    fn take(&self) -> Result<Connection, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| self.open().map_err(unavailable), Ok)
+    }
+
+    fn open(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        Ok(connection)
+    }
+}

@@ -1,0 +1,476 @@
+//! The SQL of this store: reads on any connection, and the rows of the writer's transaction.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        audit::{AuditEvent, AuditHead, SealedRecord, Sha256},
+        idempotency::IdempotentRequest,
+        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+        job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
+        permit::Permit,
+        ticket::Ticket,
+        timestamp::Timestamp,
+        token::TokenIdentity,
+    },
+    store::{
+        Change, ContentUsage, JobFilter, StoreError,
+        columns::{
+            JobColumns, JobRead, PermitColumns, TicketColumns, count, millis, request_of, request_text, state_text, timestamp, token_of,
+            token_text, unreadable,
+        },
+        rows::{JobRow, Moved, Rows, commit},
+    },
+};
+
+/// The most jobs that expire in one transaction.
+const EXPIRE_MAX: usize = 1_000;
+
+const TICKET: &str = "SELECT id, caller, touched, version, body FROM tickets";
+const JOB: &str = "SELECT id, caller, permit, accepted, deadline, state, claim, ended, body, outcome FROM jobs";
+
+/// An error of the database, as services see it.
+pub(super) fn unavailable(error: rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+pub(super) fn ticket(connection: &Connection, id: TicketId) -> Result<Option<Ticket>, StoreError> {
+    one(connection, &format!("{TICKET} WHERE id = ?1"), params![id.as_uuid().as_bytes()], ticket_columns)?.map(read_ticket).transpose()
+}
+
+pub(super) fn count_tickets(connection: &Connection, caller: &CallerId) -> Result<usize, StoreError> {
+    number(connection, "SELECT tickets FROM ticket_counts WHERE caller = ?1", params![caller.as_str()])
+}
+
+pub(super) fn content(connection: &Connection, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
+    let bytes: Option<Vec<u8>> =
+        one(connection, "SELECT bytes FROM contents WHERE ticket = ?1", params![ticket.as_uuid().as_bytes()], |row| row.get(0))?;
+    Ok(bytes.map(Into::into))
+}
+
+pub(super) fn content_usage(connection: &Connection) -> Result<ContentUsage, StoreError> {
+    let sum = |condition| {
+        let sql = format!("SELECT coalesce(sum(content_len), 0) FROM tickets WHERE {condition}");
+        connection.query_row(&sql, (), |row| row.get::<_, i64>(0)).map(|sum| u64::try_from(sum).unwrap_or(0)).map_err(unavailable)
+    };
+    Ok(ContentUsage { stored: sum("spooled IS NULL")?, spooled: sum("spooled IS NOT NULL")? })
+}
+
+pub(super) fn spooled_files(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    all(connection, "SELECT spooled FROM tickets WHERE spooled IS NOT NULL", (), |row| row.get(0))
+}
+
+pub(super) fn permit(connection: &Connection, id: PermitId) -> Result<Option<Permit>, StoreError> {
+    let sql = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits WHERE id = ?1";
+    let columns = one(connection, sql, params![id.as_uuid().as_bytes()], |row| {
+        Ok(PermitColumns {
+            id: uuid(row, 0)?,
+            caller: row.get(1)?,
+            uses: row.get(2)?,
+            reserved: row.get(3)?,
+            committed: row.get(4)?,
+            expires: row.get(5)?,
+            revoked: row.get(6)?,
+        })
+    })?;
+    columns.map(PermitColumns::read).transpose()
+}
+
+pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<JobRow>, StoreError> {
+    let row = one(connection, &format!("{JOB} WHERE id = ?1"), params![id.as_uuid().as_bytes()], job_read)?;
+    row.map(JobRead::into_row).transpose()
+}
+
+pub(super) fn list_jobs(connection: &Connection, filter: &JobFilter, limit: usize) -> Result<Vec<SigningJob>, StoreError> {
+    // The state stands in the text, so that its partial index is used.
+    let state = filter.state.map_or_else(String::new, |state| format!("AND state = '{}'", state_text(state)));
+    let caller = filter.caller.as_ref().map(CallerId::as_str);
+    let sql = format!("{JOB} WHERE (?1 IS NULL OR caller = ?1) {state} ORDER BY seq DESC LIMIT ?2");
+    let rows = all(connection, &sql, params![caller, count(limit as u64)], job_read)?;
+    rows.into_iter().map(|row| Ok(row.into_row()?.job)).collect()
+}
+
+pub(super) fn request(connection: &Connection, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
+    let sql = "SELECT done, expires FROM requests WHERE caller = ?1 AND key = ?2";
+    let row = one(connection, sql, params![caller.as_str(), key.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    row.map(|(done, expires)| request_of(caller, key, &done, expires)).transpose()
+}
+
+pub(super) fn any_late(connection: &Connection, now: Timestamp) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM jobs WHERE state = 'queued' AND deadline <= ?1 LIMIT 1";
+    Ok(one(connection, sql, params![millis(now)], |_| Ok(()))?.is_some())
+}
+
+/// What may be forgotten.
+#[derive(Default)]
+pub(super) struct Forgettable {
+    jobs: Vec<Uuid>,
+    permits: Vec<Uuid>,
+    requests: Vec<(String, String)>,
+}
+
+impl Forgettable {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.jobs.len() + self.permits.len() + self.requests.len()
+    }
+}
+
+pub(super) fn forgettable(connection: &Connection, before: Timestamp, limit: usize) -> Result<Forgettable, StoreError> {
+    let mut old = Forgettable::default();
+    let jobs = "SELECT id FROM jobs WHERE ended IS NOT NULL AND ended < ?1 AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = jobs.id) \
+                ORDER BY ended LIMIT ?2";
+    old.jobs = all(connection, jobs, params![millis(before), count(limit as u64)], |row| uuid(row, 0))?;
+    let permits = "SELECT id FROM permits WHERE expires < ?1 AND reserved = 0 ORDER BY expires LIMIT ?2";
+    old.permits = all(connection, permits, params![millis(before), count((limit - old.len()) as u64)], |row| uuid(row, 0))?;
+    let requests = "SELECT caller, key FROM requests WHERE expires < ?1 ORDER BY expires LIMIT ?2";
+    let left = count((limit - old.len()) as u64);
+    old.requests = all(connection, requests, params![millis(before), left], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(old)
+}
+
+pub(super) fn count_queued(connection: &Connection, token: &TokenIdentity) -> Result<usize, StoreError> {
+    number(connection, "SELECT queued FROM queue_lengths WHERE token = ?1", params![token_text(token)?])
+}
+
+pub(super) fn queues(connection: &Connection) -> Result<Vec<QueueLength>, StoreError> {
+    let sql = "SELECT token, count(*), min(accepted) FROM jobs WHERE state = 'queued' GROUP BY token";
+    let rows = all(connection, sql, (), |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
+    let length = |(token, queued, oldest): (String, i64, i64)| {
+        let queued = usize::try_from(queued).unwrap_or(0);
+        Ok(QueueLength { token: token_of(&token)?, queued, oldest: timestamp(oldest) })
+    };
+    rows.into_iter().map(length).collect()
+}
+
+pub(super) fn audit_head(connection: &Connection, gateway: GatewayId) -> Result<AuditHead, StoreError> {
+    let sql = "SELECT seq, text, hash FROM audit WHERE gateway = ?1 ORDER BY seq DESC LIMIT 1";
+    let last = one(connection, sql, params![gateway.as_uuid().as_bytes()], sealed)?;
+    Ok(last.map_or_else(|| AuditHead::empty(gateway), |record| AuditHead { gateway, seq: record.seq, hash: record.hash }))
+}
+
+pub(super) fn audit_logs(connection: &Connection) -> Result<Vec<GatewayId>, StoreError> {
+    let ids = all(connection, "SELECT DISTINCT gateway FROM audit ORDER BY gateway", (), |row| uuid(row, 0))?;
+    Ok(ids.into_iter().map(Into::into).collect())
+}
+
+pub(super) fn audit_records(
+    connection: &Connection,
+    gateway: GatewayId,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<SealedRecord>, StoreError> {
+    let sql = "SELECT seq, text, hash FROM audit WHERE gateway = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
+    all(connection, sql, params![gateway.as_uuid().as_bytes(), count(from), count(limit as u64)], sealed)
+}
+
+/// What the writer knows without asking.
+pub(super) struct Memory {
+    gateway: GatewayId,
+    /// The end of the audit log; `None` when it has to be read again.
+    head: Option<AuditHead>,
+    /// For each token, the caller that was served last.
+    served: HashMap<TokenIdentity, CallerId>,
+    /// Something was deleted whose bytes may still stand in the write-ahead log.
+    pub(super) deleted: bool,
+}
+
+impl Memory {
+    pub(super) fn load(connection: &Connection, gateway: GatewayId) -> Result<Self, StoreError> {
+        let head = Some(audit_head(connection, gateway)?);
+        // What an earlier run deleted may be there still.
+        Ok(Self { gateway, head, served: HashMap::new(), deleted: true })
+    }
+
+    /// Forgets what a transaction that was not committed has told.
+    pub(super) fn forget(&mut self) {
+        self.head = None;
+    }
+
+    pub(super) fn refresh(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.head.is_none() {
+            self.head = Some(audit_head(connection, self.gateway).map_err(|_| rusqlite::Error::InvalidQuery)?);
+        }
+        Ok(())
+    }
+}
+
+/// The rows of the writer's transaction.
+pub(super) struct Tables<'a> {
+    connection: &'a Connection,
+    memory: &'a mut Memory,
+    /// The database failed: the transaction must not be committed.
+    failure: Option<rusqlite::Error>,
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn new(connection: &'a Connection, memory: &'a mut Memory) -> Self {
+        Self { connection, memory, failure: None }
+    }
+
+    /// Whether the transaction may be committed.
+    pub(super) fn check(&mut self) -> rusqlite::Result<()> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
+        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
+        done.map_err(|error| {
+            let told = StoreError::Unavailable(error.to_string());
+            self.failure.get_or_insert(error);
+            told
+        })
+    }
+
+    pub(super) fn touch_ticket(&mut self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE tickets SET touched = :now WHERE id = :id AND touched < :now";
+        self.run(sql, named_params! { ":id": id.as_uuid().as_bytes(), ":now": millis(now) }).map(drop)
+    }
+
+    pub(super) fn remove_idle_tickets(&mut self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError> {
+        let sql = format!(
+            "{TICKET} WHERE touched < ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = tickets.job AND jobs.ended IS NULL) \
+             ORDER BY touched LIMIT ?2"
+        );
+        let idle = all(self.connection, &sql, params![millis(idle_since), count(limit as u64)], ticket_columns)?;
+        let idle = idle.into_iter().map(read_ticket).collect::<Result<Vec<_>, _>>()?;
+        for ticket in &idle {
+            self.put_ticket(ticket.id, None)?;
+            self.put_content(ticket.id, None)?;
+        }
+        Ok(idle)
+    }
+
+    pub(super) fn claim_jobs(&mut self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
+        // Callers take turns, beginning after the one that was served last.
+        let sql = format!(
+            "WITH next AS (
+                SELECT id AS next_id, caller AS next_caller, row_number() OVER (PARTITION BY caller ORDER BY seq) AS turn
+                FROM jobs WHERE token = ?1 AND state = 'queued' AND deadline > ?2
+                ORDER BY turn, next_caller <= ?3, next_caller LIMIT ?4)
+             {JOB} JOIN next ON jobs.id = next_id ORDER BY turn, next_caller <= ?3, next_caller"
+        );
+        let served = self.memory.served.get(token).map_or("", CallerId::as_str);
+        let rows = all(self.connection, &sql, params![token_text(token)?, millis(now), served, count(limit as u64)], job_read)?;
+        let claim = ClaimId::random();
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut row = row.into_row()?;
+            row.job.state = JobState::Signing;
+            row.job.claim = Some(claim);
+            claimed.push(row.job.clone());
+            self.put_job(row.job.id, Some(row))?;
+        }
+        if let Some(last) = claimed.last() {
+            self.memory.served.insert(token.clone(), last.caller.clone());
+        }
+        Ok(claimed)
+    }
+
+    pub(super) fn expire_jobs(&mut self, now: Timestamp) -> Result<Vec<Moved>, StoreError> {
+        let sql = "SELECT id FROM jobs WHERE state = 'queued' AND deadline <= ?1 ORDER BY deadline LIMIT ?2";
+        let late = all(self.connection, sql, params![millis(now), count(EXPIRE_MAX as u64)], |row| uuid(row, 0))?;
+        let outcome = JobOutcome::not_signed(FailureCause::DeadlinePassed, "");
+        let end = |job: Uuid| Change::EndJob { job: job.into(), claim: None, outcome: outcome.clone() };
+        commit(self, late.into_iter().map(end).collect(), now)
+    }
+
+    /// Forgets what was found to be old, unless it was needed since.
+    pub(super) fn forget(&mut self, old: &Forgettable, before: Timestamp) -> Result<usize, StoreError> {
+        let (mut forgotten, before) = (0, millis(before));
+        let job = "DELETE FROM jobs WHERE id = :id AND ended < :before AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = :id)";
+        let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0";
+        for (sql, ids) in [(job, &old.jobs), (permit, &old.permits)] {
+            for id in ids {
+                forgotten += self.run(sql, named_params! { ":id": id.as_bytes(), ":before": before })?;
+            }
+        }
+        let request = "DELETE FROM requests WHERE caller = :caller AND key = :key AND expires < :before";
+        for (caller, key) in &old.requests {
+            forgotten += self.run(request, named_params! { ":caller": caller, ":key": key, ":before": before })?;
+        }
+        Ok(forgotten)
+    }
+}
+
+impl Rows for Tables<'_> {
+    fn ticket(&mut self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
+        ticket(self.connection, id)
+    }
+
+    fn put_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Result<(), StoreError> {
+        let Some(row) = row else {
+            self.memory.deleted = true;
+            return self.run("DELETE FROM tickets WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
+        };
+        let row = TicketColumns::of(row)?;
+        let sql = "INSERT INTO tickets (id, caller, touched, version, job, spooled, content_len, body)
+             VALUES (:id, :caller, :touched, :version, :job, :spooled, :content_len, :body)
+             ON CONFLICT (id) DO UPDATE SET touched = :touched, version = :version, job = :job, spooled = :spooled,
+             content_len = :content_len, body = :body";
+        let params = named_params! {
+            ":id": row.id.as_bytes(), ":caller": row.caller, ":touched": row.touched, ":version": row.version,
+            ":job": row.job.as_ref().map(Uuid::as_bytes), ":spooled": row.spooled, ":content_len": row.content_len, ":body": row.body,
+        };
+        self.run(sql, params).map(drop)
+    }
+
+    fn permit(&mut self, id: PermitId) -> Result<Option<Permit>, StoreError> {
+        permit(self.connection, id)
+    }
+
+    fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Result<(), StoreError> {
+        let Some(row) = row else {
+            return self.run("DELETE FROM permits WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
+        };
+        let row = PermitColumns::of(row);
+        let sql = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, revoked)
+             VALUES (:id, :caller, :uses, :reserved, :committed, :expires, :revoked)
+             ON CONFLICT (id) DO UPDATE SET reserved = :reserved, committed = :committed, revoked = :revoked";
+        let params = named_params! {
+            ":id": row.id.as_bytes(), ":caller": row.caller, ":uses": row.uses, ":reserved": row.reserved,
+            ":committed": row.committed, ":expires": row.expires, ":revoked": row.revoked,
+        };
+        self.run(sql, params).map(drop)
+    }
+
+    fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
+        job(self.connection, id)
+    }
+
+    fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError> {
+        let Some(row) = row else {
+            return self.run("DELETE FROM jobs WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
+        };
+        let row = JobColumns::of(row)?;
+        let sql = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome)
+             VALUES (:id, :caller, :token, :permit, :accepted, :deadline, :state, :claim, :ended, :body, :outcome)
+             ON CONFLICT (id) DO UPDATE SET state = :state, claim = :claim, ended = :ended, outcome = :outcome";
+        let params = named_params! {
+            ":id": row.id.as_bytes(), ":caller": row.caller, ":token": row.token, ":permit": row.permit.as_ref().map(Uuid::as_bytes),
+            ":accepted": row.accepted, ":deadline": row.deadline, ":state": row.state, ":claim": row.claim.as_ref().map(Uuid::as_bytes),
+            ":ended": row.ended, ":body": row.body, ":outcome": row.outcome,
+        };
+        self.run(sql, params).map(drop)
+    }
+
+    fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
+        request(self.connection, caller, key)
+    }
+
+    fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
+        let (caller, key) = (caller.as_str(), key.as_str());
+        let Some(row) = row else {
+            let sql = "DELETE FROM requests WHERE caller = :caller AND key = :key";
+            return self.run(sql, named_params! { ":caller": caller, ":key": key }).map(drop);
+        };
+        let sql = "INSERT INTO requests (caller, key, done, expires) VALUES (:caller, :key, :done, :expires)";
+        let params = named_params! { ":caller": caller, ":key": key, ":done": request_text(&row.done)?, ":expires": millis(row.expires) };
+        self.run(sql, params).map(drop)
+    }
+
+    fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        count_tickets(self.connection, caller)
+    }
+
+    fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
+        count_queued(self.connection, token)
+    }
+
+    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
+        // What it replaces is deleted too.
+        self.memory.deleted = true;
+        let ticket = *ticket.as_uuid().as_bytes();
+        match bytes {
+            Some(bytes) => {
+                let sql = "INSERT INTO contents (ticket, bytes) VALUES (:ticket, :bytes) ON CONFLICT (ticket) DO UPDATE SET bytes = :bytes";
+                self.run(sql, named_params! { ":ticket": ticket, ":bytes": &*bytes }).map(drop)
+            }
+            None => self.run("DELETE FROM contents WHERE ticket = :ticket", named_params! { ":ticket": ticket }).map(drop),
+        }
+    }
+
+    fn append_audit(&mut self, now: Timestamp, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+        let mut head = self.memory.head.ok_or_else(|| StoreError::Unavailable("the audit log's end is not known".to_owned()))?;
+        let gateway = *head.gateway.as_uuid().as_bytes();
+        for event in events {
+            let record = head.append(now, event);
+            let sql = "INSERT INTO audit (gateway, seq, text, hash) VALUES (:gateway, :seq, :text, :hash)";
+            let params = named_params! {
+                ":gateway": gateway, ":seq": count(record.seq), ":text": record.text, ":hash": record.hash.as_bytes(),
+            };
+            self.run(sql, params)?;
+        }
+        self.memory.head = Some(head);
+        Ok(())
+    }
+}
+
+fn uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Uuid> {
+    row.get::<_, [u8; 16]>(index).map(Uuid::from_bytes)
+}
+
+fn optional_uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Uuid>> {
+    Ok(row.get::<_, Option<[u8; 16]>>(index)?.map(Uuid::from_bytes))
+}
+
+type TicketRead = (Uuid, String, i64, i64, String);
+
+fn ticket_columns(row: &Row<'_>) -> rusqlite::Result<TicketRead> {
+    Ok((uuid(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+}
+
+fn read_ticket((id, caller, touched, version, body): TicketRead) -> Result<Ticket, StoreError> {
+    TicketColumns::read(id, caller, touched, version, &body)
+}
+
+fn job_read(row: &Row<'_>) -> rusqlite::Result<JobRead> {
+    Ok(JobRead {
+        id: uuid(row, 0)?,
+        caller: row.get(1)?,
+        permit: optional_uuid(row, 2)?,
+        accepted: row.get(3)?,
+        deadline: row.get(4)?,
+        state: row.get(5)?,
+        claim: optional_uuid(row, 6)?,
+        ended: row.get(7)?,
+        body: row.get(8)?,
+        outcome: row.get(9)?,
+    })
+}
+
+fn sealed(row: &Row<'_>) -> rusqlite::Result<SealedRecord> {
+    let seq = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
+    Ok(SealedRecord { seq, text: row.get(1)?, hash: Sha256::from(row.get::<_, [u8; 32]>(2)?) })
+}
+
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, StoreError> {
+    let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_row(params, read).optional());
+    found.map_err(unavailable)
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_map(params, read)?.collect());
+    found.map_err(unavailable)
+}
+
+fn number(connection: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<usize, StoreError> {
+    let found: Option<i64> = one(connection, sql, params, |row| row.get(0))?;
+    usize::try_from(found.unwrap_or(0)).map_err(|_| unreadable("a count", "it is negative"))
+}

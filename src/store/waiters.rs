@@ -1,0 +1,79 @@
+//! Who waits for the end of a job, or for work; woken by what a commit moved.
+//!
+//! Invariant: whoever waits subscribes before looking at the store, so nothing that happens in between is missed.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, watch};
+
+use super::{Conflict, Store, StoreError, rows::Moved};
+use crate::domain::{ids::JobId, job::SigningJob, token::TokenIdentity};
+
+/// Everybody who waits in one store.
+#[derive(Default)]
+pub(super) struct Waiters {
+    /// Dropping a job's sender wakes everybody who waits for its end.
+    ends: Mutex<HashMap<JobId, watch::Sender<()>>>,
+    work: Mutex<HashMap<TokenIdentity, Arc<Notify>>>,
+}
+
+impl Waiters {
+    /// Wakes whoever waits for what has just happened.
+    pub(super) fn wake(&self, moved: &[Moved]) {
+        for moved in moved {
+            match moved {
+                Moved::Ended(job) => drop(lock(&self.ends).remove(job)),
+                Moved::Queued(token) => {
+                    if let Some(work) = lock(&self.work).get(token) {
+                        work.notify_waiters();
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many wait for the end of a job now.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.ends).values().map(watch::Sender::receiver_count).sum()
+    }
+
+    /// Waits until the job has ended in `store`, which wakes these waiters.
+    pub(super) async fn wait_for_end(&self, store: &impl Store, id: JobId) -> Result<SigningJob, StoreError> {
+        loop {
+            let mut ended = lock(&self.ends).entry(id).or_insert_with(|| watch::Sender::new(())).subscribe();
+            match store.find_job(id).await? {
+                Some(job) if job.state.is_final() => {
+                    lock(&self.ends).remove(&id);
+                    return Ok(job);
+                }
+                Some(_) => {}
+                None => {
+                    lock(&self.ends).remove(&id);
+                    return Err(Conflict::JobGone.into());
+                }
+            }
+            // The error is the news: the sender is dropped when the job ends.
+            let _ = ended.changed().await;
+        }
+    }
+
+    /// Waits until there may be queued jobs for `token` in `store`, which wakes these waiters.
+    pub(super) async fn wait_for_work(&self, store: &impl Store, token: &TokenIdentity) {
+        let work = Arc::clone(lock(&self.work).entry(token.clone()).or_default());
+        let mut woken = std::pin::pin!(work.notified());
+        woken.as_mut().enable();
+        // A store that cannot be asked wakes nobody either: whoever waits looks again when it is back.
+        if store.count_queued(token).await.is_ok_and(|queued| queued == 0) {
+            woken.await;
+        }
+    }
+}
+
+fn lock<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
+    // A panic under the lock is a bug that has been reported; going on is better than failing every later request.
+    map.lock().unwrap_or_else(PoisonError::into_inner)
+}
