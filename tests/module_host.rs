@@ -61,6 +61,7 @@ fn start_for(uri: &str, modules: Vec<ModuleSettings>, login: LoginMode, pin: Opt
         policies: vec![TokenPolicy { uri: uri.parse().unwrap(), login, pin, queue_bound: 16 }],
         unlisted: None,
         host_program: env!("CARGO_BIN_EXE_sealgate").into(),
+        marks: None,
     };
     Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap()
 }
@@ -103,7 +104,7 @@ fn to_sign() -> ToSign {
 }
 
 fn sign_command(with_pin: Option<&str>) -> Command {
-    Command::Sign { key: KeySelector { id: Some(vec![1]), label: None }, to_sign: to_sign(), pin: with_pin.map(pin) }
+    Command::Sign { key: KeySelector { id: Some(vec![1]), label: None }, to_sign: to_sign(), pin: with_pin.map(pin), mark: None }
 }
 
 fn begin(slot: &SlotHandle) -> PendingReply {

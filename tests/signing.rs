@@ -77,6 +77,7 @@ impl Rig {
                 policies: vec![TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound: QUEUE_BOUND }],
                 unlisted: None,
                 host_program: "/nonexistent".into(),
+                marks: None,
             },
             Arc::new(StoredPinLedger::in_memory().unwrap()),
         )

@@ -67,6 +67,7 @@ impl Rig {
             policies: vec![policy],
             unlisted: None,
             host_program: "/nonexistent".into(),
+            marks: None,
         };
         let tokens = Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap();
         tokens.settled(PATIENCE).await;
@@ -113,6 +114,7 @@ fn sign_command(pin: Option<&str>) -> Command {
         key: KeySelector { id: Some(vec![1]), label: None },
         to_sign: ToSign::new(SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256), SigningInput::Digest(digest)).unwrap(),
         pin: pin.map(a_pin),
+        mark: None,
     }
 }
 

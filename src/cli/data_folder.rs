@@ -1,11 +1,11 @@
-//! The folder in which a gateway keeps its own files: a lock, the control socket, the record of PIN tries,
-//! spooled uploads.
+//! The folder in which a gateway keeps its own files: a lock, its id, the database, the control socket, the record of PIN tries, marks of
+//! signatures that were begun, spooled uploads.
 //!
 //! Invariants: one gateway at a time; nobody but the gateway's user can ever connect to the control socket, not even while it is made.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions, TryLockError},
-    io,
+    io::{self, Write as _},
     os::unix::{
         fs::{DirBuilderExt as _, PermissionsExt as _},
         net::UnixListener,
@@ -14,6 +14,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use tempfile::NamedTempFile;
+
+use crate::domain::ids::GatewayId;
 
 /// The name of the control socket in the folder.
 const CONTROL_SOCKET: &str = "control.sock";
@@ -24,6 +27,21 @@ const SOCKET_UNFINISHED: &str = "c";
 /// The control socket of the gateway whose folder is `dir`; it is there while that gateway runs.
 pub(super) fn control_socket(dir: &Path) -> PathBuf {
     dir.join(CONTROL_SOCKET)
+}
+
+/// The default store's database in the folder `dir`.
+pub(super) fn database(dir: &Path) -> PathBuf {
+    dir.join("sealgate.db")
+}
+
+/// Writes a small file so that it is there whole after a power loss, or not at all.
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = NamedTempFile::new_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(dir)?.sync_all()
 }
 
 /// A folder that this process holds.
@@ -57,6 +75,43 @@ impl DataFolder {
     /// Where uploads are spooled.
     pub(super) fn spool(&self) -> PathBuf {
         self.dir.join("spool")
+    }
+
+    /// The default store's database.
+    pub(super) fn database(&self) -> PathBuf {
+        database(&self.dir)
+    }
+
+    /// Where slots note which signatures they have begun.
+    pub(super) fn marks(&self) -> PathBuf {
+        self.dir.join("begun")
+    }
+
+    /// Who the gateway of this folder is; chosen when the folder is first used.
+    pub(super) fn gateway_id(&self) -> anyhow::Result<GatewayId> {
+        let path = self.dir.join("gateway-id");
+        let shown = path.display();
+        match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().with_context(|| format!("{shown} holds no gateway's id; restore it from the backup")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let id = GatewayId::random();
+                write_synced(&path, &format!("{id}\n")).with_context(|| format!("{shown} cannot be written"))?;
+                Ok(id)
+            }
+            Err(error) => Err(error).with_context(|| format!("{shown} cannot be read")),
+        }
+    }
+
+    /// Notes that the machine is up now; returns whether it has been since the last time.
+    pub(super) fn note_boot(&self) -> anyhow::Result<bool> {
+        let path = self.dir.join("boot-id");
+        // A system that does not tell is one of which nothing is concluded.
+        let Ok(now) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else { return Ok(false) };
+        let stayed_up = fs::read_to_string(&path).is_ok_and(|then| then == now);
+        if !stayed_up {
+            write_synced(&path, &now).with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        Ok(stayed_up)
     }
 
     /// Makes the control socket, in place of one that a gateway left behind that was killed. It goes when the folder is given up.

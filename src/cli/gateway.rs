@@ -27,8 +27,15 @@ use crate::{
     },
     permit::{PermitService, PermitSettings},
     shutdown::{OrderedStop, StopSignals, Stopped},
-    signing::service::{SigningService, SigningSettings},
-    store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
+    signing::{
+        recovery::{LastRun, settle_claims},
+        service::{SigningService, SigningSettings},
+    },
+    store::{
+        Store,
+        pin_ledger::StoredPinLedger,
+        sqlite::{SqliteSettings, SqliteStore},
+    },
     ticket::{TicketService, TicketSettings},
     token::supervisor::Tokens,
 };
@@ -41,12 +48,15 @@ const SLACK: Duration = Duration::from_secs(2);
 const SIGNATURES_MAX: Duration = Duration::from_secs(30);
 /// How long modules may take to close their sessions; a child that takes longer is killed.
 const MODULES_MAX: Duration = Duration::from_secs(10);
+/// How long writing the last changes may take.
+const STORE_MAX: Duration = Duration::from_secs(10);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
 /// A gateway that runs.
 pub(super) struct Gateway {
     data: DataFolder,
+    store: Arc<SqliteStore>,
     tokens: Tokens,
     signing: Arc<SigningService>,
     server: Server,
@@ -60,8 +70,12 @@ impl Gateway {
         let listeners = bind(config)?;
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
-        let tokens = Tokens::start(token_settings(config, Logins::AsConfigured)?, ledger).context("a module's thread did not start")?;
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (durable, marks) = (open_store(&data).await?, data.marks());
+        let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
+        let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
+        settle_claims(&*store, last_run).await.context("what the last run left could not be settled")?;
+        let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
+        let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
@@ -74,7 +88,7 @@ impl Gateway {
         let services = Services { callers, tickets, permits, desk: signing.desk() };
         let control = data.bind_control()?;
         let server = Server::start(listeners, Some(control), http_settings(config)?, services).context("the HTTP server did not start")?;
-        Ok(Self { data, tokens, signing, server, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, server, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -121,12 +135,16 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, tokens, signing, server, housekeeping } = self;
+        let Self { data, store, tokens, signing, server, housekeeping } = self;
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
             .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
             .then("signatures are finished", SIGNATURES_MAX, async move { signing.stop().await })
             .then("modules are closed", MODULES_MAX, async move { tokens.stop().await })
+            .always("the store is closed", STORE_MAX, async move {
+                // It blocks until the last changes are on disk.
+                let _ = tokio::task::spawn_blocking(move || store.close()).await;
+            })
             .always("files are removed", FILES_MAX, async move {
                 housekeeping.abort();
                 drop(data);
@@ -141,6 +159,12 @@ impl Gateway {
 fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     let tickets = Arc::clone(tickets);
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
+    let settings = SqliteSettings::new(data.database(), data.gateway_id()?);
+    let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
+    Ok(Arc::new(store))
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {

@@ -35,7 +35,7 @@ pub(super) enum Logins {
 }
 
 /// What the token side is started from.
-pub(super) fn token_settings(config: &Config, logins: Logins) -> anyhow::Result<TokenSettings> {
+pub(super) fn token_settings(config: &Config, logins: Logins, marks: Option<std::path::PathBuf>) -> anyhow::Result<TokenSettings> {
     let policy = |policy: &TokenPolicy| match logins {
         Logins::AsConfigured => policy.clone(),
         Logins::None => TokenPolicy { login: LoginMode::Operator, pin: None, ..policy.clone() },
@@ -45,6 +45,7 @@ pub(super) fn token_settings(config: &Config, logins: Logins) -> anyhow::Result<
         policies: config.token_policies.iter().map(policy).collect(),
         unlisted: config.unlisted.as_ref().map(policy),
         host_program: host_program()?,
+        marks,
     })
 }
 
@@ -88,7 +89,7 @@ pub(super) async fn open(config: &Config, logins: Logins) -> anyhow::Result<Open
         }
         Logins::None => (None, StoredPinLedger::in_memory()?),
     };
-    let mut settings = token_settings(config, logins)?;
+    let mut settings = token_settings(config, logins, None)?;
     settings.modules.iter_mut().for_each(quieten);
     let tokens = Tokens::start(settings, Arc::new(ledger)).context("a module's thread did not start")?;
     tokens.settled(SETTLE_MAX).await;

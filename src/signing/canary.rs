@@ -89,7 +89,7 @@ async fn sing(workshop: &Workshop, target: &Target<'_>) -> Result<(), Denied> {
     let known = workshop.keyring.known(target, None).await?;
     let algorithm = algorithm_for(&known, None)?;
     let to_sign = canary(algorithm)?;
-    let command = Command::Sign { key: known.key.address.selector.clone(), to_sign: to_sign.clone(), pin: None };
+    let command = Command::Sign { key: known.key.address.selector.clone(), to_sign: to_sign.clone(), pin: None, mark: None };
     let signature = match target.slot.call(command).await {
         Ok(Reply::Signature(signature)) => signature,
         Ok(_) => return Err(Denied::Device("the token answered something else than it was asked".to_owned())),

@@ -109,7 +109,7 @@ fn begin(workshop: &Arc<Workshop>, slot: &SlotHandle, job: SigningJob) -> impl F
     let started = if job.with_pin && pin.is_none() {
         Err(SlotError::Device(DeviceError::PinNotTried("the PIN of this signature was forgotten when the gateway restarted".to_owned())))
     } else {
-        slot.start(Command::Sign { key: job.key.selector.clone(), to_sign: job.to_sign.clone(), pin })
+        slot.start(Command::Sign { key: job.key.selector.clone(), to_sign: job.to_sign.clone(), pin, mark: Some(job.id.as_uuid()) })
     };
     settle(Arc::clone(workshop), slot.clone(), job, started)
 }

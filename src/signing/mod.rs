@@ -9,6 +9,7 @@ pub mod canary;
 mod dispatcher;
 mod keyring;
 mod pins;
+pub mod recovery;
 pub mod service;
 pub mod tokens;
 pub mod verify;

@@ -3,6 +3,7 @@
 //! Reply channel, deadline and watchdog are not part of them.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::domain::{
     algorithm::SignatureAlgorithm,
@@ -26,6 +27,8 @@ pub enum Command {
         /// The PIN that came with the request.
         #[serde(with = "pin_codec::optional")]
         pin: Option<Pin>,
+        /// Noted by the slot's thread before it enters `C_Sign`, where a crash does not reach: see `marks`.
+        mark: Option<Uuid>,
     },
     /// Describe one key: public key, certificate, protection, and what it can sign with.
     DescribeKey {

@@ -11,6 +11,7 @@ pub mod fake;
 pub mod host;
 mod link;
 mod login;
+pub mod marks;
 pub mod pin_source;
 pub mod pkcs11;
 pub mod quirks;

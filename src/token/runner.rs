@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -75,6 +76,8 @@ pub struct RunnerParts {
     pub quirks: QuirkSettings,
     /// Tokens that should be there.
     pub expected: Expected,
+    /// Where slots keep their marks; `None` for nowhere.
+    pub marks: Option<PathBuf>,
 }
 
 /// Tokens that a module should have, for modules that see new ones only when they are started again.
@@ -354,6 +357,7 @@ impl Watcher {
             quirks: self.quirks,
             queue,
             stopping: Arc::clone(&self.shared.stopping),
+            marks: self.parts.marks.clone(),
         };
         self.shared.slots().insert(slot, sender);
         events.slot_up(slot, token.clone(), login);

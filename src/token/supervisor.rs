@@ -67,6 +67,8 @@ pub struct TokenSettings {
     pub unlisted: Option<TokenPolicy>,
     /// The program that hosts modules: `sealgate` itself.
     pub host_program: PathBuf,
+    /// Where slots keep their marks; `None` for nowhere, where no job outlives the gateway.
+    pub marks: Option<PathBuf>,
 }
 
 /// One module.
@@ -117,6 +119,7 @@ struct Inner {
     policies: Vec<TokenPolicy>,
     unlisted: Option<TokenPolicy>,
     host_program: PathBuf,
+    marks: Option<PathBuf>,
     ledger: Arc<dyn PinLedger>,
     runtime: Handle,
     slots: RwLock<Vec<SlotHandle>>,
@@ -145,6 +148,7 @@ impl Tokens {
             policies: settings.policies,
             unlisted: settings.unlisted,
             host_program: settings.host_program,
+            marks: settings.marks,
             ledger,
             runtime: Handle::current(),
             slots: RwLock::default(),
@@ -319,6 +323,7 @@ impl Keeper {
             instance: self.inner.next_instance(),
             limits: self.module.limits,
             expected,
+            marks: self.inner.marks.clone(),
         };
         let settings = ChildSettings { program: self.inner.host_program.clone(), environment: environment.clone(), start };
         let (hub, nudges) = self.hub();
@@ -345,6 +350,7 @@ impl Keeper {
             limits: self.module.limits,
             quirks: self.module.options.quirks,
             expected,
+            marks: self.inner.marks.clone(),
         })?);
         hub.bind(Arc::clone(&runner) as Arc<dyn ModuleLink>);
         let ended = loop {

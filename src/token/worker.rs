@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +18,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use crate::domain::{
     digest::ToSign,
@@ -30,6 +32,7 @@ use super::{
     driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenSighting},
     link::{Envelope, ModuleEvents, SlotRef},
     login::LoginDesk,
+    marks::Marks,
     quirks::Quirks,
     watchdog::WatchedModule,
 };
@@ -56,6 +59,8 @@ pub(super) struct WorkerParts {
     pub(super) quirks: Quirks,
     pub(super) queue: Receiver<Envelope>,
     pub(super) stopping: Arc<AtomicBool>,
+    /// Where marks are kept; `None` for none.
+    pub(super) marks: Option<PathBuf>,
 }
 
 /// Runs the thread of one slot until its token is gone or the queue is closed; returns why it ended.
@@ -85,6 +90,7 @@ pub(super) struct Worker {
     failures: u32,
     /// Keys that have signed since the token was taken up.
     seen_keys: HashSet<KeySelector>,
+    marks: Option<Marks>,
 }
 
 /// One session epoch: handles found in it are worthless in the next.
@@ -102,7 +108,12 @@ impl Worker {
         let token = &parts.sighting.token;
         info!(slot.token = %token, slot.login = %parts.login, "token {} taken up", token.label);
         let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(token), parts.instance)?;
-        let mut worker = Self { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new() };
+        let marks = parts.marks.as_ref().and_then(|dir| {
+            let opened = Marks::open(dir, token);
+            // A token whose marks cannot be kept signs all the same; after a crash its claimed jobs are all in doubt.
+            opened.inspect_err(|error| warn!(error = %error, "the marks of token {} cannot be kept", token.label)).ok()
+        });
+        let mut worker = Self { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new(), marks };
         let end = worker.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
         Ok((worker, end))
     }
@@ -132,7 +143,15 @@ impl Worker {
 
     fn perform(&mut self, command: Command, entering: &mut dyn FnMut()) -> Result<Reply, DeviceError> {
         match command {
-            Command::Sign { key, to_sign, pin } => self.sign(&key, &to_sign, pin.as_ref(), entering).map(Reply::Signature),
+            Command::Sign { key, to_sign, pin, mark } => {
+                let mut marks = self.marks.take();
+                let signature = self.sign(&key, &to_sign, pin.as_ref(), &mut || {
+                    note(&mut marks, mark);
+                    entering();
+                });
+                self.marks = marks;
+                signature.map(Reply::Signature)
+            }
             Command::DescribeKey { key, pin } => self.describe_key(&key, pin.as_ref()),
             Command::ListKeys => self.with_session(|session| session.driver.list_keys()).map(Reply::Keys),
             Command::GenerateKeyPair(spec) => self.with_session(|session| {
@@ -557,6 +576,16 @@ impl Session {
         let key = self.driver.find_key(selector)?;
         self.keys.insert(selector.clone(), key.clone());
         Ok(key)
+    }
+}
+
+/// Notes a mark, or makes sure that nobody relies on there being one.
+fn note(marks: &mut Option<Marks>, mark: Option<Uuid>) {
+    if let (Some(kept), Some(mark)) = (marks.as_mut(), mark)
+        && let Err(problem) = kept.note(mark)
+        && let Some(kept) = marks.take()
+    {
+        kept.give_up(&problem);
     }
 }
 

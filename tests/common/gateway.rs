@@ -211,6 +211,7 @@ impl Plan {
             policies: self.policies.clone(),
             unlisted: None,
             host_program: env!("CARGO_BIN_EXE_sealgate").into(),
+            marks: Some(self.directory.path().join("begun")),
         };
         Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap()
     }

@@ -344,7 +344,8 @@ fn start_tokens(modules: Vec<ModuleSettings>, directory: &Path) -> Tokens {
     fs::set_permissions(&pin, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let policy =
         TokenPolicy { uri: "pkcs11:".parse().unwrap(), login: LoginMode::Configured, pin: Some(PinSource::File(pin)), queue_bound: 100 };
-    let settings = TokenSettings { modules, policies: vec![policy], unlisted: None, host_program: env!("CARGO_BIN_EXE_sealgate").into() };
+    let settings =
+        TokenSettings { modules, policies: vec![policy], unlisted: None, host_program: env!("CARGO_BIN_EXE_sealgate").into(), marks: None };
     Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap()
 }
 

@@ -83,6 +83,7 @@ impl Gateway {
             policies: vec![policy],
             unlisted: None,
             host_program: env!("CARGO_BIN_EXE_sealgate").into(),
+            marks: None,
         };
         let tokens = Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap();
         tokens.settled(PATIENCE).await;
@@ -161,7 +162,7 @@ impl Gateway {
     /// The command for one signature, as the dispatcher would send it.
     pub fn sign_command(&self, with_pin: Option<&str>) -> Command {
         let key = KeySelector { id: Some(vec![self.setting.key]), label: None };
-        Command::Sign { key, to_sign: to_sign(self.setting.algorithm), pin: with_pin.map(pin) }
+        Command::Sign { key, to_sign: to_sign(self.setting.algorithm), pin: with_pin.map(pin), mark: None }
     }
 
     pub async fn stop(self) {

@@ -161,7 +161,7 @@ fn settings(layout: &Layout, module: &Path) -> anyhow::Result<TokenSettings> {
         limits: CallLimits::default(),
     };
     let unlisted = TokenPolicy { uri: Pkcs11Uri::default(), login: LoginMode::Operator, pin: None, queue_bound: QUEUE };
-    Ok(TokenSettings { modules: vec![module], policies: Vec::new(), unlisted: Some(unlisted), host_program: host_program()? })
+    Ok(TokenSettings { modules: vec![module], policies: Vec::new(), unlisted: Some(unlisted), host_program: host_program()?, marks: None })
 }
 
 fn module_name() -> anyhow::Result<ModuleName> {

@@ -233,7 +233,7 @@ impl Examination<'_> {
         let id = (!described.id.is_empty()).then(|| described.id.clone());
         let label = (!described.label.is_empty()).then(|| described.label.clone());
         let key = crate::domain::token::KeySelector { id, label };
-        match self.call(Command::Sign { key, to_sign: to_sign.clone(), pin: None }).await {
+        match self.call(Command::Sign { key, to_sign: to_sign.clone(), pin: None, mark: None }).await {
             Ok(Reply::Signature(signature)) => verify(public_key, &to_sign, &signature).map_err(|error| error.to_string()),
             Ok(_) => Err("the token answered something else than it was asked".to_owned()),
             Err(error) => Err(error.to_string()),

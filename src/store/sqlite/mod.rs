@@ -72,7 +72,9 @@ pub enum OpenError {
         problem: String,
     },
     /// It was written by a newer version of this program.
-    #[error("the database {path} has format {found}, and this program knows {known} at most; use the version that wrote it, or a newer one")]
+    #[error(
+        "the database {path} has format {found}, and this program knows {known} at most; use the version that wrote it, or a newer one"
+    )]
     TooNew {
         /// The file.
         path: PathBuf,

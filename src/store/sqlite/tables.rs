@@ -160,12 +160,7 @@ pub(super) fn audit_logs(connection: &Connection) -> Result<Vec<GatewayId>, Stor
     Ok(ids.into_iter().map(Into::into).collect())
 }
 
-pub(super) fn audit_records(
-    connection: &Connection,
-    gateway: GatewayId,
-    from: u64,
-    limit: usize,
-) -> Result<Vec<SealedRecord>, StoreError> {
+pub(super) fn audit_records(connection: &Connection, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
     let sql = "SELECT seq, text, hash FROM audit WHERE gateway = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
     all(connection, sql, params![gateway.as_uuid().as_bytes(), count(from), count(limit as u64)], sealed)
 }

@@ -115,6 +115,7 @@ fn load(start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {
         limits: start.limits,
         quirks,
         expected: start.expected,
+        marks: start.marks,
     };
     ModuleRunner::start(parts).map_err(|error| format!("no thread for the module: {error}"))
 }

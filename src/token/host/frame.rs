@@ -75,6 +75,8 @@ pub struct StartModule {
     pub limits: CallLimits,
     /// Tokens that should be there, and how long they may be missed.
     pub expected: Expected,
+    /// Where slots keep their marks; `None` for nowhere.
+    pub marks: Option<std::path::PathBuf>,
 }
 
 /// From a module's process to the gateway.
@@ -245,6 +247,7 @@ mod tests {
             key: KeySelector { id, label },
             to_sign: ToSign::new(SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256), SigningInput::Digest(digest)).unwrap(),
             pin: pin.and_then(|pin| Pin::new(pin).ok()),
+            mark: None,
         }
     }
 
