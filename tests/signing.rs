@@ -16,7 +16,7 @@ use sealgate::{
         token::{LoginMode, PinSource, SlotState, TokenPolicy},
     },
     permit::{PermitService, PermitSettings},
-    signing::service::{Denied, Payment, SigningService, SigningSettings, SubmitError},
+    signing::service::{Denied, JobOrder, Payment, SigningService, SigningSettings, SubmitError},
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     token::{
         driver::DeviceError,
@@ -122,7 +122,7 @@ impl Rig {
         };
         let authorised = self.service.authorise(caller, &KeyChoice::Default, None, pin.as_ref()).await?;
         let job = JobId::random();
-        self.service.submit(authorised, job, to_sign(), payment, Vec::new()).await.map(|()| job)
+        self.service.submit(JobOrder { authorised, job, to_sign: to_sign(), payment }, Vec::new()).await.map(|()| job)
     }
 
     async fn ended(&self, job: JobId) -> SigningJob {

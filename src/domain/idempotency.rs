@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     audit::Sha256,
-    ids::{CallerId, IdempotencyKey, JobId},
+    ids::{CallerId, IdempotencyKey},
+    ticket::TicketSigning,
     timestamp::Timestamp,
 };
 
@@ -26,6 +27,6 @@ pub struct IdempotentRequest {
 pub struct RequestDone {
     /// SHA-256 of what the request asked for.
     pub fingerprint: Sha256,
-    /// The jobs that it made, in its order.
-    pub jobs: Vec<JobId>,
+    /// The signatures that it asked for, in its order: all that is needed to hand them out again.
+    pub signings: Vec<TicketSigning>,
 }

@@ -109,6 +109,19 @@ pub struct Authorised {
     algorithm: SignatureAlgorithm,
 }
 
+/// A job to be accepted.
+#[derive(Debug)]
+pub struct JobOrder {
+    /// The leave to have it made.
+    pub authorised: Authorised,
+    /// What it will be called.
+    pub job: JobId,
+    /// What is signed, and how: with the algorithm of the leave.
+    pub to_sign: ToSign,
+    /// What pays for it.
+    pub payment: Payment,
+}
+
 /// What pays for a signature.
 #[derive(Debug)]
 pub enum Payment {
@@ -178,6 +191,9 @@ pub enum SubmitError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// A request with the same idempotency key was quicker.
+    #[error("a request with this idempotency key was made before")]
+    RequestKnown,
     /// Something that was to be changed together with the job has been changed meanwhile.
     #[error("the request was overtaken by another one")]
     Overtaken,
@@ -287,19 +303,34 @@ impl SigningService {
         }
     }
 
-    /// Accepts a job: durable when this returns. `with` is committed in the same step (the ticket that refers to `job`).
+    /// Accepts a job: durable when this returns. `with` is committed in the same step (the ticket that refers to the job).
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was changed or spent then.
-    pub async fn submit(
-        &self,
-        authorised: Authorised,
-        job: JobId,
-        to_sign: ToSign,
-        payment: Payment,
-        mut with: Vec<Change>,
-    ) -> Result<(), SubmitError> {
-        let Authorised { caller, known, slot, algorithm } = authorised;
+    pub async fn submit(&self, order: JobOrder, with: Vec<Change>) -> Result<(), SubmitError> {
+        self.submit_all(vec![order], with).await
+    }
+
+    /// Accepts several jobs in one step: all of them or none.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was changed or spent then.
+    pub async fn submit_all(&self, orders: Vec<JobOrder>, mut with: Vec<Change>) -> Result<(), SubmitError> {
+        let jobs: Vec<_> = orders.iter().map(|order| order.job).collect();
+        let prepared = orders.into_iter().try_for_each(|order| self.prepare(order, &mut with));
+        let accepted = match prepared {
+            Ok(()) => self.workshop.store.commit(with).await.map_err(refused),
+            Err(error) => Err(error),
+        };
+        if accepted.is_err() {
+            jobs.into_iter().for_each(|job| self.workshop.pins.forget(job));
+        }
+        accepted
+    }
+
+    /// Adds the changes that accept a job.
+    fn prepare(&self, order: JobOrder, with: &mut Vec<Change>) -> Result<(), SubmitError> {
+        let JobOrder { authorised: Authorised { caller, known, slot, algorithm }, job, to_sign, payment } = order;
         if to_sign.algorithm() != algorithm {
             return Err(Denied::NotSupported(format!("{algorithm} was allowed, not {}", to_sign.algorithm())).into());
         }
@@ -308,9 +339,9 @@ impl SigningService {
             Payment::Permit(permit) => Some(permit),
             Payment::Pin(pin) => {
                 self.workshop.pins.keep(job, pin);
-                (slot.login_mode() != LoginMode::PerRequest).then(|| self.ask_now(&caller, &mut with))
+                (slot.login_mode() != LoginMode::PerRequest).then(|| self.ask_now(&caller, with))
             }
-            Payment::AskNow => Some(self.ask_now(&caller, &mut with)),
+            Payment::AskNow => Some(self.ask_now(&caller, with)),
         };
         let accepted = self.workshop.store.now();
         let queue_bound = slot.policy().queue_bound;
@@ -331,10 +362,7 @@ impl SigningService {
             outcome: None,
         };
         with.push(Change::AcceptJob { job: row, queue_bound });
-        self.workshop.store.commit(with).await.map_err(|error| {
-            self.workshop.pins.forget(job);
-            refused(error)
-        })
+        Ok(())
     }
 
     /// A permit for this one signature. Consent is by policy: see [`PermitService`].
@@ -397,6 +425,7 @@ fn refused(error: StoreError) -> SubmitError {
     match error {
         StoreError::Conflict(Conflict::Permit(refusal)) => SubmitError::Permit(refusal),
         StoreError::Conflict(Conflict::QueueFull { bound }) => SubmitError::QueueFull { bound, retry_after: retry_after(bound) },
+        StoreError::Conflict(Conflict::RequestKnown) => SubmitError::RequestKnown,
         StoreError::Conflict(_) => SubmitError::Overtaken,
         StoreError::Unavailable(reason) => {
             error!(error = %reason, "the store is not available");

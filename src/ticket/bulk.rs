@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::{
     BulkError, TicketError, TicketService,
+    idempotency::NamedRequest,
     signature::{detached, prepare, value_of},
     spool::blocking,
 };
@@ -14,20 +15,21 @@ use crate::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
         caller::Caller,
         digest::Digest,
-        ids::{JobId, TicketId},
+        ids::{IdempotencyKey, JobId, TicketId},
         signature::SignatureValue,
         ticket::{SignatureType, Ticket, TicketSigning},
     },
     permit::PermitError,
-    signing::service::{Payment, SubmitError},
+    signing::service::{JobOrder, Payment, SubmitError},
     store::Change,
 };
 
 impl TicketService {
     /// Makes one detached signature for each hash, in their order, with the ticket's options and key; waits for all of them.
     ///
-    /// The hash function of each is known by its length (Ed25519 goes with SHA-512). All are made or none is handed out: when one fails,
-    /// those that have not been begun are taken back.
+    /// The hash function of each is known by its length (Ed25519 goes with SHA-512). All are accepted in one step or none is, and all are handed
+    /// out or none is: when one fails, those that have not been begun are taken back. With the idempotency key of a request that was made
+    /// before, its signatures are handed out.
     ///
     /// # Errors
     /// [`TicketError::Bulk`], or what made one of them fail.
@@ -37,6 +39,7 @@ impl TicketService {
         id: TicketId,
         hashes: Vec<Vec<u8>>,
         payment: Payment,
+        key: Option<IdempotencyKey>,
     ) -> Result<Vec<Vec<u8>>, TicketError> {
         let ticket = self.load(caller, id).await?;
         if ticket.options.signature_type == SignatureType::Attached {
@@ -46,20 +49,27 @@ impl TicketService {
         if hashes.is_empty() || hashes.len() > max {
             return Err(BulkError::Count { max }.into());
         }
-        let payment = self.pay_for(caller, hashes.len(), payment).await?;
-        let mut accepted = Vec::with_capacity(hashes.len());
-        let made = self.submit_and_wait(caller, &ticket, hashes, &payment, &mut accepted).await;
+        let named = key.map(|key| NamedRequest::new(caller, key, "bulk", id, &hashes));
+        let signings = match self.known_request(named.as_ref()).await? {
+            Some(signings) => signings,
+            None => self.submit_hashes(caller, &ticket, hashes, &payment, named.as_ref()).await?,
+        };
+        let embed = ticket.options.embed_certificate;
+        let jobs: Vec<_> = signings.iter().map(|signing| signing.job).collect();
+        let made = self.wait_for_all(signings).await;
         if made.is_err() {
-            self.take_back(accepted).await;
+            self.take_back(jobs).await;
         }
-        let (signed, embed) = (made?, ticket.options.embed_certificate);
+        let signed = made?;
         blocking(move || signed.iter().map(|(signing, value)| detached(embed, signing, value)).collect()).await
     }
 
     /// One permit for all of them, unless the request brings what pays.
-    async fn pay_for(&self, caller: &Caller, count: usize, payment: Payment) -> Result<Payment, TicketError> {
-        if !matches!(payment, Payment::AskNow) {
-            return Ok(payment);
+    async fn pay_for(&self, caller: &Caller, count: usize, payment: &Payment) -> Result<Payment, TicketError> {
+        match payment {
+            Payment::Permit(permit) => return Ok(Payment::Permit(*permit)),
+            Payment::Pin(pin) => return Ok(Payment::Pin(pin.duplicate())),
+            Payment::AskNow => {}
         }
         let uses = u32::try_from(count).unwrap_or(u32::MAX);
         match self.permits.request(caller, uses).await {
@@ -70,29 +80,38 @@ impl TicketService {
         }
     }
 
-    async fn submit_and_wait(
+    /// Accepts a job for each hash, in one step.
+    async fn submit_hashes(
         &self,
         caller: &Caller,
         ticket: &Ticket,
         hashes: Vec<Vec<u8>>,
         payment: &Payment,
-        accepted: &mut Vec<JobId>,
-    ) -> Result<Vec<(TicketSigning, SignatureValue)>, TicketError> {
+        named: Option<&NamedRequest>,
+    ) -> Result<Vec<TicketSigning>, TicketError> {
+        let payment = self.pay_for(caller, hashes.len(), payment).await?;
         let mut signings = Vec::with_capacity(hashes.len());
+        let mut orders = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            let signing = self.submit_hash(caller, ticket, hash, payment).await?;
-            accepted.push(signing.job);
+            let (signing, order) = self.order_for(caller, ticket, hash, &payment).await?;
             signings.push(signing);
+            orders.push(order);
         }
-        let all = try_join_all(signings.into_iter().map(|signing| async move {
-            let job = self.signing.wait_for_end(signing.job, self.settings.blocking_get_bound).await?;
-            let value = value_of(job)?.ok_or(BulkError::TimedOut)?;
-            Ok::<_, TicketError>((signing, value))
-        }));
-        timeout(self.settings.blocking_get_bound, all).await.unwrap_or(Err(BulkError::TimedOut.into()))
+        let keep = named.map(|named| named.keep(signings.clone(), self.store.now()));
+        match self.signing.submit_all(orders, keep.into_iter().collect()).await {
+            // The same request, which was quicker.
+            Err(SubmitError::RequestKnown) => Ok(self.known_request(named).await?.ok_or(TicketError::Overtaken)?),
+            submitted => Ok(submitted.map(|()| signings)?),
+        }
     }
 
-    async fn submit_hash(&self, caller: &Caller, ticket: &Ticket, hash: Vec<u8>, payment: &Payment) -> Result<TicketSigning, TicketError> {
+    async fn order_for(
+        &self,
+        caller: &Caller,
+        ticket: &Ticket,
+        hash: Vec<u8>,
+        payment: &Payment,
+    ) -> Result<(TicketSigning, JobOrder), TicketError> {
         let len = hash.len();
         let pin = if let Payment::Pin(pin) = payment { Some(pin) } else { None };
         let of_key = self.authorise(caller, ticket, None, pin).await?;
@@ -106,8 +125,17 @@ impl TicketService {
             Payment::AskNow => Payment::AskNow,
             Payment::Pin(pin) => Payment::Pin(pin.duplicate()),
         };
-        self.signing.submit(authorised, signing.job, to_sign, payment, Vec::new()).await?;
-        Ok(signing)
+        let order = JobOrder { authorised, job: signing.job, to_sign, payment };
+        Ok((signing, order))
+    }
+
+    async fn wait_for_all(&self, signings: Vec<TicketSigning>) -> Result<Vec<(TicketSigning, SignatureValue)>, TicketError> {
+        let all = try_join_all(signings.into_iter().map(|signing| async move {
+            let job = self.signing.wait_for_end(signing.job, self.settings.blocking_get_bound).await?;
+            let value = value_of(job)?.ok_or(BulkError::TimedOut)?;
+            Ok::<_, TicketError>((signing, value))
+        }));
+        timeout(self.settings.blocking_get_bound, all).await.unwrap_or(Err(BulkError::TimedOut.into()))
     }
 
     async fn take_back(&self, jobs: Vec<JobId>) {

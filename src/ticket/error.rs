@@ -72,6 +72,9 @@ pub enum TicketError {
     /// The signature could not be prepared or put together.
     #[error("{0}")]
     Cms(#[from] CmsError),
+    /// The idempotency key was used for another request.
+    #[error("this idempotency key was used for another request")]
+    KeyReused,
     /// Others changed the ticket again and again at the same time.
     #[error("the ticket is being changed by other requests")]
     Overtaken,

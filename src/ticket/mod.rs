@@ -6,6 +6,7 @@
 mod bulk;
 mod document;
 mod error;
+mod idempotency;
 mod key;
 mod options;
 mod signature;

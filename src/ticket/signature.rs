@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::{
     SignatureDocument, TicketError, TicketService, UnsupportedOption, document,
+    idempotency::NamedRequest,
     spool::{blocking, hash_file, unavailable},
 };
 use crate::{
@@ -12,12 +13,12 @@ use crate::{
         algorithm::HashAlgorithm,
         caller::Caller,
         digest::{Digest, ToSign},
-        ids::{JobId, TicketId},
+        ids::{IdempotencyKey, JobId, TicketId},
         job::{JobOutcome, SigningJob},
         signature::SignatureValue,
         ticket::{Content, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
-    signing::service::{Authorised, Payment, SubmitError},
+    signing::service::{Authorised, JobOrder, Payment, SubmitError},
     store::Change,
 };
 
@@ -31,15 +32,23 @@ pub enum SignatureState {
 }
 
 impl TicketService {
-    /// Asks for the ticket's signature. While its job is open, asking again changes and spends nothing; afterwards it is a new job.
+    /// Asks for the ticket's signature. While its job is open, asking again changes and spends nothing; afterwards it is a new job, unless
+    /// the request carries the idempotency key of one that was made before.
     ///
     /// # Errors
     /// [`TicketError`]; nothing was accepted or spent then, but for a PIN try where [`Denied::PinRefused`] says so.
     ///
     /// [`Denied::PinRefused`]: crate::signing::service::Denied::PinRefused
-    pub async fn start_signature(&self, caller: &Caller, id: TicketId, payment: Payment) -> Result<(), TicketError> {
+    pub async fn start_signature(
+        &self,
+        caller: &Caller,
+        id: TicketId,
+        payment: Payment,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(), TicketError> {
         let mut ticket = self.load(caller, id).await?;
-        if self.has_open_job(&ticket).await? {
+        let named = key.map(|key| NamedRequest::new(caller, key, "signature", id, &[]));
+        if self.known_request(named.as_ref()).await?.is_some() || self.has_open_job(&ticket).await? {
             return Ok(());
         }
         let content = ticket.content.as_ref().ok_or(TicketError::NoContent)?;
@@ -47,9 +56,14 @@ impl TicketService {
         let authorised = self.authorise(caller, &ticket, None, pin).await?;
         let digest = self.digest_of(id, content, authorised.algorithm().message_digest_hash()).await?;
         let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised)?;
-        let job = signing.job;
+        let keep = named.as_ref().map(|named| named.keep(vec![signing.clone()], self.store.now()));
+        let order = JobOrder { authorised, job: signing.job, to_sign, payment };
         let before = ticket.signing.replace(signing);
-        let submitted = self.signing.submit(authorised, job, to_sign, payment, vec![Change::UpdateTicket(ticket)]).await;
+        let with = [Change::UpdateTicket(ticket)].into_iter().chain(keep).collect();
+        let submitted = self.signing.submit(order, with).await;
+        if submitted == Err(SubmitError::RequestKnown) {
+            return self.known_request(named.as_ref()).await.map(drop);
+        }
         if submitted == Err(SubmitError::Overtaken) {
             // If the request that was quicker asked for the signature too, its job is this one's.
             let after = self.load(caller, id).await?.signing;

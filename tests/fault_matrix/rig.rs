@@ -36,7 +36,7 @@ use sealgate::{
         token::{KeyPairSpec, LoginMode, PinSource, SlotState, TokenPolicy},
     },
     permit::{PermitService, PermitSettings},
-    signing::service::{Payment, SigningService, SigningSettings, SubmitError},
+    signing::service::{JobOrder, Payment, SigningService, SigningSettings, SubmitError},
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     token::{
         command::Command,
@@ -316,7 +316,10 @@ async fn submit(service: &SigningService, key: &str) -> Option<JobId> {
     let authorised = service.authorise(&caller, &KeyChoice::Named(key.parse().unwrap()), None, None).await.ok()?;
     let job = JobId::random();
     let input = SigningInput::Digest(digest(HashAlgorithm::Sha256, job.as_uuid().as_bytes()));
-    match service.submit(authorised, job, ToSign::new(ALGORITHM, input).unwrap(), Payment::AskNow, Vec::new()).await {
+    match service
+        .submit(JobOrder { authorised, job, to_sign: ToSign::new(ALGORITHM, input).unwrap(), payment: Payment::AskNow }, Vec::new())
+        .await
+    {
         Ok(()) => Some(job),
         Err(SubmitError::Denied(_)) => None,
         Err(error) => panic!("{error}"),

@@ -28,7 +28,8 @@ use crate::{
 
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS");
 /// The last one is no request header, but a client sends it.
-const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, Accept, Authorization, Access-Control-Allow-Origin");
+const ALLOW_HEADERS: HeaderValue =
+    HeaderValue::from_static("Content-Type, Accept, Authorization, Idempotency-Key, Access-Control-Allow-Origin");
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Retry-After");
 const VARY: HeaderValue = HeaderValue::from_static("Origin, Accept-Language");
 const PREFLIGHT_VARY: HeaderValue = HeaderValue::from_static(

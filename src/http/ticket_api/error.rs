@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     domain::{
+        ids::IDEMPOTENCY_KEY_MAX,
         job::FailureCause,
         key_uri::UriError,
         permit::PermitRefusal,
@@ -128,6 +129,7 @@ pub(super) enum BodyError {
     PinMissing,
     BadPin,
     PinAndPermission,
+    IdempotencyKey,
     KeyUri(UriError),
     KeyContainer,
 }
@@ -232,6 +234,7 @@ impl ApiError {
             BodyError::PinMissing => self.failed_because("cause-pin-missing"),
             BodyError::BadPin => self.failed(Text::new("cause-bad-pin").with("max", PIN_MAX)),
             BodyError::PinAndPermission => self.failed_because("cause-pin-and-permission"),
+            BodyError::IdempotencyKey => answer(StatusCode::BAD_REQUEST, Text::new("idempotency-key-bad").with("max", IDEMPOTENCY_KEY_MAX)),
             BodyError::KeyUri(error) => self.failed(Text::new("cause-bad-uri").with("detail", error)),
             BodyError::KeyContainer => self.failed_because("cause-key-container"),
         }
@@ -265,6 +268,7 @@ impl ApiError {
             TicketError::Submit(error) => self.submit(error),
             TicketError::NotSigned { cause, detail } => self.failed(not_signed(*cause, detail)),
             TicketError::Bulk(error) => self.failed(bulk(*error)),
+            TicketError::KeyReused => answer(StatusCode::BAD_REQUEST, Text::new("idempotency-key-reused")),
             TicketError::Frozen => self.failed_because("cause-frozen"),
             TicketError::NoContent => self.failed_because("cause-no-content"),
             TicketError::NotRequested => self.failed_because("cause-not-requested"),
@@ -300,7 +304,7 @@ impl ApiError {
                 Wire { retry_after: Some(*retry_after), ..answer(StatusCode::SERVICE_UNAVAILABLE, full) }
             }
             SubmitError::Denied(error) => self.denied(error),
-            SubmitError::Overtaken => self.failed_because("cause-overtaken"),
+            SubmitError::Overtaken | SubmitError::RequestKnown => self.failed_because("cause-overtaken"),
             SubmitError::StoreUnavailable => outage("storage-unavailable"),
         }
     }

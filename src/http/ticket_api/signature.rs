@@ -2,7 +2,7 @@
 
 use std::io;
 
-use actix_web::{Either, HttpRequest, HttpResponse, Responder, body::SizedStream, web::Bytes};
+use actix_web::{Either, HttpRequest, HttpResponse, Responder, body::SizedStream, http::header::HeaderName, web::Bytes};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{Stream, StreamExt, future::ready, stream};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use super::{
     request::{Asking, Body, GivenPin, TicketPath},
 };
 use crate::{
-    domain::permit::PermitRefusal,
+    domain::{ids::IdempotencyKey, permit::PermitRefusal},
     signing::service::SubmitError,
     ticket::{Payment, SignatureDocument, SignatureState, TicketError},
 };
@@ -45,13 +45,23 @@ impl PaymentDto {
     }
 }
 
-pub(super) async fn start(state: State, asking: Asking, ticket: TicketPath, body: Body) -> Result<Reply, ApiError> {
+/// The header by which a client names a request that it may send again.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, ApiError> {
+    let bad = || Operation::StartSignature.error(BodyError::IdempotencyKey);
+    let Some(value) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    value.to_str().ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(bad)
+}
+
+pub(super) async fn start(state: State, asking: Asking, ticket: TicketPath, request: HttpRequest, body: Body) -> Result<Reply, ApiError> {
     const OPERATION: Operation = Operation::StartSignature;
     let tickets = &state.services.tickets;
     tickets.check(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
     let dto: PaymentDto = body.object_or_nothing().map_err(|error| OPERATION.error(error))?;
     let payment = dto.into_payment()?;
-    tickets.start_signature(&asking.caller, ticket.0, payment).await.map_err(|error| OPERATION.error(error))?;
+    let key = idempotency_key(&request)?;
+    tickets.start_signature(&asking.caller, ticket.0, payment, key).await.map_err(|error| OPERATION.error(error))?;
     Ok(Reply::ok("signature-started"))
 }
 
@@ -114,7 +124,13 @@ struct BulkDto {
     payment: PaymentDto,
 }
 
-pub(super) async fn bulk(state: State, asking: Asking, ticket: TicketPath, body: Body) -> Result<HttpResponse, ApiError> {
+pub(super) async fn bulk(
+    state: State,
+    asking: Asking,
+    ticket: TicketPath,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, ApiError> {
     const OPERATION: Operation = Operation::StartSignature;
     const MEMBER: &str = "dataToSign";
     let tickets = &state.services.tickets;
@@ -123,7 +139,7 @@ pub(super) async fn bulk(state: State, asking: Asking, ticket: TicketPath, body:
     let texts = dto.data_to_sign.ok_or_else(|| OPERATION.error(BodyError::MissingMember(MEMBER)))?;
     let hashes = texts.iter().map(|text| STANDARD.decode(text).map_err(|_| OPERATION.error(BodyError::Base64(MEMBER))));
     let hashes = hashes.collect::<Result<Vec<_>, _>>()?;
-    let signed = tickets.sign_hashes(&asking.caller, ticket.0, hashes, dto.payment.into_payment()?).await;
+    let signed = tickets.sign_hashes(&asking.caller, ticket.0, hashes, dto.payment.into_payment()?, idempotency_key(&request)?).await;
     let signatures = signed.map_err(|error| OPERATION.error(error))?;
     let encoded: Vec<_> = signatures.iter().map(|signature| STANDARD.encode(signature)).collect();
     Ok(HttpResponse::Ok().content_type(JSON).body(Value::from(encoded).to_string()))

@@ -25,7 +25,8 @@ fn bodies() -> Vec<ApiError> {
     let mut errors: Vec<_> = reads.into_iter().map(|error| UPLOAD.error(error)).collect();
     let in_uploads = [BodyError::ContentType, BodyError::Form, BodyError::MissingElement("element"), BodyError::Base64("base64Data")];
     errors.extend(in_uploads.map(|error| UPLOAD.error(error)));
-    let in_starts = [BodyError::PermissionId, BodyError::PinMissing, BodyError::BadPin, BodyError::PinAndPermission];
+    let in_starts =
+        [BodyError::PermissionId, BodyError::PinMissing, BodyError::BadPin, BodyError::PinAndPermission, BodyError::IdempotencyKey];
     errors.extend(in_starts.map(|error| START.error(error)));
     errors.extend([BodyError::KeyUri(UriError::Scheme), BodyError::KeyContainer].map(|error| Operation::ChooseKey.error(error)));
     for operation in [UPLOAD, Operation::SetMetadata] {
@@ -55,6 +56,7 @@ fn tickets() -> Vec<ApiError> {
         TicketError::SpoolUnavailable,
         TicketError::StoreUnavailable,
         TicketError::Overtaken,
+        TicketError::KeyReused,
     ];
     let starts = [
         TicketError::NoContent,
