@@ -7,6 +7,7 @@
 mod columns;
 pub mod memory;
 pub mod pin_ledger;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 mod waiters;

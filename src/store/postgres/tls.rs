@@ -71,9 +71,7 @@ impl Trust {
                     .map_err(|error| TlsError::Setup(error.to_string()))?;
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(chain))).with_no_client_auth()
             }
-            Verification::None => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth()
-            }
+            Verification::None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth(),
         };
         Ok(MakeRustlsConnect::new(config))
     }
