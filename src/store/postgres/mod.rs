@@ -64,8 +64,8 @@ use crate::domain::{
 /// The most tickets whose use is noted in memory only.
 const TOUCHED_MAX: usize = 16_384;
 
-/// The pause between two tries to reach the database at the start.
-const START_PAUSE: Duration = Duration::from_millis(200);
+/// The pause between two tries to reach the database.
+const PAUSE: Duration = Duration::from_millis(200);
 
 const OWN_GATEWAY: &str = "INSERT INTO gateways (id) VALUES ($1) ON CONFLICT DO NOTHING";
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
@@ -160,7 +160,7 @@ impl PostgresStore {
         let session = loop {
             match Session::open(&settings, "start").await {
                 Ok(session) => break session,
-                Err(Fault::Away(_)) if Instant::now() < deadline => sleep(START_PAUSE).await,
+                Err(Fault::Away(_)) if Instant::now() < deadline => sleep(PAUSE).await,
                 Err(fault) => return Err(fault.into()),
             }
         };
@@ -351,7 +351,13 @@ impl Store for PostgresStore {
     }
 
     async fn wait_for_end(&self, id: JobId) -> Result<SigningJob, StoreError> {
-        self.shared.waiters.wait_for_end(self, id).await
+        loop {
+            match self.shared.waiters.wait_for_end(self, id).await {
+                // The job goes on without us, and so does the waiting; whoever waits sets the bound.
+                Err(StoreError::Unavailable(_)) => sleep(PAUSE).await,
+                ended => return ended,
+            }
+        }
     }
 
     async fn wait_for_work(&self, token: &TokenIdentity) {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -28,13 +28,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Readers {
     settings: PostgresSettings,
-    sessions: [Mutex<Option<Arc<Session>>>; READERS],
+    lines: [Arc<Line>; READERS],
     next: AtomicUsize,
+}
+
+/// One connection, or the want of one.
+#[derive(Default)]
+struct Line {
+    session: StdMutex<Option<Arc<Session>>>,
+    /// Held by the task that connects.
+    connecting: Mutex<()>,
 }
 
 impl Readers {
     pub(super) fn new(settings: PostgresSettings) -> Self {
-        Self { settings, sessions: Default::default(), next: AtomicUsize::new(0) }
+        Self { settings, lines: Default::default(), next: AtomicUsize::new(0) }
     }
 
     /// Asks; while the database is away, again and again within the bound.
@@ -56,13 +64,30 @@ impl Readers {
     }
 
     async fn session(&self) -> Result<Arc<Session>, Fault> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % READERS;
-        let mut slot = self.sessions[turn].lock().await;
-        if let Some(session) = slot.as_ref().filter(|session| !session.is_closed()) {
-            return Ok(Arc::clone(session));
+        let line = &self.lines[self.next.fetch_add(1, Ordering::Relaxed) % READERS];
+        if let Some(session) = line.open() {
+            return Ok(session);
         }
-        let session = Arc::new(Session::open(&self.settings, "reader").await?);
-        *slot = Some(Arc::clone(&session));
+        // In a task: whoever asks may stop being polled at any time, and must not keep the others waiting then.
+        let (line, settings) = (Arc::clone(line), self.settings.clone());
+        let connecting = tokio::spawn(async move { line.connect(&settings).await });
+        connecting.await.unwrap_or_else(|error| Err(Fault::Away(error.to_string())))
+    }
+}
+
+impl Line {
+    fn open(&self) -> Option<Arc<Session>> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.as_ref().filter(|session| !session.is_closed()).cloned()
+    }
+
+    async fn connect(&self, settings: &PostgresSettings) -> Result<Arc<Session>, Fault> {
+        let _turn = self.connecting.lock().await;
+        if let Some(session) = self.open() {
+            return Ok(session);
+        }
+        let session = Arc::new(Session::open(settings, "reader").await?);
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
         Ok(session)
     }
 }

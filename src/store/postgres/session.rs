@@ -3,28 +3,30 @@
 //! Invariants: steps of a pipeline are carried out in their order; no wait for an answer is longer than [`ANSWER_MAX`], after which the
 //! connection is given up.
 
-use std::{collections::HashMap, future::poll_fn, pin::pin, time::Duration};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{TryStreamExt as _, poll};
-use tokio::{
-    sync::{Mutex, mpsc},
-    task::AbortHandle,
-    time::timeout,
-};
+use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, Row, RowStream, Statement, error::SqlState, types::ToSql};
 
 use super::settings::PostgresSettings;
 use crate::store::StoreError;
 
 /// The longest wait for an answer. Longer than what the server itself allows a statement and a lock.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(8);
 
 /// Notifications that have not been looked at yet; whoever does not keep up looks at everything instead.
 const NOTIFICATIONS: usize = 1_024;
 
 /// What each connection asks of the server: bounded waits; plans by index, whatever the statistics of a young database say; commits that
 /// are on disk when they are answered, unless the operator wants still more.
-const MANNERS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '30s'; \
+const MANNERS: &str = "SET statement_timeout = '6s'; SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '30s'; \
     SET enable_seqscan = off; SET jit = off; SET client_min_messages = warning; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
@@ -190,13 +192,14 @@ impl Session {
         Ok(Answer { rows, count: stream.rows_affected().unwrap_or(0) })
     }
 
+    /// Not under the lock: whoever asks may stop being polled at any time. Preparing twice does no harm.
     async fn prepared(&self, sql: &str) -> Result<Statement, Fault> {
-        let mut statements = self.statements.lock().await;
-        if let Some(statement) = statements.get(sql) {
-            return Ok(statement.clone());
+        let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
         }
         let statement = self.bounded(self.client.prepare(sql)).await?;
-        statements.insert(sql.to_owned(), statement.clone());
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
 
