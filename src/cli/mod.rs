@@ -3,18 +3,21 @@
 //! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
+mod backup;
 mod bench;
 mod control_client;
 mod data_folder;
 mod dev;
 mod doctor;
 mod gateway;
+mod jobs;
 mod keys;
 mod lock;
 mod module_host;
 mod modules;
 mod output;
 mod place;
+mod restore;
 mod secret;
 mod serve;
 mod sign;
@@ -57,6 +60,12 @@ enum Verb {
     Lock(lock::Args),
     /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
     Doctor(doctor::Args),
+    /// Copy a gateway's state into a folder, while it runs or not.
+    Backup(backup::Args),
+    /// Put the state of a backup in place.
+    Restore(restore::Args),
+    /// List jobs, and settle those in doubt.
+    Jobs(jobs::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -117,6 +126,9 @@ impl Verb {
             Self::Keys(args) => keys::run(&args)?,
             Self::Unlock(args) => unlock::run(args)?,
             Self::Lock(args) => lock::run(args)?,
+            Self::Backup(args) => backup::run(&args)?,
+            Self::Restore(args) => restore::run(&args)?,
+            Self::Jobs(args) => jobs::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -130,7 +142,16 @@ impl Verb {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
-            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+            Self::Slots(_)
+            | Self::Keys(_)
+            | Self::Unlock(_)
+            | Self::Lock(_)
+            | Self::Jobs(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Sign(_)
+            | Self::Bench(_)
+            | Self::BenchToken => "warn",
             Self::Doctor(_) => "off",
         }
     }

@@ -127,6 +127,16 @@ pub enum AuditEvent {
         /// SHA-256 of the configuration file.
         sha256: Sha256,
     },
+    /// The state was restored from a backup. The log that stands in the backup ends at `head`; this one is new, since what that gateway wrote
+    /// after the backup is not in it.
+    Restored {
+        /// The end of the log in the backup.
+        head: AuditHead,
+        /// Permits that could still be used, and were revoked.
+        permits_revoked: u64,
+        /// Jobs that had not ended, and are in doubt.
+        jobs_in_doubt: u64,
+    },
     /// The gateway stopped in order.
     GatewayStopped,
     /// A session of the ticket API began.

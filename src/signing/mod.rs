@@ -7,6 +7,7 @@
 
 pub mod canary;
 mod dispatcher;
+pub mod jobs;
 mod keyring;
 mod pins;
 pub mod recovery;

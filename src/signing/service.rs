@@ -33,6 +33,8 @@ use crate::{
     token::{command::Command, slot::SlotHandle, supervisor::Tokens},
 };
 
+pub use crate::store::JobFilter;
+
 use super::{
     canary::{self, Canaries},
     dispatcher::{self, Workshop},

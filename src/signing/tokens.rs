@@ -22,6 +22,7 @@ use crate::{
 
 use super::{
     dispatcher::Workshop,
+    jobs::JobDesk,
     keyring::Target,
     service::{Denied, algorithm_for},
 };
@@ -62,6 +63,12 @@ pub struct TokenDesk(Arc<Workshop>);
 impl TokenDesk {
     pub(super) fn new(workshop: Arc<Workshop>) -> Self {
         Self(workshop)
+    }
+
+    /// The jobs of the same gateway.
+    #[must_use]
+    pub fn jobs(&self) -> JobDesk {
+        JobDesk::new(Arc::clone(&self.0))
     }
 
     /// Every token that has been seen, with its state now.

@@ -97,6 +97,10 @@ impl Store for MemoryStore {
         Ok(self.lock().permit(id).cloned())
     }
 
+    async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        Ok(self.lock().live_permits(now, limit))
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         Ok(self.lock().job(id).cloned())
     }

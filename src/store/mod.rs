@@ -63,6 +63,9 @@ pub trait Store: Send + Sync {
     /// Finds a permit.
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError>;
 
+    /// At most `limit` permits that could still be used at `now`, the one that ends first coming first.
+    async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError>;
+
     /// Finds a job.
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError>;
 

@@ -30,6 +30,7 @@ use crate::{
 const EXPIRE_MAX: usize = 1_000;
 
 const TICKET: &str = "SELECT id, caller, touched, version, body FROM tickets";
+const PERMIT: &str = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits";
 const JOB: &str = "SELECT id, caller, permit, accepted, deadline, state, claim, ended, body, outcome FROM jobs";
 
 /// An error of the database, as services see it.
@@ -64,19 +65,14 @@ pub(super) fn spooled_files(connection: &Connection) -> Result<Vec<String>, Stor
 }
 
 pub(super) fn permit(connection: &Connection, id: PermitId) -> Result<Option<Permit>, StoreError> {
-    let sql = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits WHERE id = ?1";
-    let columns = one(connection, sql, params![id.as_uuid().as_bytes()], |row| {
-        Ok(PermitColumns {
-            id: uuid(row, 0)?,
-            caller: row.get(1)?,
-            uses: row.get(2)?,
-            reserved: row.get(3)?,
-            committed: row.get(4)?,
-            expires: row.get(5)?,
-            revoked: row.get(6)?,
-        })
-    })?;
-    columns.map(PermitColumns::read).transpose()
+    let sql = format!("{PERMIT} WHERE id = ?1");
+    one(connection, &sql, params![id.as_uuid().as_bytes()], permit_columns)?.map(PermitColumns::read).transpose()
+}
+
+pub(super) fn live_permits(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
+    let sql = format!("{PERMIT} WHERE expires > ?1 AND NOT revoked AND reserved + committed < uses ORDER BY expires LIMIT ?2");
+    let found = all(connection, &sql, params![millis(now), count(limit as u64)], permit_columns)?;
+    found.into_iter().map(PermitColumns::read).collect()
 }
 
 pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -423,6 +419,18 @@ fn ticket_columns(row: &Row<'_>) -> rusqlite::Result<TicketRead> {
 
 fn read_ticket((id, caller, touched, version, body): TicketRead) -> Result<Ticket, StoreError> {
     TicketColumns::read(id, caller, touched, version, &body)
+}
+
+fn permit_columns(row: &Row<'_>) -> rusqlite::Result<PermitColumns> {
+    Ok(PermitColumns {
+        id: uuid(row, 0)?,
+        caller: row.get(1)?,
+        uses: row.get(2)?,
+        reserved: row.get(3)?,
+        committed: row.get(4)?,
+        expires: row.get(5)?,
+        revoked: row.get(6)?,
+    })
 }
 
 fn job_read(row: &Row<'_>) -> rusqlite::Result<JobRead> {
