@@ -64,6 +64,7 @@ macro_rules! contract {
                 each_refusal_of_a_permit_is_reported,
                 a_permit_that_is_revoked_pays_for_nothing_more,
                 a_permit_is_not_overspent_by_a_race,
+                permits_that_can_still_be_used_are_listed_the_first_to_end_first,
                 the_queue_of_a_token_has_a_bound,
                 jobs_are_claimed_oldest_first_and_once,
                 callers_take_turns,
@@ -444,6 +445,16 @@ async fn a_permit_is_not_overspent_by_a_race(store: AnyStore) {
     assert!(refused.iter().all(|result| *result == Err(StoreError::Conflict(Conflict::Permit(PermitRefusal::UsedUp)))));
     assert_eq!(uses_of(&store, &paying).await, (5, 0));
     assert_eq!(store.count_queued(&token("one")).await, Ok(5));
+}
+
+async fn permits_that_can_still_be_used_are_listed_the_first_to_end_first(store: AnyStore) {
+    let ending = |at| Permit { expires: Timestamp::from_millis(at), ..permit("a", 1) };
+    let (late, early, over, spent, revoked) =
+        (ending(3_000_000), ending(2_000_000), ending(1_000_000), ending(2_500_000), ending(2_600_000));
+    commit(&store, [&late, &early, &over, &spent, &revoked].map(|permit| Change::InsertPermit(permit.clone())).to_vec()).await;
+    commit(&store, vec![accept(&paid_by(&spent, job("a", "one"))), Change::RevokePermit(revoked.id)]).await;
+    assert_eq!(store.live_permits(NOW, 9).await.unwrap(), [early.clone(), late]);
+    assert_eq!(store.live_permits(NOW, 1).await.unwrap(), [early]);
 }
 
 // The queue.

@@ -47,7 +47,7 @@ pub use self::{
 };
 use super::{
     Change, ContentUsage, JobFilter, Store, StoreError,
-    columns::{count, request_of, state_text, timestamp, token_of, token_text},
+    columns::{count, millis, request_of, state_text, timestamp, token_of, token_text},
     waiters::Waiters,
 };
 use crate::domain::{
@@ -266,6 +266,13 @@ impl Store for PostgresStore {
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
         let rows = self.readers.query(concat!(permit_columns!(), "WHERE id = $1"), &[&id.as_uuid()]).await?;
         rows.first().map(row::permit).transpose()
+    }
+
+    async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        let sql =
+            concat!(permit_columns!(), "WHERE expires > $1 AND NOT revoked AND reserved + committed < uses ORDER BY expires LIMIT $2");
+        let rows = self.readers.query(sql, &[&millis(now), &count(limit as u64)]).await?;
+        rows.iter().map(row::permit).collect()
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
