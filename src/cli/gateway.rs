@@ -18,11 +18,11 @@ use super::{
     modules::{Logins, token_settings},
 };
 use crate::{
-    auth::{AllowedHosts, ApiKeyHash, CallerEntry, Callers},
+    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
     config::{self, CallerSettings, Config},
     domain::{key_uri::Pkcs11Uri, token::SlotState},
     http::{
-        app::{HttpSettings, Services},
+        app::{HttpSettings, MetricsSettings, Services},
         server::{Listener, Server},
     },
     permit::{PermitService, PermitSettings},
@@ -36,6 +36,7 @@ use crate::{
         pin_ledger::StoredPinLedger,
         sqlite::{SqliteSettings, SqliteStore},
     },
+    telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
     token::supervisor::Tokens,
 };
@@ -60,7 +61,7 @@ pub(super) struct Gateway {
     tokens: Tokens,
     signing: Arc<SigningService>,
     server: Server,
-    housekeeping: AbortHandle,
+    housekeeping: [AbortHandle; 2],
 }
 
 impl Gateway {
@@ -68,12 +69,15 @@ impl Gateway {
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
+        let metrics_listener = config.metrics.listen.map(bind_one).transpose()?;
+        // First of all: what is measured from here on takes its handles when it starts.
+        let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
         let (durable, marks) = (open_store(&data).await?, data.marks());
         let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
         let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
-        settle_claims(&*store, last_run).await.context("what the last run left could not be settled")?;
+        settle_claims(&*store, last_run, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
@@ -84,10 +88,16 @@ impl Gateway {
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
-        let housekeeping = remove_idle_tickets(&tickets);
+        let housekeeping = [remove_idle_tickets(&tickets), keep_up(&exporter)];
         let services = Services { callers, tickets, permits, desk: signing.desk() };
         let control = data.bind_control()?;
-        let server = Server::start(listeners, Some(control), http_settings(config)?, services).context("the HTTP server did not start")?;
+        let http = http_settings(config, exporter)?;
+        let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
+        if let Some(socket) = metrics_listener {
+            let address = socket.local_addr()?;
+            server.serve_metrics(socket).context("the HTTP server did not start")?;
+            info!("metrics are at http://{address}/metrics");
+        }
         Ok(Self { data, store: durable, tokens, signing, server, housekeeping })
     }
 
@@ -146,7 +156,7 @@ impl Gateway {
                 let _ = tokio::task::spawn_blocking(move || store.close()).await;
             })
             .always("files are removed", FILES_MAX, async move {
-                housekeeping.abort();
+                housekeeping.iter().for_each(AbortHandle::abort);
                 drop(data);
             })
             .run(async move {
@@ -168,19 +178,28 @@ async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
-    let bind = |listener: &config::Listener| {
-        let address = listener.address;
-        let socket = TcpListener::bind(address)
-            .with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))?;
-        Ok(Listener { socket, caller: listener.caller.clone() })
-    };
+    let bind = |listener: &config::Listener| Ok(Listener { socket: bind_one(listener.address)?, caller: listener.caller.clone() });
     config.listeners.iter().map(bind).collect()
 }
 
-fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
+fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
+}
+
+fn keep_up(exporter: &Exporter) -> AbortHandle {
+    let exporter = exporter.clone();
+    tokio::spawn(async move { exporter.keep_up_forever().await }).abort_handle()
+}
+
+fn http_settings(config: &Config, exporter: Exporter) -> anyhow::Result<HttpSettings> {
     let defaults = HttpSettings::default();
     Ok(HttpSettings {
         hosts: AllowedHosts::new(config.http.allowed_hosts.clone()).context("correct `allowed_hosts` in the configuration")?,
+        metrics: MetricsSettings {
+            exporter: Some(exporter),
+            allow: AllowedPeers::new(config.metrics.allow.clone()),
+            elsewhere: config.metrics.listen.is_some(),
+        },
         workers: config.http.workers.unwrap_or(defaults.workers),
         shutdown_grace: REQUESTS_MAX,
         ..defaults

@@ -30,7 +30,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 
 /// Puts signing keys that live in USB tokens, smart cards, HSMs or SoftHSM behind HTTP.
 #[derive(Debug, Parser)]
@@ -41,7 +41,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certificates in ./.sealgate-dev and serves them.\n\n\
-    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_API_KEY the API key of commands that use a gateway.\n\
+    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_LOG_FORMAT `text` or `json`, SEALGATE_API_KEY the API key of commands that use a gateway.\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
@@ -97,7 +97,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return clap_said(&error),
     };
-    let done = start_log(&cli.verb).and_then(|()| cli.verb.run());
+    let done = run_verb(cli.verb);
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -105,6 +105,14 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
         }
     }
+}
+
+fn run_verb(verb: Verb) -> anyhow::Result<ExitCode> {
+    // The configuration of `serve` has a say in the log, which it starts itself.
+    if !matches!(verb, Verb::Serve(_)) {
+        start_log(verb.log_level(), LogFormat::Text)?;
+    }
+    verb.run()
 }
 
 /// Prints what clap has to say: help and version are results, everything else is wrong usage.
@@ -141,7 +149,7 @@ impl Verb {
     /// Servers tell what they do; commands that answer and end speak up only when something is wrong. What doctor finds is in its report.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
+            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => SERVER_LOG_LEVEL,
             Self::Slots(_)
             | Self::Keys(_)
             | Self::Unlock(_)
@@ -157,8 +165,11 @@ impl Verb {
     }
 }
 
-fn start_log(verb: &Verb) -> anyhow::Result<()> {
-    telemetry::start(verb.log_level()).map_err(|error| Usage(error.to_string()).into())
+/// The level from which on servers are heard.
+const SERVER_LOG_LEVEL: &str = "info";
+
+fn start_log(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    telemetry::start(level, format).map_err(|error| Usage(error.to_string()).into())
 }
 
 /// The program that hosts modules in processes of their own: this one.

@@ -27,7 +27,7 @@ pub use self::{
     listeners::{DEFAULT_PORT, Listener},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
-    settings::{HttpSettings, Language, PermitSettings, TicketApiSettings},
+    settings::{HttpSettings, Language, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -58,6 +58,10 @@ pub struct Config {
     pub permit: PermitSettings,
     /// The HTTP server.
     pub http: HttpSettings,
+    /// The numbers for Prometheus.
+    pub metrics: MetricsSettings,
+    /// The form of log lines, where the environment says nothing.
+    pub log_format: LogFormat,
 }
 
 /// Why there is no configuration.
@@ -115,9 +119,11 @@ fn check(raw: RawConfig, base: &Path, mistakes: &mut Mistakes) -> Option<Config>
     let listeners = listeners::check(raw.listeners, &names, mistakes);
     let callers = callers::check(raw.callers, &names, &permit, &listeners, mistakes);
     let http = settings::http(raw.http, mistakes);
+    let metrics = settings::metrics(raw.metrics, &listeners, mistakes);
+    let log_format = settings::log_format(raw.log, mistakes);
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
-    Some(Config { data_dir, listeners, modules, token_policies, unlisted, keys, callers, ticket_api, permit, http })
+    Some(Config { data_dir, listeners, modules, token_policies, unlisted, keys, callers, ticket_api, permit, http, metrics, log_format })
 }
 
 fn note_missing_sections(raw: &RawConfig, mistakes: &mut Mistakes) {

@@ -30,6 +30,8 @@ pub(super) struct RawConfig {
     pub(super) ticket_api: Option<Item<RawTicketApi>>,
     pub(super) permit: Option<Item<RawPermit>>,
     pub(super) http: Option<Item<RawHttp>>,
+    pub(super) metrics: Option<Item<RawMetrics>>,
+    pub(super) log: Option<Item<RawLog>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -165,6 +167,22 @@ pub(super) struct RawHttp {
     pub(super) allowed_hosts: Vec<String>,
 }
 
+/// `[metrics]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<String>,
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+}
+
+/// `[log]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) format: Option<String>,
+}
+
 const fn yes() -> bool {
     true
 }
@@ -202,7 +220,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]` and `[http]`";
+                        `[permit]`, `[http]`, `[metrics]` and `[log]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -244,6 +262,8 @@ impl Reader<'_> {
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
+            "metrics" => raw.metrics = self.one(key, start, value),
+            "log" => raw.log = self.one(key, start, value),
             _ => {
                 let at = Place::new(self.text, key.to_owned(), start);
                 self.mistakes.note(&at, "", format!("unknown section; the sections are {SECTIONS}"));

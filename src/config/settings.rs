@@ -1,10 +1,16 @@
-//! `[ticket_api]`, `[permit]` and `[http]`: numbers and their bounds.
+//! `[ticket_api]`, `[permit]`, `[http]`, `[metrics]` and `[log]`: numbers and their bounds, choices, addresses.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
 
 use super::{
+    Listener,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawHttp, RawPermit, RawTicketApi},
+    raw::{Item, RawHttp, RawLog, RawMetrics, RawPermit, RawTicketApi},
 };
 
 /// The language of messages where the client asks for none.
@@ -59,6 +65,26 @@ pub struct HttpSettings {
     pub allowed_hosts: Vec<String>,
 }
 
+/// Where the numbers for Prometheus are shown, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// The address that they are served on, and nothing else; `None` for where callers come in.
+    pub listen: Option<SocketAddr>,
+    /// The networks that may see them, beside this machine.
+    pub allow: Vec<IpNet>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -106,6 +132,32 @@ pub(super) fn http(raw: Option<Item<RawHttp>>, mistakes: &mut Mistakes) -> HttpS
     }
     let workers = workers.and_then(|workers| usize::try_from(workers).ok());
     HttpSettings { workers, allowed_hosts: raw.allowed_hosts }
+}
+
+pub(super) fn metrics(raw: Option<Item<RawMetrics>>, listeners: &[Listener], mistakes: &mut Mistakes) -> MetricsSettings {
+    let (at, raw) = split(raw);
+    let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let allow: Vec<Option<IpNet>> = raw.allow.iter().map(network).collect();
+    if allow.contains(&None) {
+        mistakes.note(&at, "allow", "write addresses and networks, say \"192.0.2.7\" or \"192.0.2.0/24\"");
+    }
+    let listen = raw.listen.as_deref().map(str::parse::<SocketAddr>);
+    if matches!(listen, Some(Err(_))) {
+        mistakes.note(&at, "listen", "write an IP address and a port, say \"192.0.2.1:9464\"");
+    }
+    let listen = listen.and_then(Result::ok);
+    if listen.is_some_and(|address| address.port() != 0 && listeners.iter().any(|listener| listener.address == address)) {
+        mistakes.note(&at, "listen", "callers come in at this address; choose another port, or leave `listen` out");
+    }
+    if listen.is_some_and(|address| !address.ip().is_loopback()) && raw.allow.is_empty() {
+        mistakes.note(&at, "allow", "nobody but this machine may see the metrics; name the address of the machine that scrapes them");
+    }
+    MetricsSettings { listen, allow: allow.into_iter().flatten().collect() }
+}
+
+pub(super) fn log_format(raw: Option<Item<RawLog>>, mistakes: &mut Mistakes) -> LogFormat {
+    let (at, raw) = split(raw);
+    mistakes.choose(&at, "format", raw.format.as_deref().unwrap_or("text"), LOG_FORMATS).unwrap_or(LogFormat::Text)
 }
 
 fn split<T: Default>(raw: Option<Item<T>>) -> (Place, T) {

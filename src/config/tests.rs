@@ -87,6 +87,9 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
     assert_eq!(config.ticket_api.language, Language::English);
     assert_eq!(config.http.workers, Some(2));
+    assert_eq!(config.metrics.listen, Some("192.0.2.1:9464".parse().unwrap()));
+    assert_eq!(config.metrics.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.7/32", "2001:db8::/32"]);
+    assert_eq!(config.log_format, LogFormat::Json);
 }
 
 #[test]

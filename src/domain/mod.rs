@@ -18,6 +18,7 @@ pub mod key_uri;
 pub mod permit;
 pub mod pin;
 pub mod public_key;
+pub mod request_id;
 pub mod signature;
 pub mod ticket;
 pub mod timestamp;

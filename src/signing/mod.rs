@@ -7,6 +7,7 @@
 
 pub mod canary;
 mod dispatcher;
+mod ended;
 pub mod jobs;
 mod keyring;
 mod pins;

@@ -6,12 +6,14 @@
 
 use std::path::Path;
 
-use tracing::{info, warn};
+use tracing::info;
 
+use super::ended::{EndedJobs, JobTimes};
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead},
         job::{FailureCause, JobOutcome, SigningJob},
+        key::ConfiguredKey,
         timestamp::Timestamp,
     },
     store::{Change, Store, StoreError},
@@ -27,27 +29,26 @@ pub struct LastRun<'a> {
     pub machine_stayed_up: bool,
 }
 
-/// Settles what the run before this one had claimed. To be called before any job is claimed.
+/// Settles what the run before this one had claimed. To be called before any job is claimed. `keys` are the configured ones: what is in doubt
+/// is counted by them.
 ///
 /// # Errors
 /// The store was not reached; nothing was settled then.
-pub async fn settle_claims(store: &dyn Store, last_run: LastRun<'_>) -> Result<(), StoreError> {
+pub async fn settle_claims(store: &dyn Store, last_run: LastRun<'_>, keys: &[ConfiguredKey]) -> Result<(), StoreError> {
     let claimed = store.claimed_jobs().await?;
     if claimed.is_empty() {
         return Ok(());
     }
     let (begun, waiting): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|job| may_have_begun(job, last_run));
-    for job in &begun {
-        warn!(job.id = %job.id, job.caller = %job.caller, slot.token = %job.key.token, "job {} is in doubt: {IN_DOUBT}", job.id);
-    }
     info!("{} jobs that the last run had claimed wait again, {} are in doubt", waiting.len(), begun.len());
-    let in_doubt = begun.into_iter().map(|job| Change::EndJob {
-        job: job.id,
-        claim: job.claim,
-        outcome: JobOutcome::not_signed(FailureCause::OutcomeUnknown, IN_DOUBT),
-    });
+    let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, IN_DOUBT);
+    let in_doubt = begun.iter().map(|job| Change::EndJob { job: job.id, claim: job.claim, outcome: outcome.clone() });
     let requeued = waiting.into_iter().map(|job| Change::RequeueJob { job: job.id, claim: job.claim });
-    store.commit(in_doubt.chain(requeued).collect()).await
+    store.commit(in_doubt.chain(requeued).collect()).await?;
+    let ended = EndedJobs::of(keys);
+    // Nobody saw how long they took.
+    begun.iter().for_each(|job| ended.note(job, &outcome, JobTimes::default()));
+    Ok(())
 }
 
 /// What was done with the state of a backup.

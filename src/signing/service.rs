@@ -12,7 +12,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
     domain::{
@@ -38,6 +38,7 @@ pub use crate::store::JobFilter;
 use super::{
     canary::{self, Canaries},
     dispatcher::{self, Workshop},
+    ended::EndedJobs,
     keyring::{Keyring, KnownKey, denied},
     pins::JobPins,
     tokens::TokenDesk,
@@ -248,8 +249,9 @@ impl SigningService {
         settings: SigningSettings,
     ) -> std::io::Result<Arc<Self>> {
         let verifiers = VerifyPool::start(settings.verifier_threads, VERIFY_QUEUE)?;
-        let workshop =
-            Workshop { store, keyring: Keyring::new(tokens, keys), verifiers, pins: JobPins::default(), canaries: Canaries::default() };
+        let ended = EndedJobs::of(&keys);
+        let keyring = Keyring::new(tokens, keys);
+        let workshop = Workshop { store, keyring, verifiers, pins: JobPins::default(), canaries: Canaries::default(), ended };
         let service =
             Arc::new(Self { workshop: Arc::new(workshop), permits, settings, stop: watch::Sender::new(false), tasks: Mutex::default() });
         let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -383,6 +385,18 @@ impl SigningService {
         self.workshop.store.find_job(id).await
     }
 
+    /// Counts a job and says that it has ended, if it was cancelled: to be called once, by whoever has had it cancelled.
+    ///
+    /// # Errors
+    /// The store was not reached.
+    pub async fn note_cancelled(&self, id: JobId) -> Result<(), StoreError> {
+        match self.find_job(id).await? {
+            Some(job) if job.state == JobState::Cancelled => self.workshop.note_queued_end(&job),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Waits at most `bound` for the end of a job, and returns it as it then stands; `None` if there is no such job.
     ///
     /// # Errors
@@ -473,8 +487,7 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
         }
         let now = workshop.store.now();
         match workshop.store.expire_jobs(now).await {
-            Ok(0) => {}
-            Ok(expired) => info!("{expired} jobs expired before their token signed"),
+            Ok(expired) => note_expired(&workshop, expired).await,
             Err(error) => warn!(error = %error, "jobs could not be expired"),
         }
         let long_ago = Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)));
@@ -482,6 +495,17 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
             warn!(error = %error, "old jobs could not be forgotten");
         }
         forget_pins(&workshop).await;
+    }
+}
+
+/// Jobs that expired are told of one by one, like every end.
+async fn note_expired(workshop: &Workshop, expired: Vec<JobId>) {
+    for job in expired {
+        match workshop.store.find_job(job).await {
+            Ok(Some(job)) => workshop.note_queued_end(&job),
+            Ok(None) => {}
+            Err(error) => warn!(job.id = %job, error = %error, "job {job} expired; more cannot be said of it"),
+        }
     }
 }
 

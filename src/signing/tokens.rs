@@ -13,6 +13,7 @@ use crate::{
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
     },
+    telemetry::metrics::{QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
     token::{
         command::{Command, Reply},
         slot::SlotHandle,
@@ -146,6 +147,22 @@ impl TokenDesk {
     /// Whether the store that holds tickets, permits and jobs answers.
     pub async fn is_store_reachable(&self) -> bool {
         self.0.store.find_job(JobId::random()).await.is_ok()
+    }
+
+    /// Sets the metrics that stand in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
+    /// store answers at all. Where it does not, the others keep what they had.
+    pub async fn collect_metrics(&self) {
+        let queues = self.0.store.queues().await;
+        STORE_REACHABLE.gauge(&[]).set(f64::from(u8::from(queues.is_ok())));
+        let Ok(queues) = queues else { return };
+        let now = self.0.store.now();
+        for slot in self.0.keyring.tokens().slots() {
+            let token = slot.token().to_string();
+            let queue = queues.iter().find(|queue| queue.token == *slot.token());
+            let depth = queue.map_or(0, |queue| u32::try_from(queue.queued).unwrap_or(u32::MAX));
+            QUEUE_DEPTH.gauge(&[&token]).set(f64::from(depth));
+            QUEUE_OLDEST_AGE.gauge(&[&token]).set(queue.map_or(0.0, |queue| now.since(queue.oldest).as_secs_f64()));
+        }
     }
 
     /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try. `forget_rejection`: first

@@ -6,6 +6,7 @@
 
 mod columns;
 pub mod memory;
+mod meter;
 pub mod pin_ledger;
 pub mod postgres;
 mod rows;
@@ -83,8 +84,8 @@ pub trait Store: Send + Sync {
     /// Jobs whose deadline is not after `now` are not claimed: see [`Store::expire_jobs`].
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError>;
 
-    /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns how many there were.
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError>;
+    /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns them.
+    async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
 
     /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits and idempotency keys that expired
     /// before it.

@@ -9,16 +9,21 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, Sender};
+use metrics::Histogram;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task,
 };
 
 use super::{Verifier, VerifyError};
-use crate::domain::{digest::ToSign, signature::SignatureValue};
+use crate::{
+    domain::{digest::ToSign, signature::SignatureValue},
+    telemetry::metrics::VERIFY_SECONDS,
+};
 
 /// The most verifications that are asked for and not answered at one time; far above what all slots together can have claimed.
 pub const PENDING_MAX: usize = 4096;
@@ -75,10 +80,11 @@ impl VerifyPool {
     /// What the system says if it starts no thread; those that were started end.
     pub fn start(threads: NonZeroUsize, queue: NonZeroUsize) -> io::Result<Self> {
         let (jobs, queued) = crossbeam_channel::bounded(queue.get());
+        let seconds = VERIFY_SECONDS.histogram(&[]);
         let threads = (0..threads.get())
             .map(|number| {
-                let queued = queued.clone();
-                thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&queued))
+                let (queued, seconds) = (queued.clone(), seconds.clone());
+                thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&queued, &seconds))
             })
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
@@ -123,14 +129,17 @@ impl VerifyPool {
 }
 
 /// What a thread does until the pool stops and the queue is empty.
-fn work(queued: &Receiver<Job>) {
+fn work(queued: &Receiver<Job>, seconds: &Histogram) {
     for Job { verifier, to_sign, value, reply, place } in queued {
         drop(place);
         if reply.is_closed() {
             continue;
         }
+        let began = Instant::now();
         // A panic must not cost a thread; the caller learns of it because the reply is dropped.
-        if let Ok(verified) = panic::catch_unwind(AssertUnwindSafe(|| verifier.verify(&to_sign, &value))) {
+        let verified = panic::catch_unwind(AssertUnwindSafe(|| verifier.verify(&to_sign, &value)));
+        seconds.record(began.elapsed().as_secs_f64());
+        if let Ok(verified) = verified {
             // The caller may have gone meanwhile.
             let _ = reply.send(verified.map(|()| value));
         }
@@ -223,7 +232,7 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         pool.stop().await;
         // The threads of a real pool are joined by `stop`; here the work is done by hand, and ends because the pool has stopped.
-        work(&queued);
+        work(&queued, &Histogram::noop());
         assert!(in_queue.await.is_ok());
         assert!(matches!(waiting.await, Err(PoolError::Stopped)));
         assert!(matches!(ask().await, Err(PoolError::Stopped)));

@@ -21,9 +21,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use self::{readers::Readers, writer::Writer};
 use super::{
-    Change, ContentUsage, JobFilter, Store, StoreError,
-    rows::{self, Moved},
-    waiters::Waiters,
+    Change, ContentUsage, JobFilter, Store, StoreError, rows,
+    waiters::{Waiters, ended},
 };
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
@@ -251,14 +250,14 @@ impl Store for SqliteStore {
         self.writer.write(move |tables| tables.claim_jobs(&token, limit, now)).await
     }
 
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         // Most of the time there is nothing to write.
         if !self.readers.read(move |connection| tables::any_late(connection, now)).await? {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let moved = self.writer.write(move |tables| tables.expire_jobs(now)).await?;
         self.waiters.wake(&moved);
-        Ok(moved.iter().filter(|moved| matches!(moved, Moved::Ended(_))).count())
+        Ok(ended(&moved))
     }
 
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
