@@ -61,6 +61,7 @@ pub(super) enum Made {
     Nothing,
     Jobs(Vec<SigningJob>),
     Tickets(Vec<Ticket>),
+    Ended(Vec<JobId>),
     Count(usize),
 }
 
@@ -129,7 +130,7 @@ impl Group {
                 let outcome = JobOutcome::not_signed(FailureCause::DeadlinePassed, "");
                 let end = |job: &JobId| Change::EndJob { job: *job, claim: None, outcome: outcome.clone() };
                 self.moved.extend(rows::commit(set, late.iter().map(end).collect(), *late_at)?);
-                Ok(Made::Count(late.len()))
+                Ok(Made::Ended(late))
             }
             Work::RemoveIdle { idle_since, .. } => {
                 let mut removed = Vec::new();

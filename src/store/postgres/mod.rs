@@ -310,9 +310,9 @@ impl Store for PostgresStore {
         }
     }
 
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         match self.write(Work::Expire { now }).await? {
-            Made::Count(expired) => Ok(expired),
+            Made::Ended(expired) => Ok(expired),
             _ => Err(other_answer()),
         }
     }
