@@ -6,6 +6,7 @@
 pub mod algorithm;
 pub mod caller;
 pub mod digest;
+pub mod fence;
 pub mod hash;
 pub mod ids;
 pub mod job;

@@ -103,6 +103,7 @@ fn stop_beside(runner: &Arc<ModuleRunner>, socket: &UnixStream) -> io::Result<()
 }
 
 fn load(start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {
+    fence::raise_configured(&start.fence, &start.path)?;
     let (name, quirks) = (start.options.name.clone(), start.options.quirks);
     let module = Pkcs11Module::load(&start.path, start.options).map_err(|error| error.to_string())?;
     let parts = RunnerParts {

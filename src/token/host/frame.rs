@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use crate::domain::{
+    fence::Fence,
     pin::{LedgerInstance, LedgerKey, LedgerRefusal, LoginVerdict, Pin, PinOrigin},
     token::{LoginMode, SlotStatus, TokenFlags, TokenIdentity},
 };
@@ -65,6 +66,8 @@ pub enum ToChild {
 pub struct StartModule {
     /// The library file.
     pub path: std::path::PathBuf,
+    /// What it is denied.
+    pub fence: Fence,
     /// Its name, and how it is initialised.
     pub options: ModuleOptions,
     /// How its tokens are logged in.
