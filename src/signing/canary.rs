@@ -73,6 +73,8 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
         for (name, target) in workshop.keyring.configured_targets() {
             if target.slot.login_mode() == LoginMode::Configured && target.slot.status().state.takes_work() {
                 let failure = sing(&workshop, &target).await.err().map(|denied| denied.to_string());
+                let result = if failure.is_none() { "signed" } else { "failed" };
+                metrics::counter!("sealgate_canaries_total", "key" => name.to_string(), "result" => result).increment(1);
                 match &failure {
                     Some(failure) => warn!(key.name = %name, error = %failure, "the canary of key {name} failed: {failure}"),
                     None => debug!(key.name = %name, "the canary of key {name} is well"),

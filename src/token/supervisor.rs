@@ -525,6 +525,12 @@ impl ModuleEvents for EventHub {
         }
     }
 
+    fn flags(&self, slot: SlotRef, flags: TokenFlags) {
+        let Some(handle) = self.slot(slot) else { return };
+        handle.set_flags(flags);
+        self.inner.changed();
+    }
+
     fn slot_down(&self, slot: SlotRef, reason: String) {
         let Some(handle) = lock(&self.slots).remove(&slot) else { return };
         handle.went_down(slot, &reason);

@@ -37,7 +37,11 @@ use super::{
 /// How long an idle thread waits before it looks whether its token is still there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
 
-/// How long a thread without a session waits before it tries to open one again.
+/// How often an idle thread reads its token's flags: another program's wrong PIN shows nowhere else.
+const FLAGS_CHECK: Duration = Duration::from_secs(5);
+
+/// How long a thread without a session waits before it tries to open one again, whatever is queued: a queue of commands that each tried
+/// would make a row of failures of one moment's trouble, and have the module replaced for it.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// So many failures in a row, and the module is taken for one that recovers only by being started again. An error that leaves the outcome of
@@ -81,8 +85,14 @@ pub(super) struct Worker {
     desk: LoginDesk,
     session: Option<Session>,
     status: Option<(SlotState, String)>,
+    /// The flags that the gateway was told last.
+    told: Option<TokenFlags>,
     /// Failures of the module in a row; any success ends the row.
     failures: u32,
+    /// When no session could be opened, and why, if that was the last that was tried.
+    not_opened: Option<(Instant, DeviceError)>,
+    /// The command at hand was answered with that, and the module was not asked.
+    was_not_asked: bool,
     /// Keys that have signed since the token was taken up.
     seen_keys: HashSet<KeySelector>,
 }
@@ -92,6 +102,7 @@ struct Session {
     driver: Box<dyn TokenDriver>,
     keys: HashMap<KeySelector, CachedKey>,
     flags: TokenFlags,
+    flags_read: Instant,
     logged_in: bool,
     used: Instant,
 }
@@ -102,7 +113,17 @@ impl Worker {
         let token = &parts.sighting.token;
         info!(slot.token = %token, slot.login = %parts.login, "token {} taken up", token.label);
         let desk = LoginDesk::new(Arc::clone(&parts.ledger), LedgerKey::of(token), parts.instance)?;
-        let mut worker = Self { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new() };
+        let mut worker = Self {
+            parts,
+            desk,
+            session: None,
+            status: None,
+            told: None,
+            failures: 0,
+            not_opened: None,
+            was_not_asked: false,
+            seen_keys: HashSet::new(),
+        };
         let end = worker.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
         Ok((worker, end))
     }
@@ -123,7 +144,9 @@ impl Worker {
             return None;
         }
         let answer = self.perform(command, &mut || responder.entering());
-        self.count_failures(answer.as_ref().err());
+        if !std::mem::take(&mut self.was_not_asked) {
+            self.count_failures(answer.as_ref().err());
+        }
         self.report_return();
         let gone = answer.as_ref().err().filter(|error| matches!(error, DeviceError::TokenGone(_))).cloned();
         responder.answer(answer);
@@ -389,7 +412,16 @@ impl Worker {
     // ---- session ----
 
     fn ensure_open(&mut self) -> Result<(), DeviceError> {
-        if self.session.is_some() { Ok(()) } else { self.open() }
+        if self.session.is_some() {
+            return Ok(());
+        }
+        match &self.not_opened {
+            Some((when, why)) if when.elapsed() < REOPEN_PAUSE => {
+                self.was_not_asked = true;
+                Err(why.clone())
+            }
+            _ => self.open(),
+        }
     }
 
     fn reopen(&mut self, because: &DeviceError) -> Result<(), DeviceError> {
@@ -408,17 +440,21 @@ impl Worker {
     fn open(&mut self) -> Result<(), DeviceError> {
         let opened = self.parts.module.open(self.parts.sighting.slot).and_then(|mut driver| {
             let flags = driver.flags()?;
-            Ok(Session { driver, keys: HashMap::new(), flags, logged_in: false, used: Instant::now() })
+            let now = Instant::now();
+            Ok(Session { driver, keys: HashMap::new(), flags, flags_read: now, logged_in: false, used: now })
         });
         thread::sleep(self.parts.quirks.settle);
         let mut session = match opened {
             Ok(session) => session,
             Err(error) => {
                 self.report(SlotState::Recovering, &error.to_string());
+                self.not_opened = Some((Instant::now(), error.clone()));
                 return Err(error);
             }
         };
+        self.not_opened = None;
         self.parts.sighting.flags = session.flags;
+        self.tell_flags();
         let again = self.desk.login_again(session.driver.as_mut());
         session.logged_in = matches!(again, Some(Ok(())));
         self.session = Some(session);
@@ -441,6 +477,9 @@ impl Worker {
             Some(session) => session.driver.check_presence().and_then(|()| session.keep_alive(self.parts.quirks.idle_limit)),
             None => self.open(),
         };
+        if checked.is_ok() && self.session.as_ref().is_some_and(|session| session.flags_read.elapsed() >= FLAGS_CHECK) {
+            self.refresh_flags();
+        }
         self.count_failures(checked.as_ref().err());
         self.report_return();
         match checked {
@@ -522,7 +561,18 @@ impl Worker {
             && let Ok(flags) = session.driver.flags()
         {
             session.flags = flags;
+            session.flags_read = Instant::now();
             self.parts.sighting.flags = flags;
+        }
+        self.tell_flags();
+    }
+
+    /// Tells the gateway of flags that changed since it was told last; a state that is told brings them along.
+    fn tell_flags(&mut self) {
+        let flags = self.parts.sighting.flags;
+        if self.told.is_some_and(|told| told != flags) {
+            self.told = Some(flags);
+            self.parts.events.flags(self.parts.slot, flags);
         }
     }
 
@@ -536,6 +586,7 @@ impl Worker {
         }
         self.status = Some((state, reason.to_owned()));
         let status = SlotStatus { state, reason: reason.to_owned(), since: SystemTime::now().into() };
+        self.told = Some(self.parts.sighting.flags);
         self.parts.events.status(self.parts.slot, status, self.parts.sighting.flags);
     }
 }

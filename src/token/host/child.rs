@@ -175,6 +175,10 @@ impl ModuleEvents for Wire {
         self.say(&ToParent::Status { slot, status, flags });
     }
 
+    fn flags(&self, slot: SlotRef, flags: TokenFlags) {
+        self.say(&ToParent::Flags { slot, flags });
+    }
+
     fn slot_down(&self, slot: SlotRef, reason: String) {
         self.say(&ToParent::SlotDown { slot, reason });
     }

@@ -103,6 +103,13 @@ pub enum ToParent {
         /// The token's flags.
         flags: TokenFlags,
     },
+    /// [`ModuleEvents::flags`](super::super::link::ModuleEvents::flags).
+    Flags {
+        /// The slot.
+        slot: SlotRef,
+        /// The token's flags.
+        flags: TokenFlags,
+    },
     /// [`ModuleEvents::slot_down`](super::super::link::ModuleEvents::slot_down).
     SlotDown {
         /// The slot.

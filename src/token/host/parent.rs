@@ -375,6 +375,7 @@ impl Reader {
                 self.events.slot_up(slot, token, login);
             }
             ToParent::Status { slot, status, flags } => self.events.status(slot, status, flags),
+            ToParent::Flags { slot, flags } => self.events.flags(slot, flags),
             ToParent::SlotDown { slot, reason } => {
                 up.retain(|is_up| *is_up != slot);
                 self.events.slot_down(slot, reason);
