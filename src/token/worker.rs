@@ -29,7 +29,7 @@ use super::{
     command::{Command, Reply},
     driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenSighting},
     link::{Envelope, ModuleEvents, SlotRef},
-    login::LoginDesk,
+    login::{LoginDesk, permitted_by_flags},
     quirks::Quirks,
     watchdog::WatchedModule,
 };
@@ -155,7 +155,12 @@ impl Worker {
 
     fn perform(&mut self, command: Command, entering: &mut dyn FnMut()) -> Result<Reply, DeviceError> {
         match command {
-            Command::Sign { key, to_sign, pin } => self.sign(&key, &to_sign, pin.as_ref(), entering).map(Reply::Signature),
+            Command::Sign { key, to_sign, pin } => {
+                self.report_touch();
+                let signed = self.sign(&key, &to_sign, pin.as_ref(), entering);
+                self.report_touched();
+                signed.map(Reply::Signature)
+            }
             Command::DescribeKey { key, pin } => self.describe_key(&key, pin.as_ref()),
             Command::ListKeys => self.with_session(|session| session.driver.list_keys()).map(Reply::Keys),
             Command::GenerateKeyPair(spec) => self.with_session(|session| {
@@ -292,7 +297,7 @@ impl Worker {
         let result = match (pin, mode) {
             (None, LoginMode::Protected) => {
                 self.report(SlotState::WaitingAtReader, "enter the PIN at the reader");
-                self.login_at_reader()
+                self.login_at_reader(origin)
             }
             (None, _) => return Err(DeviceError::LoginRequired("a PIN is needed".to_owned())),
             // On a per-request slot an operator's good PIN lifts the limit on requests' PINs; the slot stays logged out.
@@ -306,12 +311,9 @@ impl Worker {
         result
     }
 
-    fn login_at_reader(&mut self) -> Result<(), DeviceError> {
+    fn login_at_reader(&mut self, origin: PinOrigin) -> Result<(), DeviceError> {
         let Some(session) = self.session.as_mut() else { return Err(no_session()) };
-        let flags = session.driver.flags()?;
-        if flags.user_pin_locked {
-            return Err(DeviceError::PinLocked);
-        }
+        permitted_by_flags(session.driver.flags()?, origin, false)?;
         match session.driver.login(None) {
             Err(DeviceError::AlreadyLoggedIn) => Ok(()),
             other => other,
@@ -506,6 +508,21 @@ impl Worker {
             self.failures = 0;
             let reason = error.map(ToString::to_string).unwrap_or_default();
             self.parts.events.replace(reason);
+        }
+    }
+
+    /// Says that a signature waits for a person's touch, where the token has a button and could sign.
+    fn report_touch(&mut self) {
+        let per_request = self.parts.login == LoginMode::PerRequest;
+        let could_sign = |session: &Session| session.logged_in || per_request || !session.flags.login_required;
+        if self.parts.quirks.waits_for_touch && self.session.as_ref().is_some_and(could_sign) {
+            self.report(SlotState::WaitingAtReader, "touch the token");
+        }
+    }
+
+    fn report_touched(&mut self) {
+        if matches!(self.status, Some((SlotState::WaitingAtReader, _))) {
+            self.report_idle();
         }
     }
 
