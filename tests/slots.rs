@@ -298,6 +298,14 @@ async fn the_flags_that_are_shown_change_although_the_state_does_not() {
 }
 
 #[tokio::test]
+async fn a_configured_pin_that_comes_after_an_operators_changes_nothing() {
+    let rig = Rig::unlocked().await;
+    rig.slot.call(Command::Login { pin: Some(a_pin("999999")), origin: PinOrigin::Configured }).await.unwrap();
+    assert_eq!((rig.slot.status().state, rig.script.count(Call::Login)), (SlotState::Ready, 1));
+    assert!(matches!(rig.sign(None).await, Ok(Reply::Signature(_))));
+}
+
+#[tokio::test]
 async fn an_operator_who_insists_may_spend_the_last_try() {
     let rig = Rig::new(LoginMode::Operator).await;
     rig.script.change_flags(|flags| flags.user_pin_final_try = true);

@@ -300,6 +300,8 @@ impl Worker {
                 self.login_at_reader(origin)
             }
             (None, _) => return Err(DeviceError::LoginRequired("a PIN is needed".to_owned())),
+            // It was sent when the slot needed one; an operator has been quicker, and a wrong one must not log the right one out.
+            (Some(_), _) if session.logged_in && origin == PinOrigin::Configured => Ok(()),
             // On a per-request slot an operator's good PIN lifts the limit on requests' PINs; the slot stays logged out.
             (Some(pin), LoginMode::PerRequest) => {
                 self.desk.login(session.driver.as_mut(), &pin, origin).and_then(|()| session.driver.logout())
