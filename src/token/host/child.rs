@@ -59,7 +59,7 @@ fn take_socket() -> io::Result<UnixStream> {
 fn serve(mut socket: UnixStream) -> Result<(), FrameError> {
     let wire = Arc::new(Wire { socket: Mutex::new(socket.try_clone()?), asks: Mutex::default(), next_ask: AtomicU64::new(0) });
     let Some(ToChild::Start(start)) = frame::read(&mut socket)? else { return Err(FrameError::Malformed) };
-    let runner = match load(start, &wire) {
+    let runner = match load(*start, &wire) {
         Ok(runner) => {
             wire.say(&ToParent::Started(Ok(())));
             Arc::new(runner)

@@ -31,7 +31,7 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToChild {
     /// Load the module; always the first frame.
-    Start(StartModule),
+    Start(Box<StartModule>),
     /// A command to one slot.
     Call {
         /// Names the answer.

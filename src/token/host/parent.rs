@@ -109,7 +109,7 @@ pub fn run(
     let (frames, to_write) = bounded(FRAMES_MAX);
     let connection = Arc::new(Connection { calls: Mutex::default(), next: AtomicU64::new(0), frames });
     bind(Arc::clone(&connection) as Arc<dyn ModuleLink>);
-    connection.push(&ToChild::Start(settings.start));
+    connection.push(&ToChild::Start(Box::new(settings.start)));
     let writer = spawn_writer(&name, ours.try_clone()?, to_write)?;
     let (ended, end) = bounded(1);
     let life = Arc::new(Life::default());
