@@ -37,7 +37,7 @@ use crate::{
         sqlite::{SqliteSettings, SqliteStore},
     },
     ticket::{TicketService, TicketSettings},
-    token::supervisor::Tokens,
+    token::{marks::Settled, supervisor::Tokens},
 };
 
 /// How long requests that are being served may take when the gateway stops.
@@ -50,6 +50,8 @@ const SIGNATURES_MAX: Duration = Duration::from_secs(30);
 const MODULES_MAX: Duration = Duration::from_secs(10);
 /// How long writing the last changes may take.
 const STORE_MAX: Duration = Duration::from_secs(10);
+/// How long a killed gateway's modules may take to end.
+const LAST_RUN_MAX: Duration = Duration::from_secs(10);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
@@ -70,11 +72,10 @@ impl Gateway {
         let listeners = bind(config)?;
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
-        let (durable, marks) = (open_store(&data).await?, data.marks());
+        let durable = open_store(&data).await?;
         let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
-        let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
-        settle_claims(&*store, last_run).await.context("what the last run left could not be settled")?;
-        let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
+        settle(&data, &*store).await.context("what the last run left could not be settled")?;
+        let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
         let keys = config.keys.clone();
@@ -159,6 +160,23 @@ impl Gateway {
 fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     let tickets = Arc::clone(tickets);
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+/// Settles what the last run had claimed, when the last of its modules' processes has ended.
+async fn settle(data: &DataFolder, store: &dyn Store) -> anyhow::Result<()> {
+    let (marks, stayed_up) = (data.marks(), data.machine_stayed_up());
+    let dir = marks.clone();
+    let settled = tokio::task::spawn_blocking(move || Settled::wait(&dir, LAST_RUN_MAX)).await??;
+    if settled.is_none() {
+        warn!("a module's process of the last run still lives; what it may have signed is in doubt");
+    }
+    let last_run = LastRun { marks: &marks, marks_are_whole: stayed_up && settled.is_some() };
+    settle_claims(store, last_run).await?;
+    // From here on nothing is judged by the marks from before; what comes now is.
+    if let Some(settled) = settled.filter(|_| !stayed_up) {
+        settled.clear(&marks)?;
+    }
+    data.note_boot()
 }
 
 async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {

@@ -3,9 +3,13 @@
 //! Invariants: a job is durable as `Signing` before its command is sent; it is put back only if `C_Sign` was certainly not entered; every
 //! claimed job is settled before the task ends. Batches keep the number of durable claims below the number of signatures.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{Fuse, FusedFuture},
+    stream::FuturesUnordered,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -60,6 +64,10 @@ enum Settled {
 /// Works through the queue of one token until `stop` is set; then finishes what is claimed.
 pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: watch::Receiver<bool>) {
     let mut running = FuturesUnordered::new();
+    // Both go on while others are looked after: signatures are settled during a claim, and one wait for work outlives many of them.
+    let mut claiming = pin!(Fuse::terminated());
+    let mut waiting = pin!(Fuse::terminated());
+    let mut may_be_work = true;
     let mut status = slot.watch();
     let mut pause = PAUSE.0;
     let mut rest_until = Instant::now();
@@ -67,13 +75,24 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         let rests = Instant::now() < rest_until;
         let takes_work = status.borrow_and_update().state.takes_work() && !rests;
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
-        if takes_work && running.len() <= CLAIM_MAX / 2 {
-            for job in claim(&workshop, &slot, CLAIM_MAX - running.len()).await {
-                running.push(begin(&workshop, &slot, job));
-            }
+        let wants_work = takes_work && running.len() <= CLAIM_MAX / 2 && claiming.is_terminated();
+        if wants_work && may_be_work {
+            claiming.set(claim(&workshop, &slot, CLAIM_MAX - running.len()).fuse());
+        } else if wants_work && waiting.is_terminated() {
+            waiting.set(workshop.store.wait_for_work(slot.token()).fuse());
         }
-        let wants_work = takes_work && running.len() <= CLAIM_MAX / 2;
         tokio::select! {
+            claimed = &mut claiming, if !claiming.is_terminated() => match claimed {
+                Ok((jobs, all)) => {
+                    may_be_work = !all;
+                    jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, job)));
+                }
+                Err(error) => {
+                    error!(error = %error, "jobs could not be claimed");
+                    rest_until = Instant::now() + PAUSE.1;
+                }
+            },
+            () = &mut waiting, if !waiting.is_terminated() => may_be_work = true,
             Some(settled) = running.next(), if !running.is_empty() => match settled {
                 Settled::Ended => pause = PAUSE.0,
                 // What was claimed together comes back together, and rests once.
@@ -84,23 +103,24 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
                 }
             },
             () = sleep_until(rest_until), if rests => {}
-            () = workshop.store.wait_for_work(slot.token()), if wants_work => {}
             _ = status.changed() => {}
             _ = stop.changed() => {}
         }
     }
+    // What a claim under way brings is claimed, and so it is signed.
+    if !claiming.is_terminated()
+        && let Ok((jobs, _)) = claiming.await
+    {
+        jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, job)));
+    }
     while running.next().await.is_some() {}
 }
 
-async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Vec<SigningJob> {
-    match workshop.store.claim_jobs(slot.token(), limit, workshop.store.now()).await {
-        Ok(jobs) => jobs,
-        Err(error) => {
-            error!(error = %error, "jobs could not be claimed");
-            sleep(PAUSE.1).await;
-            Vec::new()
-        }
-    }
+/// Claims jobs, and tells whether those are all that were queued.
+async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Result<(Vec<SigningJob>, bool), StoreError> {
+    let jobs = workshop.store.claim_jobs(slot.token(), limit, workshop.store.now()).await?;
+    let all = jobs.len() < limit;
+    Ok((jobs, all))
 }
 
 /// Sends the job to its slot now, so that jobs start in the order of the queue, and returns what waits for it and settles it.

@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod certificate;
+pub mod client;
 pub mod daemon;
 pub mod gateway;
 pub mod kryoptic;
@@ -17,6 +18,7 @@ pub mod p11kit;
 pub mod pcscd;
 pub mod program;
 pub mod pyhanko;
+pub mod site;
 pub mod softhsm;
 pub mod swtpm;
 pub mod vcard;
