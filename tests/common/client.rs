@@ -29,7 +29,11 @@ pub enum Ended {
 /// An answer, or none.
 #[derive(Debug)]
 pub enum Told {
-    Answer { status: StatusCode, retry_after: Option<u64>, body: Vec<u8> },
+    Answer {
+        status: StatusCode,
+        retry_after: Option<u64>,
+        body: Vec<u8>,
+    },
     /// The connection broke: nobody knows whether the request was served.
     Lost,
 }
@@ -131,7 +135,9 @@ impl Client {
 
     /// Waits for the ticket's signature, from gateway to gateway.
     pub async fn wait(&self, ticket: &str) -> Ended {
-        tokio::time::timeout(PATIENCE, self.wait_for_ever(ticket)).await.unwrap_or_else(|_| panic!("the job of ticket {ticket} does not end"))
+        tokio::time::timeout(PATIENCE, self.wait_for_ever(ticket))
+            .await
+            .unwrap_or_else(|_| panic!("the job of ticket {ticket} does not end"))
     }
 
     async fn wait_for_ever(&self, ticket: &str) -> Ended {

@@ -39,7 +39,8 @@ impl Site {
         let dev = dev_json(&dev_dir);
         assert!(dev_gateway.stop().0.success());
         let mut config: Table = fs::read_to_string(path_in(&dev["config"])).expect("a configuration").parse().expect("TOML");
-        let port = PORTS.cycle().skip(std::process::id() as usize * 7 % PORTS.len()).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        let port =
+            PORTS.cycle().skip(std::process::id() as usize * 7 % PORTS.len()).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
         let address = format!("127.0.0.1:{}", port.expect("a free port"));
         config["listener"][0]["address"] = address.clone().into();
         let module = config["module"][0].as_table_mut().expect("a module");

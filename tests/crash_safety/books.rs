@@ -19,9 +19,6 @@ use sealgate::{
 
 use super::common::{client::Ended, site::Site};
 
-/// The most jobs that a crash can leave in doubt: as many as one token is given at a time.
-const DOUBTS_MAX: usize = 16;
-
 /// What was counted.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -162,11 +159,6 @@ impl Books {
         }
         assert!(ends.is_empty(), "the audit log tells of jobs that there are not: {ends:?}");
         records.len()
-    }
-
-    /// A crash leaves no more in doubt than the token was given at a time.
-    pub fn doubts_max(crashes: usize) -> usize {
-        crashes * DOUBTS_MAX
     }
 }
 

@@ -29,6 +29,8 @@ const CONCURRENCY: usize = 32;
 const PERMIT_USES: usize = 10;
 /// One kill in so many is of the module's process alone.
 const MODULE_KILLS: u64 = 4;
+/// The most jobs that a crash can leave in doubt: as many as one token is given at a time.
+const DOUBTS_MAX: usize = 16;
 /// A kill comes at most so long after the signature that it is counted from, in microseconds.
 const WITHIN_US: u64 = 30_000;
 
@@ -92,7 +94,9 @@ async fn play(site: &Site, dice: &mut Dice, jobs: usize, kills: usize) -> Figure
     let (status, log) = gateway.stop();
     assert!(status.success(), "{status}\n{log}");
     let (lost_answers, signed_after_loss) = client.losses();
-    Figures { killed, modules_killed, lost_answers, signed_after_loss, ..Books::open(site).await.check(&ended).await }
+    let figures = Books::open(site).await.check(&ended).await;
+    assert!(figures.in_doubt <= (killed + modules_killed) * DOUBTS_MAX, "{figures:?} after {killed} + {modules_killed} kills");
+    Figures { killed, modules_killed, lost_answers, signed_after_loss, ..figures }
 }
 
 fn kill_modules(gateway: &Gateway) -> usize {

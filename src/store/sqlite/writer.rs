@@ -178,9 +178,10 @@ impl Desk {
             return;
         }
         // The first value is 1 if a reader was in the way: the next round does it then.
-        let emptied = self.connection.busy_timeout(PURGE_WAIT_MAX).and_then(|()| {
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0))
-        });
+        let emptied = self
+            .connection
+            .busy_timeout(PURGE_WAIT_MAX)
+            .and_then(|()| self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0)));
         match emptied {
             Ok(0) => self.memory.deleted = false,
             Ok(_) => {}
