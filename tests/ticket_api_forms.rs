@@ -469,10 +469,8 @@ async fn a_preflight_is_granted_to_configured_origins_only() {
     let granted = send(preflight(PAGE_ORIGIN, false)).await;
     assert_eq!((granted.status, granted.header("access-control-allow-origin")), (204, Some(PAGE_ORIGIN)));
     assert_eq!(granted.header("access-control-allow-methods"), Some("GET, POST, PUT, DELETE, OPTIONS"));
-    assert_eq!(
-        granted.header("access-control-allow-headers"),
-        Some("Content-Type, Accept, Authorization, Idempotency-Key, Access-Control-Allow-Origin")
-    );
+    let headers = "Content-Type, Accept, Authorization, Idempotency-Key, X-Request-Id, Access-Control-Allow-Origin";
+    assert_eq!(granted.header("access-control-allow-headers"), Some(headers));
     assert_eq!(granted.header("access-control-allow-private-network"), None);
     assert!(granted.header("vary").unwrap().contains("Origin"));
     assert_eq!(send(preflight(PAGE_ORIGIN, true)).await.header("access-control-allow-private-network"), Some("true"));

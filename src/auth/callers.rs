@@ -108,6 +108,11 @@ impl Callers {
         self.entries.contains_key(id)
     }
 
+    /// The names of all callers, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = &CallerId> {
+        self.entries.keys()
+    }
+
     /// Whether pages of this origin may use the gateway at all: what a preflight asks, before anybody says who they are.
     #[must_use]
     pub fn allow_origin(&self, origin: &str) -> bool {

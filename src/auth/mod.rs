@@ -7,8 +7,10 @@ mod api_key;
 mod callers;
 mod host;
 mod origin;
+mod peers;
 
 pub use api_key::{API_KEY_LEN, ApiKey, ApiKeyHash, ApiKeyHashError, RandomUnavailable, generate_api_key};
 pub use callers::{AuthError, CallerEntry, Callers, CallersError, Credentials};
 pub use host::{AllowedHosts, HostNameError};
 pub use origin::{Origin, OriginError};
+pub use peers::AllowedPeers;

@@ -50,6 +50,11 @@ impl ControlClient {
         self.send(self.http.get(url(path))).await
     }
 
+    /// Asks, with a query.
+    pub(super) async fn get_with<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> anyhow::Result<T> {
+        self.send(self.http.get(url(path)).query(query)).await
+    }
+
     /// Orders.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> anyhow::Result<T> {
         self.send(self.http.post(url(path)).json(order)).await

@@ -29,6 +29,9 @@ pub(super) fn control_socket(dir: &Path) -> PathBuf {
     dir.join(CONTROL_SOCKET)
 }
 
+/// The file with the gateway's id.
+pub(super) const GATEWAY_ID: &str = "gateway-id";
+
 /// The default store's database in the folder `dir`.
 pub(super) fn database(dir: &Path) -> PathBuf {
     dir.join("sealgate.db")
@@ -92,15 +95,21 @@ impl DataFolder {
         self.dir.join("begun")
     }
 
+    /// Makes the gateway of this folder a new one.
+    pub(super) fn renew_gateway_id(&self, id: GatewayId) -> anyhow::Result<()> {
+        let path = self.dir.join(GATEWAY_ID);
+        write_synced(&path, &format!("{id}\n")).with_context(|| format!("{} cannot be written", path.display()))
+    }
+
     /// Who the gateway of this folder is; chosen when the folder is first used.
     pub(super) fn gateway_id(&self) -> anyhow::Result<GatewayId> {
-        let path = self.dir.join("gateway-id");
+        let path = self.dir.join(GATEWAY_ID);
         let shown = path.display();
         match fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().with_context(|| format!("{shown} holds no gateway's id; restore it from the backup")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let id = GatewayId::random();
-                write_synced(&path, &format!("{id}\n")).with_context(|| format!("{shown} cannot be written"))?;
+                self.renew_gateway_id(id)?;
                 Ok(id)
             }
             Err(error) => Err(error).with_context(|| format!("{shown} cannot be read")),

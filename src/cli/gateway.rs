@@ -14,15 +14,17 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::{
+    checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
 };
 use crate::{
-    auth::{AllowedHosts, ApiKeyHash, CallerEntry, Callers},
+    audit::checkpoint::Checkpointer,
+    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
     config::{self, CallerSettings, Config},
-    domain::{key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
-        app::{HttpSettings, Services},
+        app::{HttpSettings, MetricsSettings, Services},
         server::{Listener, Server},
     },
     permit::{PermitService, PermitSettings},
@@ -32,10 +34,11 @@ use crate::{
         service::{SigningService, SigningSettings},
     },
     store::{
-        Store,
+        Change, Store,
         pin_ledger::StoredPinLedger,
         sqlite::{SqliteSettings, SqliteStore},
     },
+    telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
     token::{marks::Settled, supervisor::Tokens},
 };
@@ -46,6 +49,8 @@ const REQUESTS_MAX: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(2);
 /// How long signatures that are being made may take when the gateway stops.
 const SIGNATURES_MAX: Duration = Duration::from_secs(30);
+/// How long the last record and its checkpoint may take.
+const AUDIT_MAX: Duration = Duration::from_secs(10);
 /// How long modules may take to close their sessions; a child that takes longer is killed.
 const MODULES_MAX: Duration = Duration::from_secs(10);
 /// How long writing the last changes may take.
@@ -61,8 +66,9 @@ pub(super) struct Gateway {
     store: Arc<SqliteStore>,
     tokens: Tokens,
     signing: Arc<SigningService>,
+    checkpoints: Option<Checkpointer>,
     server: Server,
-    housekeeping: AbortHandle,
+    housekeeping: [AbortHandle; 2],
 }
 
 impl Gateway {
@@ -70,26 +76,38 @@ impl Gateway {
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
+        let metrics_listener = config.metrics.listen.map(bind_one).transpose()?;
+        // First of all: what is measured from here on takes its handles when it starts.
+        let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
         let durable = open_store(&data).await?;
         let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
-        settle(&data, &*store).await.context("what the last run left could not be settled")?;
+        let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
+        store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
+        settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
+        let checkpoints = checkpoints(config, &store, &signing);
         let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
-        let housekeeping = remove_idle_tickets(&tickets);
+        let housekeeping = [remove_idle_tickets(&tickets), keep_up(&exporter)];
         let services = Services { callers, tickets, permits, desk: signing.desk() };
         let control = data.bind_control()?;
-        let server = Server::start(listeners, Some(control), http_settings(config)?, services).context("the HTTP server did not start")?;
-        Ok(Self { data, store: durable, tokens, signing, server, housekeeping })
+        let http = http_settings(config, exporter)?;
+        let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
+        if let Some(socket) = metrics_listener {
+            let address = socket.local_addr()?;
+            server.serve_metrics(socket).context("the HTTP server did not start")?;
+            info!("metrics are at http://{address}/metrics");
+        }
+        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -136,18 +154,23 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, server, housekeeping } = self;
+        let Self { data, store, tokens, signing, checkpoints, server, housekeeping } = self;
+        let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
             .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
-            .then("signatures are finished", SIGNATURES_MAX, async move { signing.stop().await })
-            .then("modules are closed", MODULES_MAX, async move { tokens.stop().await })
+            .then("signatures are finished", SIGNATURES_MAX, async move { finishing.finish().await })
+            .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
+            .then("modules are closed", MODULES_MAX, async move {
+                signing.stop().await;
+                tokens.stop().await;
+            })
             .always("the store is closed", STORE_MAX, async move {
                 // It blocks until the last changes are on disk.
                 let _ = tokio::task::spawn_blocking(move || store.close()).await;
             })
             .always("files are removed", FILES_MAX, async move {
-                housekeeping.abort();
+                housekeeping.iter().for_each(AbortHandle::abort);
                 drop(data);
             })
             .run(async move {
@@ -163,7 +186,7 @@ fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
 }
 
 /// Settles what the last run had claimed, when the last of its modules' processes has ended.
-async fn settle(data: &DataFolder, store: &dyn Store) -> anyhow::Result<()> {
+async fn settle(data: &DataFolder, store: &dyn Store, keys: &[ConfiguredKey]) -> anyhow::Result<()> {
     let (marks, stayed_up) = (data.marks(), data.machine_stayed_up());
     let dir = marks.clone();
     let settled = tokio::task::spawn_blocking(move || Settled::wait(&dir, LAST_RUN_MAX)).await??;
@@ -171,12 +194,29 @@ async fn settle(data: &DataFolder, store: &dyn Store) -> anyhow::Result<()> {
         warn!("a module's process of the last run still lives; what it may have signed is in doubt");
     }
     let last_run = LastRun { marks: &marks, marks_are_whole: stayed_up && settled.is_some() };
-    settle_claims(store, last_run).await?;
+    settle_claims(store, last_run, keys).await?;
     // From here on nothing is judged by the marks from before; what comes now is.
     if let Some(settled) = settled.filter(|_| !stayed_up) {
         settled.clear(&marks)?;
     }
     data.note_boot()
+}
+
+/// Starts the checkpoints, if the configuration names a key for them.
+fn checkpoints(config: &Config, store: &Arc<dyn Store>, signing: &Arc<SigningService>) -> Option<Checkpointer> {
+    let key = config.audit.checkpoint_key.clone()?;
+    let signer = Arc::new(ConfiguredSigner { key, signing: Arc::clone(signing) });
+    Some(Checkpointer::start(Arc::clone(store), signer, config.audit.checkpoint_interval))
+}
+
+/// The last record of a run, and the checkpoint that signs it.
+async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
+    if let Err(error) = store.commit(vec![Change::Audit(AuditEvent::GatewayStopped)]).await {
+        warn!(error = %error, "the stop is not in the audit log");
+    }
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.stop().await;
+    }
 }
 
 async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
@@ -186,19 +226,28 @@ async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
-    let bind = |listener: &config::Listener| {
-        let address = listener.address;
-        let socket = TcpListener::bind(address)
-            .with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))?;
-        Ok(Listener { socket, caller: listener.caller.clone() })
-    };
+    let bind = |listener: &config::Listener| Ok(Listener { socket: bind_one(listener.address)?, caller: listener.caller.clone() });
     config.listeners.iter().map(bind).collect()
 }
 
-fn http_settings(config: &Config) -> anyhow::Result<HttpSettings> {
+fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
+}
+
+fn keep_up(exporter: &Exporter) -> AbortHandle {
+    let exporter = exporter.clone();
+    tokio::spawn(async move { exporter.keep_up_forever().await }).abort_handle()
+}
+
+fn http_settings(config: &Config, exporter: Exporter) -> anyhow::Result<HttpSettings> {
     let defaults = HttpSettings::default();
     Ok(HttpSettings {
         hosts: AllowedHosts::new(config.http.allowed_hosts.clone()).context("correct `allowed_hosts` in the configuration")?,
+        metrics: MetricsSettings {
+            exporter: Some(exporter),
+            allow: AllowedPeers::new(config.metrics.allow.clone()),
+            elsewhere: config.metrics.listen.is_some(),
+        },
         workers: config.http.workers.unwrap_or(defaults.workers),
         shutdown_grace: REQUESTS_MAX,
         ..defaults
@@ -209,6 +258,7 @@ fn signing_settings(config: &Config) -> SigningSettings {
     SigningSettings {
         job_deadline: config.ticket_api.job_deadline,
         absent_grace: config.ticket_api.absent_grace,
+        retention: config.ticket_api.results_kept,
         ..SigningSettings::default()
     }
 }

@@ -3,18 +3,23 @@
 //! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
+mod audit;
+mod backup;
 mod bench;
+mod checkpoints;
 mod control_client;
 mod data_folder;
 mod dev;
 mod doctor;
 mod gateway;
+mod jobs;
 mod keys;
 mod lock;
 mod module_host;
 mod modules;
 mod output;
 mod place;
+mod restore;
 mod secret;
 mod serve;
 mod sign;
@@ -27,7 +32,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 
 /// Puts signing keys that live in USB tokens, smart cards, HSMs or SoftHSM behind HTTP.
 #[derive(Debug, Parser)]
@@ -38,7 +43,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certificates in ./.sealgate-dev and serves them.\n\n\
-    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_API_KEY the API key of commands that use a gateway.\n\
+    Environment: SEALGATE_LOG is the log filter (`info`, `sealgate=debug`), SEALGATE_LOG_FORMAT `text` or `json`, SEALGATE_API_KEY the API key of commands that use a gateway.\n\
     Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
@@ -57,8 +62,16 @@ enum Verb {
     Lock(lock::Args),
     /// Look at everything that a gateway needs, and print what is wrong and the command that mends it.
     Doctor(doctor::Args),
+    /// Copy a gateway's state into a folder, while it runs or not.
+    Backup(backup::Args),
+    /// Put the state of a backup in place.
+    Restore(restore::Args),
+    /// List jobs, and settle those in doubt.
+    Jobs(jobs::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
+    /// Prove, export and pin the audit log.
+    Audit(audit::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
     Bench(bench::Args),
     /// Hold one PKCS#11 module for a gateway.
@@ -88,7 +101,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return clap_said(&error),
     };
-    let done = start_log(&cli.verb).and_then(|()| cli.verb.run());
+    let done = run_verb(cli.verb);
     match done {
         Ok(code) => code,
         Err(error) => {
@@ -96,6 +109,14 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
         }
     }
+}
+
+fn run_verb(verb: Verb) -> anyhow::Result<ExitCode> {
+    // The configuration of `serve` has a say in the log, which it starts itself.
+    if !matches!(verb, Verb::Serve(_)) {
+        start_log(verb.log_level(), LogFormat::Text)?;
+    }
+    verb.run()
 }
 
 /// Prints what clap has to say: help and version are results, everything else is wrong usage.
@@ -117,10 +138,14 @@ impl Verb {
             Self::Keys(args) => keys::run(&args)?,
             Self::Unlock(args) => unlock::run(args)?,
             Self::Lock(args) => lock::run(args)?,
+            Self::Backup(args) => backup::run(&args)?,
+            Self::Restore(args) => restore::run(&args)?,
+            Self::Jobs(args) => jobs::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
             Self::Doctor(args) => return doctor::run(&args),
+            Self::Audit(args) => return audit::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
         }
         Ok(ExitCode::SUCCESS)
@@ -129,15 +154,28 @@ impl Verb {
     /// Servers tell what they do; commands that answer and end speak up only when something is wrong. What doctor finds is in its report.
     const fn log_level(&self) -> &'static str {
         match self {
-            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => "info",
-            Self::Slots(_) | Self::Keys(_) | Self::Unlock(_) | Self::Lock(_) | Self::Sign(_) | Self::Bench(_) | Self::BenchToken => "warn",
+            Self::Dev(_) | Self::Serve(_) | Self::ModuleHost(_) => SERVER_LOG_LEVEL,
+            Self::Slots(_)
+            | Self::Keys(_)
+            | Self::Unlock(_)
+            | Self::Lock(_)
+            | Self::Jobs(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Sign(_)
+            | Self::Bench(_)
+            | Self::BenchToken
+            | Self::Audit(_) => "warn",
             Self::Doctor(_) => "off",
         }
     }
 }
 
-fn start_log(verb: &Verb) -> anyhow::Result<()> {
-    telemetry::start(verb.log_level()).map_err(|error| Usage(error.to_string()).into())
+/// The level from which on servers are heard.
+const SERVER_LOG_LEVEL: &str = "info";
+
+fn start_log(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    telemetry::start(level, format).map_err(|error| Usage(error.to_string()).into())
 }
 
 /// The program that hosts modules in processes of their own: this one.

@@ -1,12 +1,12 @@
 //! The token side as the configuration wants it, with a gateway around it or without one.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, env, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
 use super::{data_folder::DataFolder, host_program};
 use crate::{
-    config::{self, Config},
+    config::{self, Config, LogFormat},
     domain::token::{LoginMode, SlotState, TokenPolicy},
     store::pin_ledger::StoredPinLedger,
     telemetry,
@@ -41,7 +41,7 @@ pub(super) fn token_settings(config: &Config, logins: Logins, marks: Option<std:
         Logins::None => TokenPolicy { login: LoginMode::Operator, pin: None, ..policy.clone() },
     };
     Ok(TokenSettings {
-        modules: config.modules.iter().map(module_settings).collect(),
+        modules: config.modules.iter().map(|module| module_settings(module, config.log_format)).collect(),
         policies: config.token_policies.iter().map(policy).collect(),
         unlisted: config.unlisted.as_ref().map(policy),
         host_program: host_program()?,
@@ -49,8 +49,15 @@ pub(super) fn token_settings(config: &Config, logins: Logins, marks: Option<std:
     })
 }
 
-fn module_settings(module: &config::ModuleSettings) -> ModuleSettings {
-    let environment = || module.env.iter().map(|(variable, value)| (variable.clone(), value.0.clone())).collect();
+fn module_settings(module: &config::ModuleSettings, log_format: LogFormat) -> ModuleSettings {
+    let environment = || {
+        let mut environment: BTreeMap<_, _> = module.env.iter().map(|(variable, value)| (variable.clone(), value.0.clone())).collect();
+        // The module's process reads no configuration; a variable of ours it inherits.
+        if log_format == LogFormat::Json && env::var_os(telemetry::LOG_FORMAT_VARIABLE).is_none() {
+            environment.entry(telemetry::LOG_FORMAT_VARIABLE.to_owned()).or_insert_with(|| "json".to_owned());
+        }
+        environment
+    };
     ModuleSettings {
         options: ModuleOptions {
             name: module.name.clone(),

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{gateway::Gateway, output, server_runtime};
-use crate::{config::Config, shutdown::StopSignals};
+use super::{SERVER_LOG_LEVEL, gateway::Gateway, output, server_runtime, start_log};
+use crate::{
+    config::{self, Config},
+    shutdown::StopSignals,
+    telemetry::LogFormat,
+};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -16,6 +20,7 @@ pub(super) struct Args {
 /// Serves until a signal.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(&args.config)?;
+    start_log(SERVER_LOG_LEVEL, log_format(config.log_format))?;
     let runtime = server_runtime()?;
     let served = runtime.block_on(async {
         let signals = StopSignals::install()?;
@@ -29,4 +34,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     // A call into a module that never returns must not keep the process.
     runtime.shutdown_background();
     served
+}
+
+/// The same choice in the words of those who log.
+const fn log_format(configured: config::LogFormat) -> LogFormat {
+    match configured {
+        config::LogFormat::Text => LogFormat::Text,
+        config::LogFormat::Json => LogFormat::Json,
+    }
 }

@@ -30,6 +30,9 @@ pub(super) struct RawConfig {
     pub(super) ticket_api: Option<Item<RawTicketApi>>,
     pub(super) permit: Option<Item<RawPermit>>,
     pub(super) http: Option<Item<RawHttp>>,
+    pub(super) metrics: Option<Item<RawMetrics>>,
+    pub(super) log: Option<Item<RawLog>>,
+    pub(super) audit: Option<Item<RawAudit>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -146,6 +149,7 @@ pub(super) struct RawTicketApi {
     pub(super) blocking_get_seconds: Option<u64>,
     pub(super) job_deadline_seconds: Option<u64>,
     pub(super) absent_grace_seconds: Option<u64>,
+    pub(super) result_minutes: Option<u64>,
 }
 
 /// `[permit]`.
@@ -163,6 +167,30 @@ pub(super) struct RawHttp {
     pub(super) workers: Option<u64>,
     #[serde(default)]
     pub(super) allowed_hosts: Vec<String>,
+}
+
+/// `[audit]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAudit {
+    pub(super) checkpoint_key: Option<String>,
+    pub(super) checkpoint_interval_seconds: Option<u64>,
+}
+
+/// `[metrics]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<String>,
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+}
+
+/// `[log]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) format: Option<String>,
 }
 
 const fn yes() -> bool {
@@ -202,7 +230,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]` and `[http]`";
+                        `[permit]`, `[http]`, `[metrics]`, `[log]` and `[audit]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -244,6 +272,9 @@ impl Reader<'_> {
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
+            "metrics" => raw.metrics = self.one(key, start, value),
+            "log" => raw.log = self.one(key, start, value),
+            "audit" => raw.audit = self.one(key, start, value),
             _ => {
                 let at = Place::new(self.text, key.to_owned(), start);
                 self.mistakes.note(&at, "", format!("unknown section; the sections are {SECTIONS}"));

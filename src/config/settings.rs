@@ -1,11 +1,18 @@
-//! `[ticket_api]`, `[permit]` and `[http]`: numbers and their bounds.
+//! `[ticket_api]`, `[permit]`, `[http]`, `[metrics]`, `[log]` and `[audit]`: numbers and their bounds, choices, addresses.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
 
 use super::{
+    Listener, Names,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawHttp, RawPermit, RawTicketApi},
+    raw::{Item, RawAudit, RawHttp, RawLog, RawMetrics, RawPermit, RawTicketApi},
 };
+use crate::domain::ids::KeyName;
 
 /// The language of messages where the client asks for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +46,8 @@ pub struct TicketApiSettings {
     pub job_deadline: Duration,
     /// Work for a token that was plugged out is accepted for so long.
     pub absent_grace: Duration,
+    /// The result of a job to which no ticket refers any more is forgotten so long after its end.
+    pub results_kept: Duration,
 }
 
 /// Bounds of permits.
@@ -59,6 +68,35 @@ pub struct HttpSettings {
     pub allowed_hosts: Vec<String>,
 }
 
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// The key that signs checkpoints; `None` for a log without checkpoints.
+    pub checkpoint_key: Option<KeyName>,
+    /// How often there is a checkpoint, if there is something new.
+    pub checkpoint_interval: Duration,
+}
+
+/// Where the numbers for Prometheus are shown, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// The address that they are served on, and nothing else; `None` for where callers come in.
+    pub listen: Option<SocketAddr>,
+    /// The networks that may see them, beside this machine.
+    pub allow: Vec<IpNet>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -73,6 +111,7 @@ pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistake
     let blocking_get = mistakes.bounded(&at, "blocking_get_seconds", raw.blocking_get_seconds, 55, (1, 600));
     let job_deadline = mistakes.bounded(&at, "job_deadline_seconds", raw.job_deadline_seconds, 300, (1, 24 * 3600));
     let absent_grace = mistakes.bounded(&at, "absent_grace_seconds", raw.absent_grace_seconds, 60, (0, 24 * 3600));
+    let results_kept = mistakes.bounded(&at, "result_minutes", raw.result_minutes, 60, (1, 365 * 24 * 60));
     TicketApiSettings {
         language: language.unwrap_or(Language::Ukrainian),
         idle: Duration::from_secs(idle * 60),
@@ -82,6 +121,7 @@ pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistake
         blocking_get: Duration::from_secs(blocking_get),
         job_deadline: Duration::from_secs(job_deadline),
         absent_grace: Duration::from_secs(absent_grace),
+        results_kept: Duration::from_secs(results_kept * 60),
     }
 }
 
@@ -106,6 +146,45 @@ pub(super) fn http(raw: Option<Item<RawHttp>>, mistakes: &mut Mistakes) -> HttpS
     }
     let workers = workers.and_then(|workers| usize::try_from(workers).ok());
     HttpSettings { workers, allowed_hosts: raw.allowed_hosts }
+}
+
+pub(super) fn audit(raw: Option<Item<RawAudit>>, names: &Names, mistakes: &mut Mistakes) -> AuditSettings {
+    let (at, raw) = split(raw);
+    let checkpoint_key = raw.checkpoint_key.and_then(|name| match name.parse::<KeyName>() {
+        Ok(key) if names.has_key(&name) => Some(key),
+        _ => {
+            mistakes.note(&at, "checkpoint_key", "no [[key]] of this file has this name; name one of them");
+            None
+        }
+    });
+    let interval = mistakes.bounded(&at, "checkpoint_interval_seconds", raw.checkpoint_interval_seconds, 300, (10, 7 * 24 * 3600));
+    AuditSettings { checkpoint_key, checkpoint_interval: Duration::from_secs(interval) }
+}
+
+pub(super) fn metrics(raw: Option<Item<RawMetrics>>, listeners: &[Listener], mistakes: &mut Mistakes) -> MetricsSettings {
+    let (at, raw) = split(raw);
+    let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let allow: Vec<Option<IpNet>> = raw.allow.iter().map(network).collect();
+    if allow.contains(&None) {
+        mistakes.note(&at, "allow", "write addresses and networks, say \"192.0.2.7\" or \"192.0.2.0/24\"");
+    }
+    let listen = raw.listen.as_deref().map(str::parse::<SocketAddr>);
+    if matches!(listen, Some(Err(_))) {
+        mistakes.note(&at, "listen", "write an IP address and a port, say \"192.0.2.1:9464\"");
+    }
+    let listen = listen.and_then(Result::ok);
+    if listen.is_some_and(|address| address.port() != 0 && listeners.iter().any(|listener| listener.address == address)) {
+        mistakes.note(&at, "listen", "callers come in at this address; choose another port, or leave `listen` out");
+    }
+    if listen.is_some_and(|address| !address.ip().is_loopback()) && raw.allow.is_empty() {
+        mistakes.note(&at, "allow", "nobody but this machine may see the metrics; name the address of the machine that scrapes them");
+    }
+    MetricsSettings { listen, allow: allow.into_iter().flatten().collect() }
+}
+
+pub(super) fn log_format(raw: Option<Item<RawLog>>, mistakes: &mut Mistakes) -> LogFormat {
+    let (at, raw) = split(raw);
+    mistakes.choose(&at, "format", raw.format.as_deref().unwrap_or("text"), LOG_FORMATS).unwrap_or(LogFormat::Text)
 }
 
 fn split<T: Default>(raw: Option<Item<T>>) -> (Place, T) {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{CallerId, KeyName};
+use super::{
+    ids::{CallerId, KeyName},
+    request_id::RequestId,
+};
 
 /// Who decides about a caller's signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub struct Provenance {
     /// The peer's address.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<IpAddr>,
+    /// The request's id, which its log lines have too.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request: Option<RequestId>,
 }
 
 /// A program or page that may ask for signatures.

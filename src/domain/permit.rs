@@ -53,6 +53,12 @@ impl Permit {
         self.uses.saturating_sub(self.reserved + self.committed)
     }
 
+    /// Whether a use of it could still be reserved at `now`.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        !self.revoked && self.expires > now && self.uses_left() > 0
+    }
+
     /// Reserves one use for `caller`.
     ///
     /// # Errors

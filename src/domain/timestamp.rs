@@ -30,6 +30,13 @@ impl Timestamp {
         UNIX_EPOCH + Duration::from_millis(self.0)
     }
 
+    /// The time as RFC 3339 writes it, in UTC, to the second.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        let seconds = UNIX_EPOCH + Duration::from_secs(self.0 / 1000);
+        der::DateTime::from_system_time(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+    }
+
     /// This time and `span` later; saturates at the end of time.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
@@ -47,5 +54,15 @@ impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_rfc_3339_says() {
+        assert_eq!(Timestamp::from_millis(1_700_000_000_999).to_rfc3339(), "2023-11-14T22:13:20Z");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time
 use actix_web::web::{self, ServiceConfig};
 use tokio::sync::watch;
 
-pub use super::ticket_api::Language;
+pub use super::{ops::MetricsSettings, ticket_api::Language};
 
 use super::ticket_api::{self, Languages, Messages};
 use crate::{
@@ -34,6 +34,8 @@ pub struct Services {
 pub struct HttpSettings {
     /// The host names under which the gateway answers, besides addresses and loopback names. Default: none.
     pub hosts: AllowedHosts,
+    /// The numbers for Prometheus. Default: none.
+    pub metrics: MetricsSettings,
     /// The language of answers where neither request nor caller says otherwise. Default: Ukrainian.
     pub language: Language,
     /// The most bytes of a request body that is not an upload. Default: 1 MiB.
@@ -50,6 +52,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             hosts: AllowedHosts::default(),
+            metrics: MetricsSettings::default(),
             language: Language::default(),
             body_bytes_max: 1 << 20,
             body_idle_max: Duration::from_secs(30),
@@ -101,8 +104,18 @@ impl AppState {
 /// The routes that callers are served.
 pub fn configure(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
+        let metrics = &state.settings.metrics;
+        let with_metrics = metrics.exporter.is_some() && !metrics.elsewhere;
         config.app_data(state);
-        super::ops::configure(config);
+        super::ops::configure(config, with_metrics);
         ticket_api::configure(config);
+    }
+}
+
+/// The routes of a listener for Prometheus.
+pub(super) fn configure_metrics(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.app_data(state);
+        super::ops::configure_metrics(config);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::{
     HttpRequest,
-    http::header::HeaderName,
+    http::header::{self, HeaderName},
     web::{Bytes, Payload},
 };
 use futures_util::StreamExt;
@@ -31,6 +31,11 @@ pub(super) enum BodyReadError {
 /// A header as text; `None` if it is missing, or is no text.
 pub(super) fn header_text(request: &HttpRequest, name: HeaderName) -> Option<&str> {
     request.headers().get(name)?.to_str().ok()
+}
+
+/// The host that the client means: of HTTP/2 and absolute targets in the target, otherwise in `Host`.
+pub(super) fn host(request: &HttpRequest) -> Option<&str> {
+    request.uri().authority().map(|authority| authority.as_str()).or_else(|| header_text(request, header::HOST))
 }
 
 /// The next piece of a body, or `None` at its end.

@@ -10,3 +10,4 @@ mod extract;
 pub mod ops;
 pub mod server;
 mod ticket_api;
+mod tracking;

@@ -1,6 +1,6 @@
 //! Listening, serving, and stopping in order.
 //!
-//! Invariants: listeners for callers serve callers' routes only, the control socket serves operators' routes only; when [`Server::stop`]
+//! Invariants: listeners for callers serve callers' routes only, the control socket operators' only, the one for Prometheus its only; when [`Server::stop`]
 //! returns, no request is being served any more.
 
 use std::{
@@ -8,12 +8,14 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
+    rc::Rc,
     time::Duration,
 };
 
 use actix_web::{
     App, HttpServer,
     dev::{self, ServerHandle},
+    middleware::from_fn,
     web::{self, ServiceConfig},
 };
 use futures_util::future::join_all;
@@ -23,6 +25,7 @@ use tracing::error;
 use super::{
     app::{self, AppState, HttpSettings, Services},
     control,
+    tracking::{Surface, Tracker},
 };
 use crate::domain::ids::CallerId;
 
@@ -48,6 +51,7 @@ pub struct Server {
     handles: Vec<ServerHandle>,
     tasks: JoinSet<io::Result<()>>,
     closing: watch::Sender<bool>,
+    state: web::Data<AppState>,
 }
 
 impl Server {
@@ -60,18 +64,29 @@ impl Server {
         let (addresses, listener_callers) = addresses(&listeners, &services)?;
         let (closing, closed) = watch::channel(false);
         let (workers, grace) = (settings.workers, settings.shutdown_grace);
-        let mut server = Self { addresses, handles: Vec::new(), tasks: JoinSet::new(), closing };
+        let desk = web::Data::new(services.desk.clone());
+        let state = web::Data::new(AppState::new(services, settings, listener_callers, closed.clone()));
+        let mut server = Self { addresses, handles: Vec::new(), tasks: JoinSet::new(), closing, state: state.clone() };
         if let Some(socket) = control {
-            let desk = web::Data::new(services.desk.clone());
-            let closed = web::Data::new(closed.clone());
+            let closed = web::Data::new(closed);
             let routes = move |config: &mut ServiceConfig| control::configure(desk.clone(), closed.clone())(config);
-            server.run(serve(routes, Sockets::Control(socket), 1, grace)?);
+            server.run(serve(routes, Surface::Operators, Sockets::Control(socket), 1, grace)?);
         }
-        let state = web::Data::new(AppState::new(services, settings, listener_callers, closed));
         let routes = move |config: &mut ServiceConfig| app::configure(state.clone())(config);
         let sockets = listeners.into_iter().map(|listener| listener.socket).collect();
-        server.run(serve(routes, Sockets::Callers(sockets), workers, grace)?);
+        server.run(serve(routes, Surface::Callers, Sockets::Tcp(sockets), workers, grace)?);
         Ok(server)
+    }
+
+    /// Serves the numbers for Prometheus on a socket of their own, too.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub fn serve_metrics(&mut self, socket: TcpListener) -> io::Result<()> {
+        let (state, grace) = (self.state.clone(), self.state.settings.shutdown_grace);
+        let routes = move |config: &mut ServiceConfig| app::configure_metrics(state.clone())(config);
+        self.run(serve(routes, Surface::Scrapers, Sockets::Tcp(vec![socket]), 1, grace)?);
+        Ok(())
     }
 
     /// The addresses that callers are served on, in the order of the listeners, with their real ports.
@@ -118,17 +133,26 @@ fn addresses(listeners: &[Listener], services: &Services) -> io::Result<(Vec<Soc
 }
 
 enum Sockets {
-    Callers(Vec<TcpListener>),
+    Tcp(Vec<TcpListener>),
     Control(UnixListener),
 }
 
 fn serve(
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    surface: Surface,
     sockets: Sockets,
     workers: usize,
     grace: Duration,
 ) -> io::Result<dev::Server> {
-    let server = HttpServer::new(move || App::new().configure(&routes))
+    let app = move || {
+        let tracker = Rc::new(Tracker::new(surface));
+        let track = move |request, next| {
+            let tracker = Rc::clone(&tracker);
+            async move { tracker.track(request, next).await }
+        };
+        App::new().wrap(from_fn(track)).configure(&routes)
+    };
+    let server = HttpServer::new(app)
         .workers(workers)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(REQUEST_HEAD_MAX)
@@ -138,7 +162,7 @@ fn serve(
         .shutdown_timeout(grace.as_secs())
         .disable_signals();
     let server = match sockets {
-        Sockets::Callers(sockets) => sockets.into_iter().try_fold(server, HttpServer::listen)?,
+        Sockets::Tcp(sockets) => sockets.into_iter().try_fold(server, HttpServer::listen)?,
         Sockets::Control(socket) => server.listen_uds(socket)?,
     };
     Ok(server.run())

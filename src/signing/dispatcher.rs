@@ -14,13 +14,15 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
     domain::{
+        audit::{AuditEvent, Sha256},
         job::{FailureCause, JobOutcome, SigningJob},
         signature::SignatureValue,
         token::SlotState,
+        verify::VerifyError,
     },
     store::{Change, Conflict, Store, StoreError},
     token::{
@@ -32,9 +34,10 @@ use crate::{
 
 use super::{
     canary::Canaries,
+    ended::{EndedJobs, JobTimes, Moment, TokenTimes},
     keyring::{Keyring, concerns_pin},
     pins::JobPins,
-    verify::{PoolError, VerifyError, VerifyPool},
+    verify::{PoolError, VerifyPool},
 };
 
 /// The most jobs of one token that are claimed at a time. More would only lengthen the list of jobs that a power loss leaves in doubt.
@@ -50,6 +53,16 @@ pub(super) struct Workshop {
     pub(super) verifiers: VerifyPool,
     pub(super) pins: JobPins,
     pub(super) canaries: Canaries,
+    pub(super) ended: EndedJobs,
+}
+
+impl Workshop {
+    /// Counts a job that has ended without having come to the token, and says so.
+    pub(super) fn note_queued_end(&self, job: &SigningJob) {
+        if let Some(outcome) = &job.outcome {
+            self.ended.note(job, outcome, JobTimes::only_queued(job, self.store.now()));
+        }
+    }
 }
 
 /// What became of a job that was claimed.
@@ -68,6 +81,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     let mut claiming = pin!(Fuse::terminated());
     let mut waiting = pin!(Fuse::terminated());
     let mut may_be_work = true;
+    let times = Arc::new(TokenTimes::of(slot.token()));
     let mut status = slot.watch();
     let mut pause = PAUSE.0;
     let mut rest_until = Instant::now();
@@ -85,7 +99,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
             claimed = &mut claiming, if !claiming.is_terminated() => match claimed {
                 Ok((jobs, all)) => {
                     may_be_work = !all;
-                    jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, job)));
+                    jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
                 }
                 Err(error) => {
                     error!(error = %error, "jobs could not be claimed");
@@ -111,7 +125,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     if !claiming.is_terminated()
         && let Ok((jobs, _)) = claiming.await
     {
-        jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, job)));
+        jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
     }
     while running.next().await.is_some() {}
 }
@@ -124,36 +138,44 @@ async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Result<(
 }
 
 /// Sends the job to its slot now, so that jobs start in the order of the queue, and returns what waits for it and settles it.
-fn begin(workshop: &Arc<Workshop>, slot: &SlotHandle, job: SigningJob) -> impl Future<Output = Settled> + use<> {
+fn begin(workshop: &Arc<Workshop>, slot: &SlotHandle, times: &Arc<TokenTimes>, job: SigningJob) -> impl Future<Output = Settled> + use<> {
     let pin = workshop.pins.duplicate(job.id);
     let started = if job.with_pin && pin.is_none() {
         Err(SlotError::Device(DeviceError::PinNotTried("the PIN of this signature was forgotten when the gateway restarted".to_owned())))
     } else {
         slot.start(Command::Sign { key: job.key.selector.clone(), to_sign: job.to_sign.clone(), pin, mark: Some(job.id.as_uuid()) })
     };
-    settle(Arc::clone(workshop), slot.clone(), job, started)
+    let handed_over = Moment { stamp: workshop.store.now(), instant: std::time::Instant::now() };
+    settle(Arc::clone(workshop), slot.clone(), Arc::clone(times), handed_over, job, started)
 }
 
-async fn settle(workshop: Arc<Workshop>, slot: SlotHandle, job: SigningJob, started: Result<PendingReply, SlotError>) -> Settled {
-    let answer = match started {
-        Ok(pending) => pending.wait().await.map_err(SlotError::Device),
-        Err(error) => Err(error),
+async fn settle(
+    workshop: Arc<Workshop>,
+    slot: SlotHandle,
+    times: Arc<TokenTimes>,
+    handed_over: Moment,
+    job: SigningJob,
+    started: Result<PendingReply, SlotError>,
+) -> Settled {
+    let (answer, at_token) = match started {
+        Ok(pending) => {
+            let (answer, at_token) = pending.wait_timed().await;
+            (answer.map_err(SlotError::Device), at_token)
+        }
+        Err(error) => (Err(error), None),
     };
+    let times = times.record(&job, handed_over, at_token);
     match answer {
         Ok(Reply::Signature(signature)) => {
             let outcome = verified(&workshop, &slot, &job, signature).await;
-            end(&workshop, &job, outcome).await
+            end(&workshop, &job, outcome, times).await
         }
         Ok(_) => {
-            end(
-                &workshop,
-                &job,
-                JobOutcome::not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked"),
-            )
-            .await
+            let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, "the token answered something else than it was asked");
+            end(&workshop, &job, outcome, times).await
         }
         Err(error) => match verdict(&job, &slot, &error) {
-            Some((cause, detail)) => end(&workshop, &job, JobOutcome::not_signed(cause, &detail)).await,
+            Some((cause, detail)) => end(&workshop, &job, JobOutcome::not_signed(cause, &detail), times).await,
             None => put_back(&workshop, &job, &error).await,
         },
     }
@@ -195,16 +217,16 @@ fn verdict(job: &SigningJob, slot: &SlotHandle, error: &SlotError) -> Option<(Fa
     Some((cause, error.to_string()))
 }
 
-async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome) -> Settled {
-    let state = outcome.final_state();
-    let detail = match &outcome {
-        JobOutcome::Signed(_) => String::new(),
-        JobOutcome::NotSigned { detail, .. } => detail.clone(),
-    };
-    commit_surely(workshop, job, Change::EndJob { job: job.id, claim: job.claim, outcome }).await;
+async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome, times: JobTimes) -> Settled {
+    let recorded = commit_surely(workshop, job, Change::EndJob { job: job.id, claim: job.claim, outcome: outcome.clone() }).await;
     workshop.pins.forget(job.id);
-    let name = job.key.name.as_ref().map_or("-", |name| name.as_str());
-    info!(job.id = %job.id, job.caller = %job.caller, key.name = name, slot.token = %job.key.token, job.state = %state, "job {} is {state} {detail}", job.id);
+    if recorded {
+        workshop.ended.note(job, &outcome, times);
+    } else if let JobOutcome::Signed(value) = &outcome {
+        // The job was settled without this signature, which nobody gets; but the token made it.
+        let late = AuditEvent::LateResult { job: job.id, signature_sha256: Sha256::of(value.as_raw_bytes()) };
+        commit_surely(workshop, job, Change::Audit(late)).await;
+    }
     Settled::Ended
 }
 
@@ -214,14 +236,15 @@ async fn put_back(workshop: &Workshop, job: &SigningJob, error: &SlotError) -> S
     Settled::PutBack
 }
 
-/// Commits what happened. A store that is away is asked again until it answers: what a token did cannot be undone, only recorded.
-async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) {
+/// Commits what happened; `false` if the job has been settled by others meanwhile. A store that is away is asked again until it answers: what a
+/// token did cannot be undone, only recorded.
+async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) -> bool {
     loop {
         match workshop.store.commit(vec![change.clone()]).await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(StoreError::Conflict(conflict @ (Conflict::JobGone | Conflict::JobMoved))) => {
                 warn!(job.id = %job.id, error = %conflict, "the result of job {} is not recorded: {conflict}", job.id);
-                return;
+                return false;
             }
             Err(error) => {
                 error!(job.id = %job.id, error = %error, "the result of job {} waits for the store", job.id);

@@ -19,6 +19,7 @@ use crate::{
         key_uri::Pkcs11Uri,
         pin::Pin,
         token::{KeyDescription, KeySelector, TokenIdentity},
+        verify::{Verifier, VerifyError},
     },
     token::{
         command::{Command, Reply},
@@ -28,10 +29,7 @@ use crate::{
     },
 };
 
-use super::{
-    service::{Denied, SigningKey},
-    verify::{Verifier, VerifyError},
-};
+use super::service::{Denied, SigningKey};
 
 /// A key and what verifies its signatures.
 #[derive(Debug)]

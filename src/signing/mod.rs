@@ -7,7 +7,11 @@
 
 pub mod canary;
 mod dispatcher;
+mod ended;
+pub mod jobs;
 mod keyring;
+pub mod own;
+mod pin_watch;
 mod pins;
 pub mod recovery;
 pub mod service;

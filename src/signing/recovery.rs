@@ -6,10 +6,16 @@
 
 use std::path::Path;
 
-use tracing::{info, warn};
+use tracing::info;
 
+use super::ended::{EndedJobs, JobTimes};
 use crate::{
-    domain::job::{FailureCause, JobOutcome, SigningJob},
+    domain::{
+        audit::{AuditEvent, AuditHead},
+        job::{FailureCause, JobOutcome, SigningJob},
+        key::ConfiguredKey,
+        timestamp::Timestamp,
+    },
     store::{Change, Store, StoreError},
     token::marks,
 };
@@ -24,28 +30,81 @@ pub struct LastRun<'a> {
     pub marks_are_whole: bool,
 }
 
-/// Settles what the run before this one had claimed. To be called before any job is claimed.
+/// Settles what the run before this one had claimed. To be called before any job is claimed. `keys` are the configured ones: what is in doubt
+/// is counted by them.
 ///
 /// # Errors
 /// The store was not reached; nothing was settled then.
-pub async fn settle_claims(store: &dyn Store, last_run: LastRun<'_>) -> Result<(), StoreError> {
+pub async fn settle_claims(store: &dyn Store, last_run: LastRun<'_>, keys: &[ConfiguredKey]) -> Result<(), StoreError> {
     let claimed = store.claimed_jobs().await?;
     if claimed.is_empty() {
         return Ok(());
     }
     let (begun, waiting): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|job| may_have_begun(job, last_run));
-    for job in &begun {
-        warn!(job.id = %job.id, job.caller = %job.caller, slot.token = %job.key.token, "job {} is in doubt: {IN_DOUBT}", job.id);
-    }
     info!("{} jobs that the last run had claimed wait again, {} are in doubt", waiting.len(), begun.len());
-    let in_doubt = begun.into_iter().map(|job| Change::EndJob {
-        job: job.id,
-        claim: job.claim,
-        outcome: JobOutcome::not_signed(FailureCause::OutcomeUnknown, IN_DOUBT),
-    });
+    let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, IN_DOUBT);
+    let in_doubt = begun.iter().map(|job| Change::EndJob { job: job.id, claim: job.claim, outcome: outcome.clone() });
     let requeued = waiting.into_iter().map(|job| Change::RequeueJob { job: job.id, claim: job.claim });
-    store.commit(in_doubt.chain(requeued).collect()).await
+    store.commit(in_doubt.chain(requeued).collect()).await?;
+    let ended = EndedJobs::of(keys);
+    // Nobody saw how long they took.
+    begun.iter().for_each(|job| ended.note(job, &outcome, JobTimes::default()));
+    Ok(())
 }
+
+/// What was done with the state of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Permits that could still be used, and were revoked.
+    pub permits_revoked: usize,
+    /// Jobs that had not ended, and are in doubt.
+    pub jobs_in_doubt: usize,
+}
+
+/// Makes a restored state safe to go on with: what has been signed and spent since the backup is not in it, so every permit that could still be
+/// used is revoked, and every job that had not ended is in doubt. `head` is the end of the audit log that came with the backup.
+///
+/// # Errors
+/// The store was not reached; what was done then is done, and the rest can be done by calling again.
+pub async fn settle_restored(store: &dyn Store, head: AuditHead) -> Result<Restored, StoreError> {
+    let mut permits_revoked = 0;
+    loop {
+        let live = store.live_permits(Timestamp::from_millis(0), RESTORE_BATCH).await?;
+        if live.is_empty() {
+            break;
+        }
+        permits_revoked += live.len();
+        store.commit(live.into_iter().map(|permit| Change::RevokePermit(permit.id)).collect()).await?;
+    }
+    let mut jobs_in_doubt = doubt(store, store.claimed_jobs().await?).await?;
+    for queue in store.queues().await? {
+        loop {
+            // Their deadlines do not count: they may have been signed in time.
+            let claimed = store.claim_jobs(&queue.token, RESTORE_BATCH, Timestamp::from_millis(0)).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            jobs_in_doubt += doubt(store, claimed).await?;
+        }
+    }
+    let event = AuditEvent::Restored { head, permits_revoked: permits_revoked as u64, jobs_in_doubt: jobs_in_doubt as u64 };
+    store.commit(vec![Change::Audit(event)]).await?;
+    Ok(Restored { permits_revoked, jobs_in_doubt })
+}
+
+async fn doubt(store: &dyn Store, jobs: Vec<SigningJob>) -> Result<usize, StoreError> {
+    let count = jobs.len();
+    let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, RESTORED);
+    let end = |job: SigningJob| Change::EndJob { job: job.id, claim: job.claim, outcome: outcome.clone() };
+    store.commit(jobs.into_iter().map(end).collect()).await?;
+    Ok(count)
+}
+
+/// How many permits or jobs are settled in one step.
+const RESTORE_BATCH: usize = 500;
+
+const RESTORED: &str = "the state was restored from a backup, and nobody knows what became of this job after it; it is not repeated. An operator \
+                        can look and settle it with `sealgate jobs resolve`";
 
 /// What the client and the operator are told.
 const IN_DOUBT: &str = "the gateway ended while the token may have been signing; nobody knows whether it did, and the job is not repeated. An \

@@ -12,7 +12,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
     domain::{
@@ -33,10 +33,14 @@ use crate::{
     token::{command::Command, slot::SlotHandle, supervisor::Tokens},
 };
 
+pub use crate::store::JobFilter;
+
 use super::{
     canary::{self, Canaries},
     dispatcher::{self, Workshop},
+    ended::EndedJobs,
     keyring::{Keyring, KnownKey, denied},
+    pin_watch,
     pins::JobPins,
     tokens::TokenDesk,
     verify::VerifyPool,
@@ -205,6 +209,24 @@ pub enum SubmitError {
     StoreUnavailable,
 }
 
+impl Payment {
+    /// What is asked for with it, in words for the audit log.
+    fn what(&self) -> String {
+        match self {
+            Self::Permit(permit) => format!("a signature with permit {permit}"),
+            Self::AskNow | Self::Pin(_) => "a signature".to_owned(),
+        }
+    }
+}
+
+impl Denied {
+    /// Whether the caller was not allowed what it asked for; otherwise it asked for what cannot be done, or cannot be done now.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::UnknownKey(_) | Self::ForeignKey | Self::PinRefused(_) | Self::Quarantined)
+    }
+}
+
 impl Authorised {
     /// The key.
     #[must_use]
@@ -246,13 +268,16 @@ impl SigningService {
         settings: SigningSettings,
     ) -> std::io::Result<Arc<Self>> {
         let verifiers = VerifyPool::start(settings.verifier_threads, VERIFY_QUEUE)?;
-        let workshop =
-            Workshop { store, keyring: Keyring::new(tokens, keys), verifiers, pins: JobPins::default(), canaries: Canaries::default() };
+        let ended = EndedJobs::of(&keys);
+        let keyring = Keyring::new(tokens, keys);
+        let workshop = Workshop { store, keyring, verifiers, pins: JobPins::default(), canaries: Canaries::default(), ended };
         let service =
             Arc::new(Self { workshop: Arc::new(workshop), permits, settings, stop: watch::Sender::new(false), tasks: Mutex::default() });
         let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(dispatch_all(Arc::clone(&service.workshop), service.stop.subscribe()));
-        tasks.spawn(keep_house(Arc::clone(&service.workshop), service.settings.retention, service.stop.subscribe()));
+        tasks.spawn(pin_watch::watch_pins(Arc::clone(&service.workshop), service.stop.subscribe()));
+        let (retention, stop) = (service.settings.retention, service.stop.subscribe());
+        tasks.spawn(keep_house(Arc::clone(&service.workshop), Arc::clone(&service.permits), retention, stop));
         if let Some(every) = service.settings.canary_every {
             tasks.spawn(canary::keep_singing(Arc::clone(&service.workshop), every, service.stop.subscribe()));
         }
@@ -273,6 +298,22 @@ impl SigningService {
     /// # Errors
     /// [`Denied`]; nothing is queued or spent, but for a PIN try where [`Denied::PinRefused`] says so.
     pub async fn authorise(
+        &self,
+        caller: &Caller,
+        choice: &KeyChoice,
+        algorithm: Option<SignatureAlgorithm>,
+        pin: Option<&Pin>,
+    ) -> Result<Authorised, Denied> {
+        let authorised = self.check(caller, choice, algorithm, pin).await;
+        if let Err(denied) = &authorised
+            && denied.is_refusal()
+        {
+            self.permits.refusals().record(caller, &signature_with(choice), &denied.to_string()).await;
+        }
+        authorised
+    }
+
+    async fn check(
         &self,
         caller: &Caller,
         choice: &KeyChoice,
@@ -317,6 +358,7 @@ impl SigningService {
     /// [`SubmitError`]; nothing was changed or spent then.
     pub async fn submit_all(&self, orders: Vec<JobOrder>, mut with: Vec<Change>) -> Result<(), SubmitError> {
         let jobs: Vec<_> = orders.iter().map(|order| order.job).collect();
+        let asker = orders.first().map(|order| (order.authorised.caller.clone(), order.payment.what()));
         let prepared = orders.into_iter().try_for_each(|order| self.prepare(order, &mut with));
         let accepted = match prepared {
             Ok(()) => self.workshop.store.commit(with).await.map_err(refused),
@@ -324,6 +366,9 @@ impl SigningService {
         };
         if accepted.is_err() {
             jobs.into_iter().for_each(|job| self.workshop.pins.forget(job));
+        }
+        if let (Err(SubmitError::Permit(refusal)), Some((caller, what))) = (&accepted, asker) {
+            self.permits.refusals().record(&caller, &what, &refusal.to_string()).await;
         }
         accepted
     }
@@ -381,6 +426,18 @@ impl SigningService {
         self.workshop.store.find_job(id).await
     }
 
+    /// Counts a job and says that it has ended, if it was cancelled: to be called once, by whoever has had it cancelled.
+    ///
+    /// # Errors
+    /// The store was not reached.
+    pub async fn note_cancelled(&self, id: JobId) -> Result<(), StoreError> {
+        match self.find_job(id).await? {
+            Some(job) if job.state == JobState::Cancelled => self.workshop.note_queued_end(&job),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Waits at most `bound` for the end of a job, and returns it as it then stands; `None` if there is no such job.
     ///
     /// # Errors
@@ -394,8 +451,12 @@ impl SigningService {
         }
     }
 
-    /// Stops: claims no more jobs, finishes and records what is claimed. Tokens are stopped afterwards, by whoever started them.
-    pub async fn stop(&self) {
+    pub(super) fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    /// Claims no more jobs, finishes and records what is claimed. Signatures of the gateway's own are made still.
+    pub async fn finish(&self) {
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while let Some(ended) = tasks.join_next().await {
@@ -403,6 +464,12 @@ impl SigningService {
                 error!(error = %error, "a task of the signing service failed");
             }
         }
+        self.permits.refusals().tell_omitted(true).await;
+    }
+
+    /// Stops: [finishes](Self::finish), and verifies nothing more. Tokens are stopped afterwards, by whoever started them.
+    pub async fn stop(&self) {
+        self.finish().await;
         self.workshop.verifiers.stop().await;
     }
 }
@@ -419,6 +486,15 @@ pub(super) fn algorithm_for(known: &KnownKey, asked: Option<SignatureAlgorithm>)
         return Err(Denied::NotSupported(format!("the token does not offer {algorithm} for this key")));
     }
     Ok(algorithm)
+}
+
+/// A wish, in words for the audit log.
+fn signature_with(choice: &KeyChoice) -> String {
+    match choice {
+        KeyChoice::Default => "a signature with the default key".to_owned(),
+        KeyChoice::Named(name) => format!("a signature with key {name}"),
+        KeyChoice::Uri(uri) => format!("a signature with the key at {uri}"),
+    }
 }
 
 fn refused(error: StoreError) -> SubmitError {
@@ -461,7 +537,7 @@ async fn dispatch_all(workshop: Arc<Workshop>, mut stop: watch::Receiver<bool>) 
 }
 
 /// Expires jobs that waited too long, and forgets jobs that ended long ago.
-async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watch::Receiver<bool>) {
+async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitService>, retention: Duration, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(HOUSEKEEPING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stop.borrow_and_update() {
@@ -471,8 +547,7 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
         }
         let now = workshop.store.now();
         match workshop.store.expire_jobs(now).await {
-            Ok(0) => {}
-            Ok(expired) => info!("{expired} jobs expired before their token signed"),
+            Ok(expired) => note_expired(&workshop, expired).await,
             Err(error) => warn!(error = %error, "jobs could not be expired"),
         }
         let long_ago = Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)));
@@ -480,6 +555,18 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
             warn!(error = %error, "old jobs could not be forgotten");
         }
         forget_pins(&workshop).await;
+        permits.refusals().tell_omitted(false).await;
+    }
+}
+
+/// Jobs that expired are told of one by one, like every end.
+async fn note_expired(workshop: &Workshop, expired: Vec<JobId>) {
+    for job in expired {
+        match workshop.store.find_job(job).await {
+            Ok(Some(job)) => workshop.note_queued_end(&job),
+            Ok(None) => {}
+            Err(error) => warn!(job.id = %job, error = %error, "job {job} expired; more cannot be said of it"),
+        }
     }
 }
 

@@ -8,23 +8,31 @@ use tokio::sync::watch;
 use crate::{
     domain::{
         algorithm::SignatureAlgorithm,
+        audit::PinIncident,
         ids::{JobId, KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
     },
+    telemetry::metrics::{QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
     token::{
         command::{Command, Reply},
-        slot::SlotHandle,
+        driver::DeviceError,
+        slot::{SlotError, SlotHandle},
         supervisor::FindError,
     },
 };
 
 use super::{
     dispatcher::Workshop,
+    jobs::JobDesk,
     keyring::Target,
+    pin_watch,
     service::{Denied, algorithm_for},
 };
+
+/// Who acts at the control socket, for the audit log: it is open to the gateway's user only.
+const BY_OPERATOR: &str = "operator at the control socket";
 
 /// A key on a token that is plugged in.
 #[derive(Debug, Clone)]
@@ -62,6 +70,12 @@ pub struct TokenDesk(Arc<Workshop>);
 impl TokenDesk {
     pub(super) fn new(workshop: Arc<Workshop>) -> Self {
         Self(workshop)
+    }
+
+    /// The jobs of the same gateway.
+    #[must_use]
+    pub fn jobs(&self) -> JobDesk {
+        JobDesk::new(Arc::clone(&self.0))
     }
 
     /// Every token that has been seen, with its state now.
@@ -141,6 +155,22 @@ impl TokenDesk {
         self.0.store.find_job(JobId::random()).await.is_ok()
     }
 
+    /// Sets the metrics that stand in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
+    /// store answers at all. Where it does not, the others keep what they had.
+    pub async fn collect_metrics(&self) {
+        let queues = self.0.store.queues().await;
+        STORE_REACHABLE.gauge(&[]).set(f64::from(u8::from(queues.is_ok())));
+        let Ok(queues) = queues else { return };
+        let now = self.0.store.now();
+        for slot in self.0.keyring.tokens().slots() {
+            let token = slot.token().to_string();
+            let queue = queues.iter().find(|queue| queue.token == *slot.token());
+            let depth = queue.map_or(0, |queue| u32::try_from(queue.queued).unwrap_or(u32::MAX));
+            QUEUE_DEPTH.gauge(&[&token]).set(f64::from(depth));
+            QUEUE_OLDEST_AGE.gauge(&[&token]).set(queue.map_or(0.0, |queue| now.since(queue.oldest).as_secs_f64()));
+        }
+    }
+
     /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try. `forget_rejection`: first
     /// forget which PINs the token has rejected.
     ///
@@ -156,13 +186,20 @@ impl TokenDesk {
         let slot = self.find(uri)?;
         if forget_rejection {
             self.0.keyring.tokens().forget_rejections(slot.token());
+            self.record(&slot, PinIncident::RejectionForgotten).await;
         }
         slot.hold(false);
         if pin.is_none() && slot.login_mode() != LoginMode::Protected {
             return Err(TokenCommandError::Refused("this token needs a PIN".to_owned()));
         }
         let login = Command::Login { pin, origin: PinOrigin::Operator { insist } };
-        self.command(&slot, login).await
+        let done = self.command(&slot, login).await;
+        match &done {
+            Ok(_) => self.record(&slot, PinIncident::Unlocked).await,
+            Err(SlotError::Device(DeviceError::PinRejected)) => self.record(&slot, PinIncident::Rejected).await,
+            Err(_) => {}
+        }
+        said(done)
     }
 
     /// Logs out, so that nothing is signed before the next unlock; a configured PIN is not used meanwhile.
@@ -172,13 +209,21 @@ impl TokenDesk {
     pub async fn lock(&self, uri: &Pkcs11Uri) -> Result<TokenIdentity, TokenCommandError> {
         let slot = self.find(uri)?;
         slot.hold(true);
-        self.command(&slot, Command::Logout).await
+        let done = self.command(&slot, Command::Logout).await;
+        if done.is_ok() {
+            self.record(&slot, PinIncident::Locked).await;
+        }
+        said(done)
     }
 
-    async fn command(&self, slot: &SlotHandle, command: Command) -> Result<TokenIdentity, TokenCommandError> {
+    async fn command(&self, slot: &SlotHandle, command: Command) -> Result<TokenIdentity, SlotError> {
         let answer = slot.call(command).await;
         self.0.keyring.forget(slot.token());
-        answer.map(|_| slot.token().clone()).map_err(|error| TokenCommandError::Refused(error.to_string()))
+        answer.map(|_| slot.token().clone())
+    }
+
+    async fn record(&self, slot: &SlotHandle, what: PinIncident) {
+        pin_watch::record(&self.0, slot, what, Some(BY_OPERATOR)).await;
     }
 
     fn find(&self, uri: &Pkcs11Uri) -> Result<SlotHandle, TokenCommandError> {
@@ -187,4 +232,8 @@ impl TokenDesk {
             FindError::Ambiguous(count) => TokenCommandError::Ambiguous(count),
         })
     }
+}
+
+fn said(done: Result<TokenIdentity, SlotError>) -> Result<TokenIdentity, TokenCommandError> {
+    done.map_err(|error| TokenCommandError::Refused(error.to_string()))
 }

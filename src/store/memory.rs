@@ -8,13 +8,18 @@ mod tables;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use async_trait::async_trait;
 
 use self::tables::Tables;
-use super::{Change, ContentUsage, JobFilter, Store, StoreError, rows, waiters::Waiters};
+use super::{
+    Change, ContentUsage, JobFilter, Store, StoreError,
+    meter::CommitMeter,
+    rows,
+    waiters::{Waiters, ended},
+};
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
     idempotency::IdempotentRequest,
@@ -27,17 +32,17 @@ use crate::domain::{
 };
 
 /// Tickets, permits and jobs in memory.
-#[derive(Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
     waiters: Waiters,
+    meter: CommitMeter,
 }
 
 impl MemoryStore {
     /// Makes an empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { tables: Mutex::default(), waiters: Waiters::default(), meter: CommitMeter::of("memory") }
     }
 
     /// How many wait for the end of a job now.
@@ -52,6 +57,12 @@ impl MemoryStore {
     }
 }
 
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     fn now(&self) -> Timestamp {
@@ -59,7 +70,9 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let began = Instant::now();
         let moved = rows::commit(&mut *self.lock(), changes, self.now())?;
+        self.meter.committed(1, began.elapsed());
         self.waiters.wake(&moved);
         Ok(())
     }
@@ -97,6 +110,10 @@ impl Store for MemoryStore {
         Ok(self.lock().permit(id).cloned())
     }
 
+    async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        Ok(self.lock().live_permits(now, limit))
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         Ok(self.lock().job(id).cloned())
     }
@@ -118,10 +135,10 @@ impl Store for MemoryStore {
         Ok(self.lock().claim_jobs(token, limit, now))
     }
 
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         let expired = self.lock().expire_jobs(now)?;
         self.waiters.wake(&expired);
-        Ok(expired.len())
+        Ok(ended(&expired))
     }
 
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

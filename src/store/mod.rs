@@ -6,6 +6,7 @@
 
 mod columns;
 pub mod memory;
+mod meter;
 pub mod pin_ledger;
 mod rows;
 pub mod sqlite;
@@ -62,6 +63,9 @@ pub trait Store: Send + Sync {
     /// Finds a permit.
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError>;
 
+    /// At most `limit` permits that could still be used at `now`, the one that ends first coming first.
+    async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError>;
+
     /// Finds a job.
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError>;
 
@@ -79,8 +83,8 @@ pub trait Store: Send + Sync {
     /// Jobs whose deadline is not after `now` are not claimed: see [`Store::expire_jobs`].
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError>;
 
-    /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns how many there were.
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError>;
+    /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns them.
+    async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
 
     /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits and idempotency keys that expired
     /// before it.

@@ -13,6 +13,12 @@ use tokio::sync::{Notify, watch};
 use super::{Conflict, Store, StoreError, rows::Moved};
 use crate::domain::{ids::JobId, job::SigningJob, token::TokenIdentity};
 
+/// The jobs among what moved that have ended.
+pub(super) fn ended(moved: &[Moved]) -> Vec<JobId> {
+    let ended = |moved: &Moved| if let Moved::Ended(job) = moved { Some(*job) } else { None };
+    moved.iter().filter_map(ended).collect()
+}
+
 /// Everybody who waits in one store.
 #[derive(Default)]
 pub(super) struct Waiters {

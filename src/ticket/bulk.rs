@@ -139,8 +139,12 @@ impl TicketService {
     }
 
     async fn take_back(&self, jobs: Vec<JobId>) {
-        if let Err(error) = self.store.commit(jobs.into_iter().map(Change::CancelJob).collect()).await {
+        if let Err(error) = self.store.commit(jobs.iter().copied().map(Change::CancelJob).collect()).await {
             warn!(error = %error, "the rest of a bulk could not be taken back");
+            return;
+        }
+        for job in jobs {
+            self.note_cancelled(job).await;
         }
     }
 }

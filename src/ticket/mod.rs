@@ -32,7 +32,7 @@ use crate::{
     domain::{
         audit::AuditEvent,
         caller::Caller,
-        ids::TicketId,
+        ids::{CallerId, JobId, TicketId},
         key::KeyChoice,
         ticket::{SignatureOptions, Ticket},
         timestamp::Timestamp,
@@ -153,7 +153,8 @@ impl TicketService {
         for _ in 0..CHANGE_TRIES {
             let mut ticket = self.load(caller, id).await?;
             let content = ticket.content.take();
-            let cancel = ticket.signing.as_ref().map(|signing| Change::CancelJob(signing.job));
+            let job = ticket.signing.as_ref().map(|signing| signing.job);
+            let cancel = job.map(Change::CancelJob);
             // The update fails if the ticket has been changed since it was read: what was read is all there is to clean up.
             let closed = AuditEvent::TicketClosed { ticket: id, caller: caller.id.clone() };
             let end = [Change::DeleteTicket(id), Change::Audit(closed)];
@@ -163,6 +164,9 @@ impl TicketService {
                 committed => {
                     committed?;
                     content.into_iter().for_each(|content| self.spool.discard(content));
+                    if let Some(job) = job {
+                        self.note_cancelled(job).await;
+                    }
                     return Ok(());
                 }
             }
@@ -250,6 +254,14 @@ impl TicketService {
         self.load(caller, id).await.map(drop)
     }
 
+    /// Counts the tickets of a caller.
+    ///
+    /// # Errors
+    /// [`TicketError::StoreUnavailable`].
+    pub async fn count(&self, caller: &CallerId) -> Result<usize, TicketError> {
+        Ok(self.store.count_tickets(caller).await?)
+    }
+
     /// Removes the tickets that have been idle for too long at `now`; returns how many there were.
     ///
     /// # Errors
@@ -278,6 +290,13 @@ impl TicketService {
             if let Err(error) = self.remove_idle(self.store.now()).await {
                 warn!(error = %error, "idle tickets could not be removed");
             }
+        }
+    }
+
+    /// The ticket is gone, whether or not that can be said of its job.
+    async fn note_cancelled(&self, job: JobId) {
+        if let Err(error) = self.signing.note_cancelled(job).await {
+            warn!(job.id = %job, error = %error, "whether job {job} was cancelled cannot be said");
         }
     }
 

@@ -84,15 +84,18 @@ fn lock_file(dir: &Path) -> io::Result<File> {
 }
 
 /// The marks of one slot's thread.
-pub(super) struct Marks {
+pub struct Marks {
     path: PathBuf,
     file: File,
     last: u64,
 }
 
 impl Marks {
-    /// Opens the marks of `token` in `dir` and goes on after the last one.
-    pub(super) fn open(dir: &Path, token: &TokenIdentity) -> io::Result<Self> {
+    /// Opens the marks of `token` in `dir` and goes on after the last one. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be made, read or written.
+    pub fn open(dir: &Path, token: &TokenIdentity) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = path_of(dir, token);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
@@ -105,7 +108,10 @@ impl Marks {
     }
 
     /// Notes that the signature with this mark is begun. Blocks for a write into the page cache: a microsecond.
-    pub(super) fn note(&mut self, mark: Uuid) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// It could not be written: whoever holds the marks gives them up then.
+    pub fn note(&mut self, mark: Uuid) -> io::Result<()> {
         self.last += 1;
         let mut entry = [0; ENTRY];
         entry[..8].copy_from_slice(&self.last.to_be_bytes());

@@ -12,6 +12,7 @@ pub mod host;
 mod link;
 mod login;
 pub mod marks;
+mod meter;
 pub mod pin_source;
 pub mod pkcs11;
 pub mod quirks;

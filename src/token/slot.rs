@@ -6,10 +6,10 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::{oneshot, watch};
@@ -20,6 +20,7 @@ use super::{
     command::{Command, Reply},
     driver::DeviceError,
     link::{Envelope, ModuleLink, NotTaken, Responder, SlotRef},
+    meter::TokenMeter,
 };
 
 /// The most commands to one token that were taken and are not answered. Jobs wait in the store; what is here has been handed to the token.
@@ -39,6 +40,7 @@ struct Shared {
     logging_in: AtomicBool,
     held: AtomicBool,
     epoch: AtomicU64,
+    meter: TokenMeter,
 }
 
 struct Live {
@@ -63,8 +65,23 @@ pub enum SlotError {
 /// A command that was taken and is not answered yet. Dropping it does not take it back.
 #[derive(Debug)]
 pub struct PendingReply {
-    answer: oneshot::Receiver<Result<Reply, DeviceError>>,
-    entered: Arc<AtomicBool>,
+    answer: oneshot::Receiver<Answered>,
+    entered: Arc<OnceLock<Instant>>,
+}
+
+#[derive(Debug)]
+struct Answered {
+    answer: Result<Reply, DeviceError>,
+    at: Instant,
+}
+
+/// When the token was at a signature.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenTime {
+    /// It entered the call that signs.
+    pub entered: Instant,
+    /// It answered, or ended.
+    pub left: Instant,
 }
 
 impl PendingReply {
@@ -73,13 +90,24 @@ impl PendingReply {
     /// # Errors
     /// What the slot's thread answered, or [`DeviceError::ProcessEnded`] if it ended first.
     pub async fn wait(self) -> Result<Reply, DeviceError> {
-        self.answer.await.unwrap_or_else(|_| Err(DeviceError::ProcessEnded { entered: self.entered.load(Ordering::Acquire) }))
+        self.wait_timed().await.0
+    }
+
+    /// Waits as [`wait`](Self::wait) does; also says when the token was at it, `None` if it did not enter the call that signs.
+    pub async fn wait_timed(self) -> (Result<Reply, DeviceError>, Option<TokenTime>) {
+        let answered = self.answer.await;
+        let entered = self.entered.get().copied();
+        let Answered { answer, at } = answered
+            .unwrap_or_else(|_| Answered { answer: Err(DeviceError::ProcessEnded { entered: entered.is_some() }), at: Instant::now() });
+        (answer, entered.map(|entered| TokenTime { entered, left: at }))
     }
 }
 
 impl SlotHandle {
     pub(super) fn new(token: TokenIdentity, policy: TokenPolicy) -> Self {
         let status = watch::Sender::new(status_now(SlotState::Absent, "not seen yet"));
+        let meter = TokenMeter::of(&token);
+        meter.show(SlotState::Absent);
         Self(Arc::new(Shared {
             token,
             policy,
@@ -90,6 +118,7 @@ impl SlotHandle {
             logging_in: AtomicBool::new(false),
             held: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
+            meter,
         }))
     }
 
@@ -169,7 +198,7 @@ impl SlotHandle {
     pub fn start(&self, command: Command) -> Result<PendingReply, SlotError> {
         let place = Place::take(&self.0).ok_or(SlotError::Busy)?;
         let (sender, answer) = oneshot::channel();
-        let entered = Arc::new(AtomicBool::new(false));
+        let entered = Arc::new(OnceLock::new());
         let responder = Box::new(OneAnswer { sender, entered: Arc::clone(&entered), place });
         let live = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
         let Some(live) = live.as_ref() else { return Err(SlotError::Away(self.status())) };
@@ -208,7 +237,15 @@ impl SlotHandle {
     }
 
     pub(super) fn set_status(&self, status: SlotStatus) {
-        self.0.status.send_replace(status);
+        self.0.status.send_modify(|now| {
+            // In here, so that the gauges come to rest where the status does.
+            self.0.meter.show(status.state);
+            *now = status;
+        });
+    }
+
+    pub(super) fn pin_rejected(&self) {
+        self.0.meter.pin_rejected();
     }
 
     /// Claims the right to log in from configuration, so that it happens once at a time.
@@ -250,14 +287,15 @@ impl Drop for Place {
 }
 
 struct OneAnswer {
-    sender: oneshot::Sender<Result<Reply, DeviceError>>,
-    entered: Arc<AtomicBool>,
+    sender: oneshot::Sender<Answered>,
+    entered: Arc<OnceLock<Instant>>,
     place: Place,
 }
 
 impl Responder for OneAnswer {
     fn entering(&self) {
-        self.entered.store(true, Ordering::Release);
+        // A second try after a reopened session is the same signature.
+        let _ = self.entered.set(Instant::now());
     }
 
     fn answer(self: Box<Self>, answer: Result<Reply, DeviceError>) {
@@ -265,6 +303,6 @@ impl Responder for OneAnswer {
         // First the place: whoever has the answer must not find the slot still busy with it.
         drop(place);
         // Nobody waits any more if the asker was dropped; the token's state is the same either way.
-        let _ = sender.send(answer);
+        let _ = sender.send(Answered { answer, at: Instant::now() });
     }
 }

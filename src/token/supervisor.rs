@@ -37,6 +37,7 @@ use super::{
         parent::{self, ChildEnd, ChildSettings, Nudge},
     },
     link::{CreateToken, ModuleEvents, ModuleLink, Responder, SlotRef},
+    meter::{MeteredLedger, ModuleMeter},
     pin_source,
     pkcs11::{ModuleOptions, Pkcs11Module},
     runner::{Expected, LoginModes, ModuleRunner, RunnerParts, TOKEN_MISSED},
@@ -122,7 +123,7 @@ struct Inner {
     marks: Option<PathBuf>,
     ledger: Arc<dyn PinLedger>,
     runtime: Handle,
-    slots: RwLock<Vec<SlotHandle>>,
+    slots: Arc<RwLock<Vec<SlotHandle>>>,
     links: Mutex<HashMap<ModuleName, Arc<dyn ModuleLink>>>,
     heard_of: watch::Sender<HashSet<ModuleName>>,
     problems: Mutex<BTreeMap<ModuleName, String>>,
@@ -144,6 +145,8 @@ impl Tokens {
     /// The system gave no thread.
     pub fn start(settings: TokenSettings, ledger: Arc<dyn PinLedger>) -> std::io::Result<Self> {
         let first_instance = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+        let slots = Arc::<RwLock<Vec<SlotHandle>>>::default();
+        let ledger = Arc::new(MeteredLedger { ledger, rejected: count_rejection(Arc::clone(&slots)) });
         let inner = Arc::new(Inner {
             policies: settings.policies,
             unlisted: settings.unlisted,
@@ -151,7 +154,7 @@ impl Tokens {
             marks: settings.marks,
             ledger,
             runtime: Handle::current(),
-            slots: RwLock::default(),
+            slots,
             links: Mutex::default(),
             heard_of: watch::Sender::default(),
             problems: Mutex::default(),
@@ -256,6 +259,16 @@ impl Tokens {
 /// How long [`Tokens::stop`] waits for a module in thread isolation (a child is killed before that).
 const STOP_BOUND: Duration = Duration::from_secs(8);
 
+/// Finds the token that has rejected a PIN and counts that.
+fn count_rejection(slots: Arc<RwLock<Vec<SlotHandle>>>) -> impl Fn(&LedgerKey) {
+    move |token| {
+        let slots = slots.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.iter().find(|slot| LedgerKey::of(slot.token()) == *token) {
+            slot.pin_rejected();
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -282,6 +295,7 @@ impl Keeper {
         let name = &self.module.options.name;
         let mut pause = RESTART_FIRST;
         let mut patience = PATIENCE_FIRST;
+        let meter = ModuleMeter::of(name);
         loop {
             let began = Instant::now();
             let expected = Expected { tokens: self.inner.expected_of(name), patience };
@@ -295,7 +309,8 @@ impl Keeper {
                 Ok(ChildEnd::Died(reason)) => reason,
                 Err(error) => error.to_string(),
             };
-            if problem == TOKEN_MISSED {
+            let only_to_look = problem == TOKEN_MISSED;
+            if only_to_look {
                 patience = (patience * 2).min(PATIENCE_MAX);
                 pause = RESTART_FIRST;
                 debug!(module = %name, "module {name} is started again: {problem}");
@@ -310,6 +325,7 @@ impl Keeper {
                 break;
             }
             pause = (pause * 2).min(RESTART_MAX);
+            meter.restarts(only_to_look);
         }
         info!(module = %name, "module {name} stopped");
     }

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{IpAddr, Ipv4Addr, TcpListener},
     os::unix::net::UnixListener,
     path::PathBuf,
     sync::Arc,
@@ -66,6 +66,8 @@ pub struct Plan {
     pub callers: Vec<CallerEntry>,
     /// One listener for each; the caller that it is bound to, if any.
     pub listeners: Vec<Option<&'static str>>,
+    /// Where they listen.
+    pub address: IpAddr,
     pub tickets: TicketSettings,
     pub http: HttpSettings,
     pub signing: SigningSettings,
@@ -111,6 +113,7 @@ impl Plan {
                 entry("old", None, &[]),
             ],
             listeners: vec![None],
+            address: Ipv4Addr::LOCALHOST.into(),
             tickets,
             http: HttpSettings { workers: 2, ..HttpSettings::default() },
             // Tests count signatures, and choose which of them waits.
@@ -232,7 +235,7 @@ impl Plan {
         let control_socket = self.directory.path().join("control.sock");
         let services = Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk() };
         let listeners = self.listeners.iter().map(|caller| Listener {
-            socket: TcpListener::bind("127.0.0.1:0").unwrap(),
+            socket: TcpListener::bind((self.address, 0)).unwrap(),
             caller: caller.map(|caller| caller.parse().unwrap()),
         });
         let server = Server::start(listeners.collect(), Some(UnixListener::bind(&control_socket).unwrap()), self.http, services).unwrap();

@@ -5,7 +5,7 @@
 //! the test binary again for that one test, with the environment that the test wants. [`softhsm::SoftHsm`] is a private SoftHSM
 //! configuration for it, and for gateways that a test starts.
 
-#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::print_stderr, clippy::unwrap_used)]
 
 pub mod certificate;
 pub mod client;
@@ -17,6 +17,7 @@ pub mod own_process;
 pub mod p11kit;
 pub mod pcscd;
 pub mod program;
+pub mod prometheus;
 pub mod pyhanko;
 pub mod site;
 pub mod softhsm;

@@ -88,6 +88,11 @@ impl Gateway {
         }
     }
 
+    /// The first line so far that contains `text`.
+    pub fn said(&self, text: &str) -> &str {
+        self.log.iter().find(|line| line.contains(text)).unwrap_or_else(|| panic!("it did not say {text:?}:\n{}", self.log.join("\n")))
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

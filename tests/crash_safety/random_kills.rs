@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     process::Command,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -14,7 +15,7 @@ use super::{
     books::{Books, Figures},
     common::{
         client::{Client, Ended},
-        program::Gateway,
+        program::{self, Gateway},
         site::Site,
     },
 };
@@ -93,6 +94,8 @@ async fn play(site: &Site, dice: &mut Dice, jobs: usize, kills: usize) -> Figure
     let ended = clients.await.unwrap();
     let (status, log) = gateway.stop();
     assert!(status.success(), "{status}\n{log}");
+    let verified = program::run([OsStr::new("audit"), OsStr::new("verify"), site.data_dir().as_os_str()]);
+    assert!(verified.status.success(), "{}", program::stderr(&verified));
     let (lost_answers, signed_after_loss) = client.losses();
     let figures = Books::open(site).await.check(&ended).await;
     assert!(figures.in_doubt <= (killed + modules_killed) * DOUBTS_MAX, "{figures:?} after {killed} + {modules_killed} kills");

@@ -146,14 +146,14 @@ fn after_a_power_loss_all_that_was_claimed_is_in_doubt_even_if_the_first_start_f
         fs::write(&boot, "the run of the machine before this one\n").unwrap();
         // A start that cannot settle what was claimed ends, and does not pass for the one after the power loss.
         let database = Connection::open(rig.site.database()).unwrap();
-        database.execute_batch("BEGIN IMMEDIATE").unwrap();
+        database.execute_batch("CREATE TRIGGER stuck BEFORE UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'stuck'); END").unwrap();
         let refused = sealgate().args(["serve", "--config"]).arg(rig.site.config_file()).output().unwrap();
         assert!(
             !refused.status.success() && stderr(&refused).contains("what the last run left could not be settled"),
             "{}",
             stderr(&refused)
         );
-        database.execute_batch("ROLLBACK").unwrap();
+        database.execute_batch("DROP TRIGGER stuck").unwrap();
         drop(database);
         let gateway = rig.site.serve();
         for id in [&held, &behind] {

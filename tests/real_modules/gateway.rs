@@ -16,7 +16,7 @@ use sealgate::{
         token::{KeySelector, LoginMode, PinSource, SlotState, TokenPolicy},
     },
     permit::{PermitService, PermitSettings},
-    signing::service::{Payment, SigningService, SigningSettings},
+    signing::service::{JobOrder, Payment, SigningService, SigningSettings},
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     token::{
         command::Command,
@@ -127,7 +127,10 @@ impl Gateway {
         let algorithm = Some(self.setting.algorithm);
         let authorised = self.service.authorise(&caller, &KeyChoice::Default, algorithm, None).await.unwrap();
         let job = JobId::random();
-        self.service.submit(authorised, job, to_sign(self.setting.algorithm), Payment::AskNow, Vec::new()).await.unwrap();
+        self.service
+            .submit(JobOrder { authorised, job, to_sign: to_sign(self.setting.algorithm), payment: Payment::AskNow }, Vec::new())
+            .await
+            .unwrap();
         job
     }
 

@@ -16,8 +16,9 @@ const WHY: &str = "the gateway does not start";
 
 /// Looks at every address.
 pub(super) fn examine(site: &Site, findings: &mut Findings) {
-    for listener in &site.config.listeners {
-        one(site, listener.address, findings);
+    let for_callers = site.config.listeners.iter().map(|listener| listener.address);
+    for address in for_callers.chain(site.config.metrics.listen) {
+        one(site, address, findings);
     }
 }
 

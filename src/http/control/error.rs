@@ -3,7 +3,10 @@
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
 use super::dto::ErrorDto;
-use crate::{domain::pin::PinFormatError, signing::tokens::TokenCommandError};
+use crate::{
+    domain::pin::PinFormatError,
+    signing::{jobs::JobCommandError, tokens::TokenCommandError},
+};
 
 /// Why an operator's command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,12 +17,16 @@ pub(super) enum ControlError {
     Body(String),
     #[error("the request cannot be read: {0}")]
     Query(String),
+    #[error("the request cannot be read: {0}")]
+    JobsQuery(String),
     #[error("no configured key has this name")]
     UnknownKey,
     #[error("{0}")]
     Pin(PinFormatError),
     #[error("{0}")]
     Command(#[from] TokenCommandError),
+    #[error("{0}")]
+    Job(#[from] JobCommandError),
 }
 
 impl ControlError {
@@ -27,6 +34,10 @@ impl ControlError {
         match self {
             Self::UnknownRoute => "use the command line of the same version as the gateway",
             Self::Query(_) => "ask with `since` and the number of a change, or without it",
+            Self::JobsQuery(_) => "ask with `state` (say in-doubt), `caller` and `limit`, or without them",
+            Self::Job(JobCommandError::NotFound) => "see `sealgate jobs list`; what ended long ago stands in the audit log only",
+            Self::Job(JobCommandError::NotInDoubt(_)) => "nothing is left to be settled; see `sealgate jobs show`",
+            Self::Job(JobCommandError::StoreUnavailable) => "see the gateway's log for what its database lacks, and try again",
             Self::UnknownKey => "see the [[key]]s of the configuration",
             Self::Body(_) => "send JSON as the documentation of the control socket says",
             Self::Pin(_) => "type the PIN again",
@@ -40,8 +51,12 @@ impl ControlError {
 impl ResponseError for ControlError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::UnknownRoute | Self::UnknownKey | Self::Command(TokenCommandError::NotFound) => StatusCode::NOT_FOUND,
-            Self::Body(_) | Self::Query(_) | Self::Pin(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownRoute | Self::UnknownKey | Self::Command(TokenCommandError::NotFound) | Self::Job(JobCommandError::NotFound) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::Job(JobCommandError::NotInDoubt(_)) => StatusCode::CONFLICT,
+            Self::Job(JobCommandError::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Body(_) | Self::Query(_) | Self::JobsQuery(_) | Self::Pin(_) => StatusCode::BAD_REQUEST,
             Self::Command(TokenCommandError::Ambiguous(_) | TokenCommandError::Refused(_)) => StatusCode::CONFLICT,
         }
     }

@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] stand there.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -13,6 +13,7 @@
 
 pub mod dto;
 mod error;
+pub mod jobs;
 
 use std::time::Duration;
 
@@ -56,6 +57,9 @@ pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl F
             .route("/keys/{name}", get().to(key_readiness))
             .route("/unlock", post().to(unlock))
             .route("/lock", post().to(lock))
+            .route("/jobs", get().to(jobs::list))
+            .route("/jobs/{id}", get().to(jobs::show))
+            .route("/jobs/{id}/resolve", post().to(jobs::resolve))
             .default_service(web::to(unknown_route));
     }
 }

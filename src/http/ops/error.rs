@@ -9,8 +9,10 @@ pub(super) enum Health {
     Yes(&'static str),
     /// The answer is no, for this reason.
     No(String),
-    /// The question is about nothing that there is.
-    Unknown,
+    /// The question is about nothing that there is; this says what.
+    Unknown(&'static str),
+    /// Whoever asks may not see the answer.
+    Refused,
 }
 
 impl Health {
@@ -18,7 +20,8 @@ impl Health {
         match self {
             Self::Yes(_) => StatusCode::OK,
             Self::No(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Refused => StatusCode::FORBIDDEN,
         }
     }
 }

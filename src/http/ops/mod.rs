@@ -1,9 +1,11 @@
-//! Health for supervisors and load balancers: no credentials, no secrets, nothing that costs a signature.
+//! Health for supervisors and load balancers, numbers for Prometheus: no credentials, no secrets, nothing that costs a signature.
 //!
 //! `GET /healthz`: the process lives. `GET /readyz`: it can take requests (its store is reachable), whatever its tokens do.
-//! `GET /readyz/key/{name}`: that key can sign now. Invariant: an answer is 200 exactly if the question's answer is yes.
+//! `GET /readyz/key/{name}`: that key can sign now. `GET /metrics`: see `metrics.rs`.
+//! Invariant: an answer is 200 exactly if the question's answer is yes.
 
 mod error;
+mod metrics;
 
 use actix_web::{
     HttpResponse,
@@ -11,11 +13,17 @@ use actix_web::{
 };
 use serde::Serialize;
 
+pub use self::metrics::MetricsSettings;
+
 use self::error::Health;
 use super::app::AppState;
 use crate::domain::ids::KeyName;
 
-/// The body of every answer.
+const UNKNOWN_KEY: Health = Health::Unknown("no configured key has this name");
+const REFUSED: &str =
+    "only this machine, directly and by a name or address that the gateway answers to, and the networks of `[metrics] allow`, may ask";
+
+/// The body of every answer but the numbers.
 #[derive(Serialize)]
 struct HealthDto<'a> {
     status: &'a str,
@@ -23,12 +31,20 @@ struct HealthDto<'a> {
     reason: Option<String>,
 }
 
-/// The routes of this API.
-pub fn configure(config: &mut ServiceConfig) {
+/// The routes of this API where callers come in.
+pub(super) fn configure(config: &mut ServiceConfig, with_metrics: bool) {
+    if with_metrics {
+        configure_metrics(config);
+    }
     config
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz))
         .route("/readyz/key/{name}", web::get().to(key_readyz));
+}
+
+/// The route of the numbers.
+pub(super) fn configure_metrics(config: &mut ServiceConfig) {
+    config.route("/metrics", web::get().to(metrics::metrics));
 }
 
 async fn healthz() -> HttpResponse {
@@ -41,9 +57,9 @@ async fn readyz(state: Data<AppState>) -> HttpResponse {
 }
 
 async fn key_readyz(state: Data<AppState>, name: Path<String>) -> HttpResponse {
-    let Ok(name) = name.parse::<KeyName>() else { return answer(Health::Unknown) };
+    let Ok(name) = name.parse::<KeyName>() else { return answer(UNKNOWN_KEY) };
     answer(match state.services.desk.key_readiness(&name).await {
-        None => Health::Unknown,
+        None => UNKNOWN_KEY,
         Some(Ok(())) => Health::Yes("ready"),
         Some(Err(denied)) => Health::No(denied.to_string()),
     })
@@ -54,6 +70,7 @@ fn answer(health: Health) -> HttpResponse {
     match health {
         Health::Yes(status) => response.json(HealthDto { status, reason: None }),
         Health::No(reason) => response.json(HealthDto { status: "not ready", reason: Some(reason) }),
-        Health::Unknown => response.json(HealthDto { status: "unknown", reason: Some("no configured key has this name".to_owned()) }),
+        Health::Unknown(what) => response.json(HealthDto { status: "unknown", reason: Some(what.to_owned()) }),
+        Health::Refused => response.json(HealthDto { status: "refused", reason: Some(REFUSED.to_owned()) }),
     }
 }

@@ -23,14 +23,18 @@ use super::{
 use crate::{
     auth::{AuthError, Credentials},
     domain::caller::{Caller, Provenance},
-    http::{app::AppState, extract::header_text},
+    http::{
+        app::AppState,
+        extract::{header_text, host},
+        tracking::request_id,
+    },
 };
 
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS");
 /// The last one is no request header, but a client sends it.
 const ALLOW_HEADERS: HeaderValue =
-    HeaderValue::from_static("Content-Type, Accept, Authorization, Idempotency-Key, Access-Control-Allow-Origin");
-const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Retry-After");
+    HeaderValue::from_static("Content-Type, Accept, Authorization, Idempotency-Key, X-Request-Id, Access-Control-Allow-Origin");
+const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static("Retry-After, X-Request-Id");
 const VARY: HeaderValue = HeaderValue::from_static("Origin, Accept-Language");
 const PREFLIGHT_VARY: HeaderValue = HeaderValue::from_static(
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network",
@@ -99,13 +103,9 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
         AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
     })?;
     let language = language(state, request, &caller, origin.is_some());
-    let from = Provenance { origin: origin.map(str::to_owned), address: request.peer_addr().map(|peer| peer.ip()) };
+    let address = request.peer_addr().map(|peer| peer.ip());
+    let from = Provenance { origin: origin.map(str::to_owned), address, request: request_id(request) };
     Ok(Some(Asking { caller: Arc::new(Caller { from, ..Caller::clone(&caller) }), language }))
-}
-
-/// The host that the client means: of HTTP/2 and absolute targets in the target, otherwise in `Host`.
-fn host(request: &HttpRequest) -> Option<&str> {
-    request.uri().authority().map(|authority| authority.as_str()).or_else(|| header_text(request, header::HOST))
 }
 
 fn wanted_language(request: &HttpRequest) -> Option<Language> {

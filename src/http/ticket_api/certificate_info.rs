@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     error::{ApiError, Operation, RouteError},
     messages::Text,
-    reply::{rfc3339, say},
+    reply::say,
 };
 use crate::ticket::{Certificate, NameAttribute};
 
@@ -43,8 +43,8 @@ pub(super) fn describe(request: &HttpRequest, certificate: &Certificate) -> Map<
         ("issuerCertificateInfo", node("certificate-issuer", issuer)),
         ("publicKeyCertificateInfo", node("certificate-public-key", public_key)),
         ("certificateSerialNumber", node("certificate-serial", certificate.serial().into())),
-        ("notBefore", node("certificate-not-before", rfc3339(certificate.not_before()).into())),
-        ("notAfter", node("certificate-not-after", rfc3339(certificate.not_after()).into())),
+        ("notBefore", node("certificate-not-before", certificate.not_before().to_rfc3339().into())),
+        ("notAfter", node("certificate-not-after", certificate.not_after().to_rfc3339().into())),
         (
             "extensionsCertificateInfo",
             node("certificate-extensions", json!({ "keyUsage": node("certificate-key-usage", key_usage(certificate)) })),

@@ -8,7 +8,7 @@ use super::{
     State,
     error::{ApiError, BodyError, Operation},
     messages::Text,
-    reply::{Reply, rfc3339},
+    reply::Reply,
     request::{Asking, Body},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) async fn read(state: State, asking: Asking, path: Path<PermissionPath
     Ok(Reply::ok("permission-found")
         .with("accessTokenUuid", permit.id)
         .with("usesLeft", permit.uses_left())
-        .with("expires", rfc3339(permit.expires))
+        .with("expires", permit.expires.to_rfc3339())
         .with("revoked", permit.revoked))
 }
 

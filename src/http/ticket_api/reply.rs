@@ -1,13 +1,11 @@
 //! The form of this API's good answers: a JSON object with a `message`, in the language of whoever asks.
 
-use std::time::SystemTime;
-
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Responder, body::BoxBody, http::StatusCode, web};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{messages::Text, request::Asking};
-use crate::{domain::timestamp::Timestamp, http::app::AppState};
+use crate::http::app::AppState;
 
 /// Exactly this: a client compares it for equality.
 pub(super) const JSON: &str = "application/json";
@@ -62,20 +60,4 @@ pub(super) fn say(request: &HttpRequest, text: &Text) -> String {
     let Some(state) = request.app_data::<web::Data<AppState>>() else { return String::new() };
     let language = request.extensions().get::<Asking>().map_or(state.settings.language, |asking| asking.language);
     state.messages.text(language, text)
-}
-
-/// A time as people and programs read it (RFC 3339, UTC, whole seconds).
-pub(super) fn rfc3339(time: Timestamp) -> String {
-    let seconds = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(time.as_millis() / 1000);
-    der::DateTime::from_system_time(seconds).map_or_else(|_| String::new(), |time| time.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_written_as_rfc_3339_says() {
-        assert_eq!(rfc3339(Timestamp::from_millis(1_700_000_000_999)), "2023-11-14T22:13:20Z");
-    }
 }

@@ -85,6 +85,11 @@ impl Tables {
         self.permits.get(&id)
     }
 
+    pub(super) fn live_permits(&self, now: Timestamp, limit: usize) -> Vec<Permit> {
+        let by_end = self.permits_by_end.iter().filter_map(|(_, id)| self.permits.get(id));
+        by_end.filter(|permit| permit.is_live(now)).take(limit).cloned().collect()
+    }
+
     pub(super) fn job(&self, id: JobId) -> Option<&SigningJob> {
         self.jobs.get(&id).map(|placed| &placed.row.job)
     }

@@ -21,9 +21,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use self::{readers::Readers, writer::Writer};
 use super::{
-    Change, ContentUsage, JobFilter, Store, StoreError,
-    rows::{self, Moved},
-    waiters::Waiters,
+    Change, ContentUsage, JobFilter, Store, StoreError, rows,
+    waiters::{Waiters, ended},
 };
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
@@ -116,6 +115,8 @@ impl SqliteStore {
 
     /// Writes what has been accepted and closes the database. Blocks; later changes are refused.
     pub fn close(&self) {
+        // The last connection that is closed takes the write-ahead log away, and a reader cannot.
+        self.readers.close();
         self.writer.stop();
     }
 }
@@ -131,6 +132,20 @@ pub fn open_to_read(path: &Path) -> Result<AuditReader, OpenError> {
     Ok(AuditReader(connection))
 }
 
+/// Copies a database, as it is at one moment, into a new file; a running gateway is not disturbed. Blocks.
+///
+/// # Errors
+/// [`OpenError::Unusable`], also if the new file is there already.
+pub fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let unusable = |error: &dyn std::fmt::Display| OpenError::Unusable { path: from.to_owned(), problem: error.to_string() };
+    let connection = Connection::open_with_flags(from, flags).map_err(|error| unusable(&error))?;
+    // An empty file may be copied into; made by us it is private.
+    schema::make_private(to).map_err(|error| unusable(&error))?;
+    connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(|error| unusable(&error))?;
+    Ok(())
+}
+
 /// The audit logs of a database that is only looked at.
 pub struct AuditReader(Connection);
 
@@ -141,6 +156,14 @@ impl AuditReader {
     /// The database cannot be read.
     pub fn logs(&self) -> Result<Vec<GatewayId>, StoreError> {
         tables::audit_logs(&self.0)
+    }
+
+    /// The end of a gateway's log. Blocks.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn head(&self, gateway: GatewayId) -> Result<AuditHead, StoreError> {
+        tables::audit_head(&self.0, gateway)
     }
 
     /// At most `limit` records of a gateway's log from number `from` on, in order. Blocks.
@@ -198,6 +221,10 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| tables::permit(connection, id)).await
     }
 
+    async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        self.readers.read(move |connection| tables::live_permits(connection, now, limit)).await
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         let row = self.readers.read(move |connection| tables::job(connection, id)).await?;
         Ok(row.map(|row| row.job))
@@ -223,14 +250,14 @@ impl Store for SqliteStore {
         self.writer.write(move |tables| tables.claim_jobs(&token, limit, now)).await
     }
 
-    async fn expire_jobs(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         // Most of the time there is nothing to write.
         if !self.readers.read(move |connection| tables::any_late(connection, now)).await? {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let moved = self.writer.write(move |tables| tables.expire_jobs(now)).await?;
         self.waiters.wake(&moved);
-        Ok(moved.iter().filter(|moved| matches!(moved, Moved::Ended(_))).count())
+        Ok(ended(&moved))
     }
 
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -31,6 +31,11 @@ impl Readers {
         Self { pool: Arc::new(Pool { path, idle: Mutex::default() }), turns: Semaphore::new(READERS_MAX) }
     }
 
+    /// Closes the connections that nobody uses now.
+    pub(super) fn close(&self) {
+        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Reads on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
         &self,

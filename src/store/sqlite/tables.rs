@@ -34,6 +34,7 @@ const PAD_LEN: u32 = 1024;
 
 const TICKET: &str =
     "SELECT id, caller, touched, version, body, (SELECT text FROM metadata WHERE metadata.ticket = tickets.id) FROM tickets";
+const PERMIT: &str = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits";
 const JOB: &str = "SELECT id, caller, permit, accepted, deadline, state, claim, ended, body, outcome FROM jobs";
 
 /// An error of the database, as services see it.
@@ -68,19 +69,14 @@ pub(super) fn spooled_files(connection: &Connection) -> Result<Vec<String>, Stor
 }
 
 pub(super) fn permit(connection: &Connection, id: PermitId) -> Result<Option<Permit>, StoreError> {
-    let sql = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits WHERE id = ?1";
-    let columns = one(connection, sql, params![id.as_uuid().as_bytes()], |row| {
-        Ok(PermitColumns {
-            id: uuid(row, 0)?,
-            caller: row.get(1)?,
-            uses: row.get(2)?,
-            reserved: row.get(3)?,
-            committed: row.get(4)?,
-            expires: row.get(5)?,
-            revoked: row.get(6)?,
-        })
-    })?;
-    columns.map(PermitColumns::read).transpose()
+    let sql = format!("{PERMIT} WHERE id = ?1");
+    one(connection, &sql, params![id.as_uuid().as_bytes()], permit_columns)?.map(PermitColumns::read).transpose()
+}
+
+pub(super) fn live_permits(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
+    let sql = format!("{PERMIT} WHERE expires > ?1 AND NOT revoked AND reserved + committed < uses ORDER BY expires LIMIT ?2");
+    let found = all(connection, &sql, params![millis(now), count(limit as u64)], permit_columns)?;
+    found.into_iter().map(PermitColumns::read).collect()
 }
 
 pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -166,7 +162,15 @@ pub(super) fn audit_logs(connection: &Connection) -> Result<Vec<GatewayId>, Stor
 
 pub(super) fn audit_records(connection: &Connection, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
     let sql = "SELECT seq, text, hash FROM audit WHERE gateway = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
-    all(connection, sql, params![gateway.as_uuid().as_bytes(), count(from), count(limit as u64)], sealed)
+    all(connection, sql, params![gateway.as_uuid().as_bytes(), count(from), count(limit as u64)], sealed_or_spoilt)
+}
+
+/// A record as it stands, be it what it may: whoever verifies the log sees that its hash is wrong and says which one it is.
+fn sealed_or_spoilt(row: &Row<'_>) -> rusqlite::Result<SealedRecord> {
+    let seq = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
+    let text = row.get_ref(1)?.as_bytes().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+    let hash = row.get_ref(2)?.as_blob().ok().and_then(|hash| <[u8; 32]>::try_from(hash).ok());
+    Ok(SealedRecord { seq, text, hash: hash.map_or(Sha256::ZERO, Sha256::from) })
 }
 
 /// What the writer knows without asking.
@@ -444,6 +448,18 @@ fn ticket_columns(row: &Row<'_>) -> rusqlite::Result<TicketRead> {
 
 fn read_ticket((id, caller, touched, version, body, metadata): TicketRead) -> Result<Ticket, StoreError> {
     Ok(Ticket { metadata, ..TicketColumns::read(id, caller, touched, version, &body)? })
+}
+
+fn permit_columns(row: &Row<'_>) -> rusqlite::Result<PermitColumns> {
+    Ok(PermitColumns {
+        id: uuid(row, 0)?,
+        caller: row.get(1)?,
+        uses: row.get(2)?,
+        reserved: row.get(3)?,
+        committed: row.get(4)?,
+        expires: row.get(5)?,
+        revoked: row.get(6)?,
+    })
 }
 
 fn job_read(row: &Row<'_>) -> rusqlite::Result<JobRead> {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use metrics::{Counter, Histogram, counter, histogram};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
@@ -17,7 +16,7 @@ use super::{
     schema::BUSY_MAX,
     tables::{Memory, Tables, unavailable},
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, meter::CommitMeter};
 
 /// The most changes that wait. A change that finds no room is refused, and its client asked to come again.
 const QUEUE_MAX: usize = 4096;
@@ -95,22 +94,12 @@ struct Desk {
     memory: Memory,
     settings: SqliteSettings,
     purged: Instant,
-    commits: Counter,
-    batch_size: Histogram,
-    seconds: Histogram,
+    meter: CommitMeter,
 }
 
 impl Desk {
     fn new(connection: Connection, memory: Memory, settings: SqliteSettings) -> Self {
-        Self {
-            connection,
-            memory,
-            settings,
-            purged: Instant::now(),
-            commits: counter!("sealgate_commits_total", "store" => "sqlite"),
-            batch_size: histogram!("sealgate_commit_batch_size", "store" => "sqlite"),
-            seconds: histogram!("sealgate_commit_seconds", "store" => "sqlite"),
-        }
+        Self { connection, memory, settings, purged: Instant::now(), meter: CommitMeter::of("sqlite") }
     }
 
     fn work(mut self, queue: &Receiver<Work>) {
@@ -150,9 +139,7 @@ impl Desk {
             unavailable(error)
         });
         if committed.is_ok() {
-            self.commits.increment(1);
-            self.batch_size.record(size as f64);
-            self.seconds.record(started.elapsed());
+            self.meter.committed(size, started.elapsed());
         }
         answers.into_iter().for_each(|answer: Answer| answer(committed.clone()));
         // What the transaction never came to is refused as well.

@@ -47,7 +47,7 @@ const PING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 const FRAMES_MAX: usize = 4096;
 
 /// Variables of the gateway's own environment that a module's process inherits; everything else it gets from its configuration.
-const INHERITED: [&str; 12] = [
+const INHERITED: [&str; 13] = [
     "PATH",
     "HOME",
     "USER",
@@ -59,6 +59,7 @@ const INHERITED: [&str; 12] = [
     "XDG_RUNTIME_DIR",
     "LD_LIBRARY_PATH",
     "SEALGATE_LOG",
+    "SEALGATE_LOG_FORMAT",
     "RUST_BACKTRACE",
 ];
 
