@@ -6,6 +6,7 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use pkcs11_faults::{log::Log, module_path, variables};
@@ -39,8 +40,10 @@ impl Site {
         let dev = dev_json(&dev_dir);
         assert!(dev_gateway.stop().0.success());
         let mut config: Table = fs::read_to_string(path_in(&dev["config"])).expect("a configuration").parse().expect("TOML");
-        let port =
-            PORTS.cycle().skip(std::process::id() as usize * 7 % PORTS.len()).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        // Sites of one process look in different places; those of others have another start.
+        static SITES: AtomicUsize = AtomicUsize::new(0);
+        let first = std::process::id() as usize * 7 + SITES.fetch_add(100, Ordering::SeqCst);
+        let port = PORTS.cycle().skip(first % PORTS.len()).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
         let address = format!("127.0.0.1:{}", port.expect("a free port"));
         config["listener"][0]["address"] = address.clone().into();
         let module = config["module"][0].as_table_mut().expect("a module");

@@ -1,6 +1,9 @@
 //! What a gateway's database says when it has stopped, compared with what its clients were told and what its token did.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use pkcs11_faults::log::{Outcome, SigningCall};
 use rusqlite::Connection;
@@ -68,7 +71,11 @@ impl Books {
         let store = Arc::new(SqliteStore::open(SqliteSettings::new(site.database(), gateway)).unwrap());
         let jobs = store.list_jobs(&JobFilter::default(), usize::MAX).await.unwrap();
         let mut calls: HashMap<String, Vec<SigningCall>> = HashMap::new();
-        for call in site.token_log().signings().into_iter().filter(|call| call.outcome != Outcome::NotSigned) {
+        let may_have_signed = |call: &SigningCall| call.outcome != Outcome::NotSigned;
+        // Checkpoints of the audit log are signed with another key.
+        let key_ids: HashSet<_> = jobs.iter().map(|job| job.key.selector.id.as_ref().map(hex::encode)).collect();
+        let of_jobs = |call: &SigningCall| key_ids.contains(&call.signing.key_id);
+        for call in site.token_log().signings().into_iter().filter(|call| may_have_signed(call) && of_jobs(call)) {
             calls.entry(call.signing.data.clone().expect("a digest")).or_default().push(call);
         }
         Self { store, gateway, jobs: jobs.into_iter().map(|job| (job.id, job)).collect(), calls }
