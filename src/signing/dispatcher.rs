@@ -40,8 +40,9 @@ use super::{
     verify::{PoolError, VerifyPool},
 };
 
-/// The most jobs of one token that are claimed at a time. More would only lengthen the list of jobs that a power loss leaves in doubt.
-pub(super) const CLAIM_MAX: usize = 16;
+/// The most jobs of one token that are claimed at a time: to begin with, and for a token that is quicker than the store's commits. What is
+/// claimed is in doubt after a power loss and cannot be cancelled, so it is no more than keeps the token busy.
+const CLAIM_MAX: (usize, usize) = (16, 64);
 
 /// The pause before a token that keeps failing is given its jobs again; it doubles up to the second one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -80,7 +81,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     // Both go on while others are looked after: signatures are settled during a claim, and one wait for work outlives many of them.
     let mut claiming = pin!(Fuse::terminated());
     let mut waiting = pin!(Fuse::terminated());
-    let mut may_be_work = true;
+    let (mut may_be_work, mut claim_max) = (true, CLAIM_MAX.0);
     let times = Arc::new(TokenTimes::of(slot.token()));
     let mut status = slot.watch();
     let mut pause = PAUSE.0;
@@ -89,9 +90,9 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         let rests = Instant::now() < rest_until;
         let takes_work = status.borrow_and_update().state.takes_work() && !rests;
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
-        let wants_work = takes_work && running.len() <= CLAIM_MAX / 2 && claiming.is_terminated();
+        let wants_work = takes_work && running.len() <= claim_max / 2 && claiming.is_terminated();
         if wants_work && may_be_work {
-            claiming.set(claim(&workshop, &slot, CLAIM_MAX - running.len()).fuse());
+            claiming.set(claim(&workshop, &slot, claim_max - running.len()).fuse());
         } else if wants_work && waiting.is_terminated() {
             waiting.set(workshop.store.wait_for_work(slot.token()).fuse());
         }
@@ -99,6 +100,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
             claimed = &mut claiming, if !claiming.is_terminated() => match claimed {
                 Ok((jobs, all)) => {
                     may_be_work = !all;
+                    claim_max = next_claim_max(claim_max, slot.outstanding(), may_be_work);
                     jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
                 }
                 Err(error) => {
@@ -128,6 +130,15 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
     }
     while running.next().await.is_some() {}
+}
+
+/// How many jobs may be claimed from now on: more if the token had nothing left to do while others waited, fewer if it has much before it.
+fn next_claim_max(now: usize, outstanding: usize, others_wait: bool) -> usize {
+    match outstanding {
+        0 if others_wait => (now * 2).min(CLAIM_MAX.1),
+        outstanding if outstanding > now / 4 => (now / 2).max(CLAIM_MAX.0),
+        _ => now,
+    }
 }
 
 /// Claims jobs, and tells whether those are all that were queued.
@@ -251,5 +262,20 @@ async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) ->
                 sleep(PAUSE.1).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_runs_dry_is_given_more_at_a_time_and_a_slow_one_less() {
+        let (least, most) = CLAIM_MAX;
+        assert_eq!(next_claim_max(least, 0, true), 2 * least);
+        assert_eq!(next_claim_max(most, 0, true), most);
+        assert_eq!(next_claim_max(least, 0, false), least, "nothing waits");
+        assert_eq!(next_claim_max(most, most / 2, true), most / 2);
+        assert_eq!(next_claim_max(least, least, true), least);
     }
 }

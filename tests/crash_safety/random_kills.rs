@@ -31,7 +31,7 @@ const PERMIT_USES: usize = 10;
 /// One kill in so many is of the module's process alone.
 const MODULE_KILLS: u64 = 4;
 /// The most jobs that a crash can leave in doubt: as many as one token is given at a time.
-const DOUBTS_MAX: usize = 16;
+const DOUBTS_MAX: usize = 64;
 /// A kill comes at most so long after the signature that it is counted from, in microseconds.
 const WITHIN_US: u64 = 30_000;
 
