@@ -8,6 +8,7 @@ mod columns;
 pub mod memory;
 mod meter;
 pub mod pin_ledger;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 mod waiters;

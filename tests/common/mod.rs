@@ -16,6 +16,7 @@ pub mod openssl;
 pub mod own_process;
 pub mod p11kit;
 pub mod pcscd;
+pub mod postgres;
 pub mod program;
 pub mod prometheus;
 pub mod pyhanko;
