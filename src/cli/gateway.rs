@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
@@ -22,7 +23,7 @@ use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
     config::{self, CallerSettings, Config},
-    domain::{audit::AuditEvent, key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -35,12 +36,13 @@ use crate::{
     },
     store::{
         Change, Store,
+        memory::MemoryStore,
         pin_ledger::StoredPinLedger,
         sqlite::{SqliteSettings, SqliteStore},
     },
     telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
-    token::supervisor::Tokens,
+    token::{marks::Settled, supervisor::Tokens},
 };
 
 /// How long requests that are being served may take when the gateway stops.
@@ -55,13 +57,31 @@ const AUDIT_MAX: Duration = Duration::from_secs(10);
 const MODULES_MAX: Duration = Duration::from_secs(10);
 /// How long writing the last changes may take.
 const STORE_MAX: Duration = Duration::from_secs(10);
+/// How long a killed gateway's modules may take to end.
+const LAST_RUN_MAX: Duration = Duration::from_secs(10);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
+
+/// Another store than the configuration's, to measure what durability costs.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum StoreTrial {
+    /// Nothing is kept.
+    Memory,
+    /// The default store, on a disk that takes so much longer for each commit.
+    Sqlite {
+        /// The time in milliseconds.
+        commit_ms: u64,
+        /// Whether changes that wait at the same time share a commit, as they do.
+        grouped: bool,
+    },
+}
 
 /// A gateway that runs.
 pub(super) struct Gateway {
     data: DataFolder,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
+    /// The same store, where it is one that must be closed.
+    durable: Option<Arc<SqliteStore>>,
     tokens: Tokens,
     signing: Arc<SigningService>,
     checkpoints: Option<Checkpointer>,
@@ -72,6 +92,11 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts everything, from the bottom up. Must be called within a Tokio runtime of several threads.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_on(config, None).await
+    }
+
+    /// Starts everything, on the configuration's store or another one.
+    pub(super) async fn start_on(config: &Config, trial: Option<StoreTrial>) -> anyhow::Result<Self> {
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
         let metrics_listener = config.metrics.listen.map(bind_one).transpose()?;
@@ -79,20 +104,19 @@ impl Gateway {
         let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
-        let (durable, marks) = (open_store(&data).await?, data.marks());
-        let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
+        let durable = open_store(&data, trial).await?;
+        let store: Arc<dyn Store> = durable.clone().map_or_else(|| Arc::new(MemoryStore::new()) as Arc<dyn Store>, |store| store);
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
-        let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
-        settle_claims(&*store, last_run, &config.keys).await.context("what the last run left could not be settled")?;
-        let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
+        settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
+        let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
         let checkpoints = checkpoints(config, &store, &signing);
-        let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
+        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
@@ -106,7 +130,7 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, housekeeping })
+        Ok(Self { data, store, durable, tokens, signing, checkpoints, server, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -153,7 +177,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, checkpoints, server, housekeeping } = self;
+        let Self { data, store, durable, tokens, signing, checkpoints, server, housekeeping } = self;
         let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -166,7 +190,7 @@ impl Gateway {
             })
             .always("the store is closed", STORE_MAX, async move {
                 // It blocks until the last changes are on disk.
-                let _ = tokio::task::spawn_blocking(move || store.close()).await;
+                let _ = tokio::task::spawn_blocking(move || durable.iter().for_each(|store| store.close())).await;
             })
             .always("files are removed", FILES_MAX, async move {
                 housekeeping.iter().for_each(AbortHandle::abort);
@@ -182,6 +206,23 @@ impl Gateway {
 fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     let tickets = Arc::clone(tickets);
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+/// Settles what the last run had claimed, when the last of its modules' processes has ended.
+async fn settle(data: &DataFolder, store: &dyn Store, keys: &[ConfiguredKey]) -> anyhow::Result<()> {
+    let (marks, stayed_up) = (data.marks(), data.machine_stayed_up());
+    let dir = marks.clone();
+    let settled = tokio::task::spawn_blocking(move || Settled::wait(&dir, LAST_RUN_MAX)).await??;
+    if settled.is_none() {
+        warn!("a module's process of the last run still lives; what it may have signed is in doubt");
+    }
+    let last_run = LastRun { marks: &marks, marks_are_whole: stayed_up && settled.is_some() };
+    settle_claims(store, last_run, keys).await?;
+    // From here on nothing is judged by the marks from before; what comes now is.
+    if let Some(settled) = settled.filter(|_| !stayed_up) {
+        settled.clear(&marks)?;
+    }
+    data.note_boot()
 }
 
 /// Starts the checkpoints, if the configuration names a key for them.
@@ -201,10 +242,19 @@ async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
     }
 }
 
-async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
-    let settings = SqliteSettings::new(data.database(), data.gateway_id()?);
+/// Opens the store; `None` where nothing is to be kept.
+async fn open_store(data: &DataFolder, trial: Option<StoreTrial>) -> anyhow::Result<Option<Arc<SqliteStore>>> {
+    let mut settings = SqliteSettings::new(data.database(), data.gateway_id()?);
+    match trial {
+        None => {}
+        Some(StoreTrial::Memory) => return Ok(None),
+        Some(StoreTrial::Sqlite { commit_ms, grouped }) => {
+            settings.commit_delay = Duration::from_millis(commit_ms);
+            settings.batch_max = if grouped { settings.batch_max } else { 1 };
+        }
+    }
     let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
-    Ok(Arc::new(store))
+    Ok(Some(Arc::new(store)))
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
