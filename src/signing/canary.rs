@@ -25,12 +25,15 @@ use crate::{
         timestamp::Timestamp,
         token::LoginMode,
     },
-    token::command::{Command, Reply},
+    token::{
+        command::{Command, Reply},
+        slot::SlotHandle,
+    },
 };
 
 use super::{
     dispatcher::Workshop,
-    keyring::{Target, denied},
+    keyring::{Site, Target, denied},
     service::{Denied, algorithm_for},
     verify::{PoolError, VerifyError},
 };
@@ -71,8 +74,11 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
             _ = stop.changed() => continue,
         }
         for (name, target) in workshop.keyring.configured_targets() {
-            if target.slot.login_mode() == LoginMode::Configured && target.slot.status().state.takes_work() {
-                let failure = sing(&workshop, &target).await.err().map(|denied| denied.to_string());
+            // Whoever has a token makes its canaries.
+            let Site::Here(slot) = &target.site else { continue };
+            let own = workshop.keyring.leases.holds(slot.token());
+            if own && slot.login_mode() == LoginMode::Configured && slot.status().state.takes_work() {
+                let failure = sing(&workshop, slot, &target).await.err().map(|denied| denied.to_string());
                 match &failure {
                     Some(failure) => warn!(key.name = %name, error = %failure, "the canary of key {name} failed: {failure}"),
                     None => debug!(key.name = %name, "the canary of key {name} is well"),
@@ -85,15 +91,15 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
 }
 
 /// One canary signature, verified.
-async fn sing(workshop: &Workshop, target: &Target<'_>) -> Result<(), Denied> {
+async fn sing(workshop: &Workshop, slot: &SlotHandle, target: &Target<'_>) -> Result<(), Denied> {
     let known = workshop.keyring.known(target, None).await?;
     let algorithm = algorithm_for(&known, None)?;
     let to_sign = canary(algorithm)?;
     let command = Command::Sign { key: known.key.address.selector.clone(), to_sign: to_sign.clone(), pin: None, mark: None };
-    let signature = match target.slot.call(command).await {
+    let signature = match slot.call(command).await {
         Ok(Reply::Signature(signature)) => signature,
         Ok(_) => return Err(Denied::Device("the token answered something else than it was asked".to_owned())),
-        Err(error) => return Err(denied(&target.slot, error)),
+        Err(error) => return Err(denied(slot, error)),
     };
     let Some(verifier) = known.verifier.as_ref() else { return Ok(()) };
     match workshop.verifiers.verify(Arc::clone(verifier), to_sign, signature).await {

@@ -73,11 +73,15 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     let mut running = FuturesUnordered::new();
     let times = Arc::new(TokenTimes::of(slot.token()));
     let mut status = slot.watch();
+    let mut lease = workshop.keyring.leases.watch();
     let mut pause = PAUSE.0;
     let mut rest_until = Instant::now();
     while !*stop.borrow_and_update() {
         let rests = Instant::now() < rest_until;
-        let takes_work = status.borrow_and_update().state.takes_work() && !rests;
+        let leases = &workshop.keyring.leases;
+        leases.set_busy(slot.token(), !running.is_empty());
+        // Another gateway may have the same token, or have taken it over.
+        let takes_work = status.borrow_and_update().state.takes_work() && !rests && leases.holds(slot.token());
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
         if takes_work && running.len() <= CLAIM_MAX / 2 {
             for job in claim(&workshop, &slot, CLAIM_MAX - running.len()).await {
@@ -98,10 +102,12 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
             () = sleep_until(rest_until), if rests => {}
             () = workshop.store.wait_for_work(slot.token()), if wants_work => {}
             _ = status.changed() => {}
+            () = workshop.keyring.leases.changed(&mut lease) => {}
             _ = stop.changed() => {}
         }
     }
     while running.next().await.is_some() {}
+    workshop.keyring.leases.set_busy(slot.token(), false);
 }
 
 async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Vec<SigningJob> {

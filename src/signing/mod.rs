@@ -10,6 +10,7 @@ mod dispatcher;
 mod ended;
 pub mod jobs;
 mod keyring;
+mod leases;
 mod pins;
 pub mod recovery;
 pub mod service;
