@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../docs/architecture.md")]
 
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod cms;

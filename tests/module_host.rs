@@ -21,8 +21,8 @@ use sealgate::{
         digest::{Digest, SigningInput, ToSign},
         pin::{Pin, PinOrigin},
         token::{KeyPairSpec, KeySelector, LoginMode, PinSource, SlotState, TokenPolicy},
+        verify::verify,
     },
-    signing::verify::verify,
     store::pin_ledger::StoredPinLedger,
     token::{
         command::{Command, Reply},

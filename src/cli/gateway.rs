@@ -14,13 +14,15 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::{
+    checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
 };
 use crate::{
+    audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
     config::{self, CallerSettings, Config},
-    domain::{key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -32,7 +34,7 @@ use crate::{
         service::{SigningService, SigningSettings},
     },
     store::{
-        Store,
+        Change, Store,
         pin_ledger::StoredPinLedger,
         sqlite::{SqliteSettings, SqliteStore},
     },
@@ -47,6 +49,8 @@ const REQUESTS_MAX: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(2);
 /// How long signatures that are being made may take when the gateway stops.
 const SIGNATURES_MAX: Duration = Duration::from_secs(30);
+/// How long the last record and its checkpoint may take.
+const AUDIT_MAX: Duration = Duration::from_secs(10);
 /// How long modules may take to close their sessions; a child that takes longer is killed.
 const MODULES_MAX: Duration = Duration::from_secs(10);
 /// How long writing the last changes may take.
@@ -60,6 +64,7 @@ pub(super) struct Gateway {
     store: Arc<SqliteStore>,
     tokens: Tokens,
     signing: Arc<SigningService>,
+    checkpoints: Option<Checkpointer>,
     server: Server,
     housekeeping: [AbortHandle; 2],
 }
@@ -76,6 +81,8 @@ impl Gateway {
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
         let (durable, marks) = (open_store(&data).await?, data.marks());
         let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
+        let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
+        store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
         settle_claims(&*store, last_run, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
@@ -84,6 +91,7 @@ impl Gateway {
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
+        let checkpoints = checkpoints(config, &store, &signing);
         let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
@@ -98,7 +106,7 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, server, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -145,12 +153,17 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, server, housekeeping } = self;
+        let Self { data, store, tokens, signing, checkpoints, server, housekeeping } = self;
+        let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
             .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
-            .then("signatures are finished", SIGNATURES_MAX, async move { signing.stop().await })
-            .then("modules are closed", MODULES_MAX, async move { tokens.stop().await })
+            .then("signatures are finished", SIGNATURES_MAX, async move { finishing.finish().await })
+            .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
+            .then("modules are closed", MODULES_MAX, async move {
+                signing.stop().await;
+                tokens.stop().await;
+            })
             .always("the store is closed", STORE_MAX, async move {
                 // It blocks until the last changes are on disk.
                 let _ = tokio::task::spawn_blocking(move || store.close()).await;
@@ -169,6 +182,23 @@ impl Gateway {
 fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     let tickets = Arc::clone(tickets);
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+/// Starts the checkpoints, if the configuration names a key for them.
+fn checkpoints(config: &Config, store: &Arc<dyn Store>, signing: &Arc<SigningService>) -> Option<Checkpointer> {
+    let key = config.audit.checkpoint_key.clone()?;
+    let signer = Arc::new(ConfiguredSigner { key, signing: Arc::clone(signing) });
+    Some(Checkpointer::start(Arc::clone(store), signer, config.audit.checkpoint_interval))
+}
+
+/// The last record of a run, and the checkpoint that signs it.
+async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
+    if let Err(error) = store.commit(vec![Change::Audit(AuditEvent::GatewayStopped)]).await {
+        warn!(error = %error, "the stop is not in the audit log");
+    }
+    if let Some(checkpoints) = checkpoints {
+        checkpoints.stop().await;
+    }
 }
 
 async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
@@ -210,6 +240,7 @@ fn signing_settings(config: &Config) -> SigningSettings {
     SigningSettings {
         job_deadline: config.ticket_api.job_deadline,
         absent_grace: config.ticket_api.absent_grace,
+        retention: config.ticket_api.results_kept,
         ..SigningSettings::default()
     }
 }

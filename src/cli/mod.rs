@@ -3,8 +3,10 @@
 //! Called by `main` only. Each verb has its arguments and a `run`; results go to standard output, everything else to standard error.
 //! Invariants: exit codes are 0 (done), 1 (failed) and 2 (usage); every error says what to do next.
 
+mod audit;
 mod backup;
 mod bench;
+mod checkpoints;
 mod control_client;
 mod data_folder;
 mod dev;
@@ -68,6 +70,8 @@ enum Verb {
     Jobs(jobs::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
+    /// Prove, export and pin the audit log.
+    Audit(audit::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
     Bench(bench::Args),
     /// Hold one PKCS#11 module for a gateway.
@@ -141,6 +145,7 @@ impl Verb {
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
             Self::Doctor(args) => return doctor::run(&args),
+            Self::Audit(args) => return audit::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
         }
         Ok(ExitCode::SUCCESS)
@@ -159,7 +164,8 @@ impl Verb {
             | Self::Restore(_)
             | Self::Sign(_)
             | Self::Bench(_)
-            | Self::BenchToken => "warn",
+            | Self::BenchToken
+            | Self::Audit(_) => "warn",
             Self::Doctor(_) => "off",
         }
     }

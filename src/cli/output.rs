@@ -30,6 +30,11 @@ pub(super) fn line_of_many(text: impl Display) -> anyhow::Result<bool> {
     written(format!("{text}\n").as_bytes())
 }
 
+/// Standard output for a result that is too long to be held in memory; a reader that has gone away is an error of kind `BrokenPipe`.
+pub(super) fn stream() -> impl io::Write {
+    io::BufWriter::new(io::stdout().lock())
+}
+
 fn written(content: &[u8]) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(content).and_then(|()| out.flush()) {

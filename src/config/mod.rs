@@ -27,13 +27,13 @@ pub use self::{
     listeners::{DEFAULT_PORT, Listener},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
-    settings::{HttpSettings, Language, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
+    settings::{AuditSettings, HttpSettings, Language, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
 };
 use self::{
     mistakes::{Mistakes, Place},
     raw::RawConfig,
 };
-use crate::domain::{key::ConfiguredKey, token::TokenPolicy};
+use crate::domain::{audit::Sha256, key::ConfiguredKey, token::TokenPolicy};
 
 /// A configuration that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,10 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// The form of log lines, where the environment says nothing.
     pub log_format: LogFormat,
+    /// The audit log.
+    pub audit: AuditSettings,
+    /// SHA-256 of the file.
+    pub sha256: Sha256,
 }
 
 /// Why there is no configuration.
@@ -96,7 +100,7 @@ impl Config {
     fn parse(text: &str, file: &Path, base: &Path) -> Result<Self, ConfigErrors> {
         let mut mistakes = Mistakes::default();
         let raw = RawConfig::read(text, &mut mistakes);
-        if let Some(config) = check(raw, base, &mut mistakes)
+        if let Some(config) = check(raw, Sha256::of(text.as_bytes()), base, &mut mistakes)
             && mistakes.is_empty()
         {
             return Ok(config);
@@ -106,7 +110,7 @@ impl Config {
 }
 
 /// Turns what is written into what is meant; `None` only together with a mistake.
-fn check(raw: RawConfig, base: &Path, mistakes: &mut Mistakes) -> Option<Config> {
+fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -> Option<Config> {
     let names = Names::of(&raw);
     if names.certain {
         note_missing_sections(&raw, mistakes);
@@ -122,8 +126,24 @@ fn check(raw: RawConfig, base: &Path, mistakes: &mut Mistakes) -> Option<Config>
     let metrics = settings::metrics(raw.metrics, &listeners, mistakes);
     let log_format = settings::log_format(raw.log, mistakes);
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
+    let audit = settings::audit(raw.audit, &names, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
-    Some(Config { data_dir, listeners, modules, token_policies, unlisted, keys, callers, ticket_api, permit, http, metrics, log_format })
+    Some(Config {
+        data_dir,
+        listeners,
+        modules,
+        token_policies,
+        unlisted,
+        keys,
+        callers,
+        ticket_api,
+        permit,
+        http,
+        metrics,
+        log_format,
+        audit,
+        sha256,
+    })
 }
 
 fn note_missing_sections(raw: &RawConfig, mistakes: &mut Mistakes) {

@@ -32,6 +32,7 @@ pub(super) struct RawConfig {
     pub(super) http: Option<Item<RawHttp>>,
     pub(super) metrics: Option<Item<RawMetrics>>,
     pub(super) log: Option<Item<RawLog>>,
+    pub(super) audit: Option<Item<RawAudit>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -148,6 +149,7 @@ pub(super) struct RawTicketApi {
     pub(super) blocking_get_seconds: Option<u64>,
     pub(super) job_deadline_seconds: Option<u64>,
     pub(super) absent_grace_seconds: Option<u64>,
+    pub(super) result_minutes: Option<u64>,
 }
 
 /// `[permit]`.
@@ -165,6 +167,14 @@ pub(super) struct RawHttp {
     pub(super) workers: Option<u64>,
     #[serde(default)]
     pub(super) allowed_hosts: Vec<String>,
+}
+
+/// `[audit]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAudit {
+    pub(super) checkpoint_key: Option<String>,
+    pub(super) checkpoint_interval_seconds: Option<u64>,
 }
 
 /// `[metrics]`.
@@ -220,7 +230,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[metrics]` and `[log]`";
+                        `[permit]`, `[http]`, `[metrics]`, `[log]` and `[audit]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -264,6 +274,7 @@ impl Reader<'_> {
             "http" => raw.http = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),
             "log" => raw.log = self.one(key, start, value),
+            "audit" => raw.audit = self.one(key, start, value),
             _ => {
                 let at = Place::new(self.text, key.to_owned(), start);
                 self.mistakes.note(&at, "", format!("unknown section; the sections are {SECTIONS}"));

@@ -1,4 +1,4 @@
-//! `[ticket_api]`, `[permit]`, `[http]`, `[metrics]` and `[log]`: numbers and their bounds, choices, addresses.
+//! `[ticket_api]`, `[permit]`, `[http]`, `[metrics]`, `[log]` and `[audit]`: numbers and their bounds, choices, addresses.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -8,10 +8,11 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Listener,
+    Listener, Names,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawHttp, RawLog, RawMetrics, RawPermit, RawTicketApi},
+    raw::{Item, RawAudit, RawHttp, RawLog, RawMetrics, RawPermit, RawTicketApi},
 };
+use crate::domain::ids::KeyName;
 
 /// The language of messages where the client asks for none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct TicketApiSettings {
     pub job_deadline: Duration,
     /// Work for a token that was plugged out is accepted for so long.
     pub absent_grace: Duration,
+    /// The result of a job to which no ticket refers any more is forgotten so long after its end.
+    pub results_kept: Duration,
 }
 
 /// Bounds of permits.
@@ -63,6 +66,15 @@ pub struct HttpSettings {
     pub workers: Option<usize>,
     /// Values of `Host` that are served beside loopback names and the listeners' own addresses.
     pub allowed_hosts: Vec<String>,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// The key that signs checkpoints; `None` for a log without checkpoints.
+    pub checkpoint_key: Option<KeyName>,
+    /// How often there is a checkpoint, if there is something new.
+    pub checkpoint_interval: Duration,
 }
 
 /// Where the numbers for Prometheus are shown, and to whom.
@@ -99,6 +111,7 @@ pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistake
     let blocking_get = mistakes.bounded(&at, "blocking_get_seconds", raw.blocking_get_seconds, 55, (1, 600));
     let job_deadline = mistakes.bounded(&at, "job_deadline_seconds", raw.job_deadline_seconds, 300, (1, 24 * 3600));
     let absent_grace = mistakes.bounded(&at, "absent_grace_seconds", raw.absent_grace_seconds, 60, (0, 24 * 3600));
+    let results_kept = mistakes.bounded(&at, "result_minutes", raw.result_minutes, 60, (1, 365 * 24 * 60));
     TicketApiSettings {
         language: language.unwrap_or(Language::Ukrainian),
         idle: Duration::from_secs(idle * 60),
@@ -108,6 +121,7 @@ pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistake
         blocking_get: Duration::from_secs(blocking_get),
         job_deadline: Duration::from_secs(job_deadline),
         absent_grace: Duration::from_secs(absent_grace),
+        results_kept: Duration::from_secs(results_kept * 60),
     }
 }
 
@@ -132,6 +146,19 @@ pub(super) fn http(raw: Option<Item<RawHttp>>, mistakes: &mut Mistakes) -> HttpS
     }
     let workers = workers.and_then(|workers| usize::try_from(workers).ok());
     HttpSettings { workers, allowed_hosts: raw.allowed_hosts }
+}
+
+pub(super) fn audit(raw: Option<Item<RawAudit>>, names: &Names, mistakes: &mut Mistakes) -> AuditSettings {
+    let (at, raw) = split(raw);
+    let checkpoint_key = raw.checkpoint_key.and_then(|name| match name.parse::<KeyName>() {
+        Ok(key) if names.has_key(&name) => Some(key),
+        _ => {
+            mistakes.note(&at, "checkpoint_key", "no [[key]] of this file has this name; name one of them");
+            None
+        }
+    });
+    let interval = mistakes.bounded(&at, "checkpoint_interval_seconds", raw.checkpoint_interval_seconds, 300, (10, 7 * 24 * 3600));
+    AuditSettings { checkpoint_key, checkpoint_interval: Duration::from_secs(interval) }
 }
 
 pub(super) fn metrics(raw: Option<Item<RawMetrics>>, listeners: &[Listener], mistakes: &mut Mistakes) -> MetricsSettings {

@@ -87,9 +87,21 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
     assert_eq!(config.ticket_api.language, Language::English);
     assert_eq!(config.http.workers, Some(2));
+    assert_eq!(config.audit.checkpoint_key.unwrap().as_str(), "seal");
+    assert_eq!(config.audit.checkpoint_interval.as_secs(), 60);
     assert_eq!(config.metrics.listen, Some("192.0.2.1:9464".parse().unwrap()));
     assert_eq!(config.metrics.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.7/32", "2001:db8::/32"]);
     assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn checkpoints_are_signed_with_a_key_of_the_file_or_not_at_all() {
+    let folder = Folder::new();
+    let config = folder.load(SMALLEST).unwrap();
+    assert_eq!((config.audit.checkpoint_key, config.audit.checkpoint_interval.as_secs()), (None, 300));
+    assert_eq!(config.sha256, Sha256::of(SMALLEST.as_bytes()));
+    let errors = folder.errors(&format!("{SMALLEST}[audit]\ncheckpoint_key = \"seal\"\ncheckpoint_interval_seconds = 1\n"));
+    assert!(errors.contains("2 mistakes") && errors.contains("checkpoint_key") && errors.contains("no [[key]]"), "{errors}");
 }
 
 #[test]

@@ -9,16 +9,18 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    algorithm::HashAlgorithm,
+    algorithm::{HashAlgorithm, SignatureAlgorithm},
     caller::Provenance,
+    digest::ToSign,
     hash::digest,
     ids::{CallerId, GatewayId, JobId, KeyName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     timestamp::Timestamp,
+    verify::{Verifier, VerifyError},
 };
 
 /// A SHA-256 value, printed in hex.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sha256(#[serde(with = "hex::serde")] [u8; 32]);
 
@@ -201,6 +203,9 @@ pub enum AuditEvent {
         what: String,
         /// Why not.
         reason: String,
+        /// How many other refusals of this caller were counted before this one, and not recorded one by one.
+        #[serde(skip_serializing_if = "is_zero", default)]
+        omitted: u64,
     },
     /// A signature was made, verified and recorded.
     Signed {
@@ -240,13 +245,15 @@ pub enum AuditEvent {
         /// The operator.
         by: String,
     },
-    /// A signature for the gateway's own purposes.
+    /// Signatures for the gateway's own purposes. A checkpoint that was made is an event of its own.
     OwnSignature {
         /// What for: `canary`, `checkpoint`, `certificate request` …
         purpose: String,
-        /// The key as an RFC 7512 URI.
-        key: String,
-        /// Why it failed; absent if it did not.
+        /// The configured name of the key.
+        key_name: KeyName,
+        /// How many were made since the last record of this purpose and key.
+        count: u64,
+        /// Why the one after them was not; absent if nothing went wrong.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         failure: Option<String>,
     },
@@ -256,6 +263,9 @@ pub enum AuditEvent {
         token: String,
         /// What.
         what: PinIncident,
+        /// The same in the words of the slot; may be empty.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        detail: String,
         /// Who acted, where a person did.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<String>,
@@ -296,19 +306,44 @@ pub enum PinIncident {
     RejectionForgotten,
 }
 
-/// A signature over the head of a chain. It is itself a record, the one after that head.
+/// A signature over the chain as it stood at one of its records. It is itself a record, some way after that one: signing takes its time, and
+/// the chain does not wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
+    /// The number of the last record that is signed.
+    pub signed_seq: u64,
+    /// The hash of that record.
+    pub signed_hash: Sha256,
     /// The configured name of the key.
     pub key_name: KeyName,
     /// The signature algorithm.
-    pub algorithm: String,
+    pub algorithm: SignatureAlgorithm,
     /// `SubjectPublicKeyInfo` in DER, in hex.
     #[serde(with = "hex::serde")]
     pub public_key: Vec<u8>,
-    /// The signature over [`AuditHead::statement`] of the head before this record, as X.509 carries it, in hex.
+    /// The signature over [`AuditHead::statement`] of the head that is signed, as X.509 carries it, in hex.
     #[serde(with = "hex::serde")]
     pub signature: Vec<u8>,
+}
+
+impl Checkpoint {
+    /// The head that is signed, in the chain of `gateway`.
+    #[must_use]
+    pub const fn head(&self, gateway: GatewayId) -> AuditHead {
+        AuditHead { gateway, seq: self.signed_seq, hash: self.signed_hash }
+    }
+
+    /// Checks that [`public_key`](Self::public_key) made the signature; whose key that is, it does not say. Computes for up to a millisecond.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    pub fn verify(&self, gateway: GatewayId) -> Result<(), VerifyError> {
+        let verifier = Verifier::for_key(&self.public_key)?;
+        let statement = self.head(gateway).statement();
+        let signed = ToSign::of_message(self.algorithm, statement.as_bytes());
+        let signed = signed.map_err(|error| VerifyError::Unsupported(error.to_string()))?;
+        verifier.verify_x509(&signed, &self.signature)
+    }
 }
 
 /// The end of a chain: all that is needed to go on, and to notice that it was cut.
@@ -372,6 +407,12 @@ impl AuditHead {
     pub fn statement(&self) -> String {
         format!("Sealgate audit checkpoint\ngateway {}\nseq {}\nsha256 {}\n", self.gateway, self.seq, self.hash)
     }
+}
+
+/// What serde asks of a count that is left out where there is nothing to tell.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[cfg(test)]

@@ -122,6 +122,18 @@ impl ToSign {
         Ok(Self { algorithm, input })
     }
 
+    /// What a token is given to sign `message`: its digest, or for Ed25519 the message as it is.
+    ///
+    /// # Errors
+    /// [`DigestError::MessageTooLong`].
+    pub fn of_message(algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Self, DigestError> {
+        let input = match algorithm.hash() {
+            Some(hash) => SigningInput::Digest(hash::digest(hash, message)),
+            None => SigningInput::Message(message.to_vec()),
+        };
+        Self::new(algorithm, input)
+    }
+
     /// The algorithm that signs it.
     #[must_use]
     pub const fn algorithm(&self) -> SignatureAlgorithm {

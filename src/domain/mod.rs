@@ -24,3 +24,4 @@ pub mod signature;
 pub mod ticket;
 pub mod timestamp;
 pub mod token;
+pub mod verify;

@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    audit::refusals::RefusalLog,
     domain::{
         audit::{AuditEvent, Consent},
         caller::{Caller, ConsentPolicy},
@@ -50,13 +51,21 @@ pub enum PermitError {
 pub struct PermitService {
     store: Arc<dyn Store>,
     settings: PermitSettings,
+    refusals: RefusalLog,
 }
 
 impl PermitService {
     /// Makes the service.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, settings: PermitSettings) -> Self {
-        Self { store, settings }
+        let refusals = RefusalLog::new(Arc::clone(&store));
+        Self { store, settings, refusals }
+    }
+
+    /// Where what callers were refused is recorded.
+    #[must_use]
+    pub fn refusals(&self) -> &RefusalLog {
+        &self.refusals
     }
 
     /// Asks for a permit for `uses` signatures, and stores it once it is granted.
@@ -65,7 +74,9 @@ impl PermitService {
     /// [`PermitError::Uses`], [`PermitError::StoreUnavailable`].
     pub async fn request(&self, caller: &Caller, uses: u32) -> Result<Permit, PermitError> {
         if uses == 0 || uses > caller.permit_uses_max {
-            return Err(PermitError::Uses { max: caller.permit_uses_max });
+            let error = PermitError::Uses { max: caller.permit_uses_max };
+            self.refusals.record(caller, &format!("a permit for {uses} signatures"), &error.to_string()).await;
+            return Err(error);
         }
         let permit = match caller.consent {
             ConsentPolicy::Auto => self.grant(caller, uses),
@@ -105,7 +116,13 @@ impl PermitService {
     /// [`PermitError::Refused`] with [`PermitRefusal::Unknown`]; [`PermitError::StoreUnavailable`].
     pub async fn find(&self, caller: &Caller, id: PermitId) -> Result<Permit, PermitError> {
         let permit = self.store.find_permit(id).await?;
-        permit.filter(|permit| permit.caller == caller.id).ok_or(PermitRefusal::Unknown.into())
+        match permit.filter(|permit| permit.caller == caller.id) {
+            Some(permit) => Ok(permit),
+            None => {
+                self.refusals.record(caller, &format!("permit {id}"), &PermitRefusal::Unknown.to_string()).await;
+                Err(PermitRefusal::Unknown.into())
+            }
+        }
     }
 
     /// Takes a permit of this caller back. Jobs that it pays for already go on.

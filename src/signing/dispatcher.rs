@@ -14,9 +14,11 @@ use tracing::{error, warn};
 
 use crate::{
     domain::{
+        audit::{AuditEvent, Sha256},
         job::{FailureCause, JobOutcome, SigningJob},
         signature::SignatureValue,
         token::SlotState,
+        verify::VerifyError,
     },
     store::{Change, Conflict, Store, StoreError},
     token::{
@@ -31,7 +33,7 @@ use super::{
     ended::{EndedJobs, JobTimes, Moment, TokenTimes},
     keyring::{Keyring, concerns_pin},
     pins::JobPins,
-    verify::{PoolError, VerifyError, VerifyPool},
+    verify::{PoolError, VerifyPool},
 };
 
 /// The most jobs of one token that are claimed at a time. More would only lengthen the list of jobs that a power loss leaves in doubt.
@@ -206,6 +208,10 @@ async fn end(workshop: &Workshop, job: &SigningJob, outcome: JobOutcome, times: 
     workshop.pins.forget(job.id);
     if recorded {
         workshop.ended.note(job, &outcome, times);
+    } else if let JobOutcome::Signed(value) = &outcome {
+        // The job was settled without this signature, which nobody gets; but the token made it.
+        let late = AuditEvent::LateResult { job: job.id, signature_sha256: Sha256::of(value.as_raw_bytes()) };
+        commit_surely(workshop, job, Change::Audit(late)).await;
     }
     Settled::Ended
 }
@@ -216,7 +222,8 @@ async fn put_back(workshop: &Workshop, job: &SigningJob, error: &SlotError) -> S
     Settled::PutBack
 }
 
-/// Commits what happened, and says whether it is recorded. A store that is away is asked again until it answers: what a token did cannot be undone, only recorded.
+/// Commits what happened; `false` if the job has been settled by others meanwhile. A store that is away is asked again until it answers: what a
+/// token did cannot be undone, only recorded.
 async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) -> bool {
     loop {
         match workshop.store.commit(vec![change.clone()]).await {

@@ -22,6 +22,7 @@ use crate::{
         pin::Pin,
         timestamp::Timestamp,
         token::{KeyDescription, KeySelector, LoginMode, SlotState, SlotStatus, TokenIdentity},
+        verify::{Verifier, VerifyError},
     },
     token::{
         command::{Command, Reply},
@@ -34,7 +35,6 @@ use crate::{
 use super::{
     leases::{LeaseBook, Remote},
     service::{Denied, SigningKey},
-    verify::{Verifier, VerifyError},
 };
 
 /// A key and what verifies its signatures.

@@ -11,6 +11,8 @@ mod ended;
 pub mod jobs;
 mod keyring;
 mod leases;
+pub mod own;
+mod pin_watch;
 mod pins;
 pub mod recovery;
 pub mod service;

@@ -40,7 +40,7 @@ use super::{
     dispatcher::{self, Workshop},
     ended::EndedJobs,
     keyring::{Keyring, KnownKey, Site, denied},
-    leases,
+    leases, pin_watch,
     pins::JobPins,
     tokens::TokenDesk,
     verify::VerifyPool,
@@ -209,6 +209,24 @@ pub enum SubmitError {
     StoreUnavailable,
 }
 
+impl Payment {
+    /// What is asked for with it, in words for the audit log.
+    fn what(&self) -> String {
+        match self {
+            Self::Permit(permit) => format!("a signature with permit {permit}"),
+            Self::AskNow | Self::Pin(_) => "a signature".to_owned(),
+        }
+    }
+}
+
+impl Denied {
+    /// Whether the caller was not allowed what it asked for; otherwise it asked for what cannot be done, or cannot be done now.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::UnknownKey(_) | Self::ForeignKey | Self::PinRefused(_) | Self::Quarantined)
+    }
+}
+
 impl Authorised {
     /// The key.
     #[must_use]
@@ -265,7 +283,9 @@ impl SigningService {
         let service = Arc::new(Self { workshop, permits, settings, stop, tasks, announcer });
         let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(dispatch_all(Arc::clone(&service.workshop), service.stop.subscribe()));
-        tasks.spawn(keep_house(Arc::clone(&service.workshop), service.settings.retention, service.stop.subscribe()));
+        tasks.spawn(pin_watch::watch_pins(Arc::clone(&service.workshop), service.stop.subscribe()));
+        let (retention, stop) = (service.settings.retention, service.stop.subscribe());
+        tasks.spawn(keep_house(Arc::clone(&service.workshop), Arc::clone(&service.permits), retention, stop));
         if let Some(every) = service.settings.canary_every {
             tasks.spawn(canary::keep_singing(Arc::clone(&service.workshop), every, service.stop.subscribe()));
         }
@@ -286,6 +306,22 @@ impl SigningService {
     /// # Errors
     /// [`Denied`]; nothing is queued or spent, but for a PIN try where [`Denied::PinRefused`] says so.
     pub async fn authorise(
+        &self,
+        caller: &Caller,
+        choice: &KeyChoice,
+        algorithm: Option<SignatureAlgorithm>,
+        pin: Option<&Pin>,
+    ) -> Result<Authorised, Denied> {
+        let authorised = self.check(caller, choice, algorithm, pin).await;
+        if let Err(denied) = &authorised
+            && denied.is_refusal()
+        {
+            self.permits.refusals().record(caller, &signature_with(choice), &denied.to_string()).await;
+        }
+        authorised
+    }
+
+    async fn check(
         &self,
         caller: &Caller,
         choice: &KeyChoice,
@@ -339,6 +375,7 @@ impl SigningService {
     /// [`SubmitError`]; nothing was changed or spent then.
     pub async fn submit_all(&self, orders: Vec<JobOrder>, mut with: Vec<Change>) -> Result<(), SubmitError> {
         let jobs: Vec<_> = orders.iter().map(|order| order.job).collect();
+        let asker = orders.first().map(|order| (order.authorised.caller.clone(), order.payment.what()));
         let prepared = orders.into_iter().try_for_each(|order| self.prepare(order, &mut with));
         let accepted = match prepared {
             Ok(()) => self.workshop.store.commit(with).await.map_err(refused),
@@ -346,6 +383,9 @@ impl SigningService {
         };
         if accepted.is_err() {
             jobs.into_iter().for_each(|job| self.workshop.pins.forget(job));
+        }
+        if let (Err(SubmitError::Permit(refusal)), Some((caller, what))) = (&accepted, asker) {
+            self.permits.refusals().record(&caller, &what, &refusal.to_string()).await;
         }
         accepted
     }
@@ -428,8 +468,12 @@ impl SigningService {
         }
     }
 
-    /// Stops: claims no more jobs, finishes and records what is claimed. Tokens are stopped afterwards, by whoever started them.
-    pub async fn stop(&self) {
+    pub(super) fn workshop(&self) -> &Workshop {
+        &self.workshop
+    }
+
+    /// Claims no more jobs, finishes and records what is claimed. Signatures of the gateway's own are made still.
+    pub async fn finish(&self) {
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while let Some(ended) = tasks.join_next().await {
@@ -445,6 +489,12 @@ impl SigningService {
                 error!(error = %error, "a task of the signing service failed");
             }
         }
+        self.permits.refusals().tell_omitted(true).await;
+    }
+
+    /// Stops: [finishes](Self::finish), and verifies nothing more. Tokens are stopped afterwards, by whoever started them.
+    pub async fn stop(&self) {
+        self.finish().await;
         self.workshop.verifiers.stop().await;
     }
 }
@@ -461,6 +511,15 @@ pub(super) fn algorithm_for(known: &KnownKey, asked: Option<SignatureAlgorithm>)
         return Err(Denied::NotSupported(format!("the token does not offer {algorithm} for this key")));
     }
     Ok(algorithm)
+}
+
+/// A wish, in words for the audit log.
+fn signature_with(choice: &KeyChoice) -> String {
+    match choice {
+        KeyChoice::Default => "a signature with the default key".to_owned(),
+        KeyChoice::Named(name) => format!("a signature with key {name}"),
+        KeyChoice::Uri(uri) => format!("a signature with the key at {uri}"),
+    }
 }
 
 fn refused(error: StoreError) -> SubmitError {
@@ -503,7 +562,7 @@ async fn dispatch_all(workshop: Arc<Workshop>, mut stop: watch::Receiver<bool>) 
 }
 
 /// Expires jobs that waited too long, and forgets jobs that ended long ago.
-async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watch::Receiver<bool>) {
+async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitService>, retention: Duration, mut stop: watch::Receiver<bool>) {
     let mut ticks = interval(HOUSEKEEPING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stop.borrow_and_update() {
@@ -521,6 +580,7 @@ async fn keep_house(workshop: Arc<Workshop>, retention: Duration, mut stop: watc
             warn!(error = %error, "old jobs could not be forgotten");
         }
         forget_pins(&workshop).await;
+        permits.refusals().tell_omitted(false).await;
     }
 }
 

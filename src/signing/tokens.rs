@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::{
     domain::{
         algorithm::SignatureAlgorithm,
+        audit::PinIncident,
         ids::{JobId, KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
@@ -16,7 +17,8 @@ use crate::{
     telemetry::metrics::{QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
     token::{
         command::{Command, Reply},
-        slot::SlotHandle,
+        driver::DeviceError,
+        slot::{SlotError, SlotHandle},
         supervisor::FindError,
     },
 };
@@ -26,8 +28,12 @@ use super::{
     jobs::JobDesk,
     keyring::Target,
     leases::Remote,
+    pin_watch,
     service::{Denied, algorithm_for},
 };
+
+/// Who acts at the control socket, for the audit log: it is open to the gateway's user only.
+const BY_OPERATOR: &str = "operator at the control socket";
 
 /// A key on a token that is plugged in.
 #[derive(Debug, Clone)]
@@ -202,13 +208,20 @@ impl TokenDesk {
         let slot = self.find(uri)?;
         if forget_rejection {
             self.0.keyring.tokens().forget_rejections(slot.token());
+            self.record(&slot, PinIncident::RejectionForgotten).await;
         }
         slot.hold(false);
         if pin.is_none() && slot.login_mode() != LoginMode::Protected {
             return Err(TokenCommandError::Refused("this token needs a PIN".to_owned()));
         }
         let login = Command::Login { pin, origin: PinOrigin::Operator { insist } };
-        self.command(&slot, login).await
+        let done = self.command(&slot, login).await;
+        match &done {
+            Ok(_) => self.record(&slot, PinIncident::Unlocked).await,
+            Err(SlotError::Device(DeviceError::PinRejected)) => self.record(&slot, PinIncident::Rejected).await,
+            Err(_) => {}
+        }
+        said(done)
     }
 
     /// Logs out, so that nothing is signed before the next unlock; a configured PIN is not used meanwhile.
@@ -218,13 +231,21 @@ impl TokenDesk {
     pub async fn lock(&self, uri: &Pkcs11Uri) -> Result<TokenIdentity, TokenCommandError> {
         let slot = self.find(uri)?;
         slot.hold(true);
-        self.command(&slot, Command::Logout).await
+        let done = self.command(&slot, Command::Logout).await;
+        if done.is_ok() {
+            self.record(&slot, PinIncident::Locked).await;
+        }
+        said(done)
     }
 
-    async fn command(&self, slot: &SlotHandle, command: Command) -> Result<TokenIdentity, TokenCommandError> {
+    async fn command(&self, slot: &SlotHandle, command: Command) -> Result<TokenIdentity, SlotError> {
         let answer = slot.call(command).await;
         self.0.keyring.forget(slot.token());
-        answer.map(|_| slot.token().clone()).map_err(|error| TokenCommandError::Refused(error.to_string()))
+        answer.map(|_| slot.token().clone())
+    }
+
+    async fn record(&self, slot: &SlotHandle, what: PinIncident) {
+        pin_watch::record(&self.0, slot, what, Some(BY_OPERATOR)).await;
     }
 
     fn find(&self, uri: &Pkcs11Uri) -> Result<SlotHandle, TokenCommandError> {
@@ -233,4 +254,8 @@ impl TokenDesk {
             FindError::Ambiguous(count) => TokenCommandError::Ambiguous(count),
         })
     }
+}
+
+fn said(done: Result<TokenIdentity, SlotError>) -> Result<TokenIdentity, TokenCommandError> {
+    done.map_err(|error| TokenCommandError::Refused(error.to_string()))
 }

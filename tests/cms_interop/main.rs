@@ -20,9 +20,9 @@ use sealgate::{
         algorithm::SignatureAlgorithm,
         ticket::{CadesType, EmbedCertificate, SignatureType},
         timestamp::Timestamp,
+        verify::verify,
     },
     pki::Certificate,
-    signing::verify::verify,
 };
 use serde_json::{Value, json};
 

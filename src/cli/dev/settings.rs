@@ -18,6 +18,9 @@ use crate::{auth::ApiKey, domain::pin::Pin};
 /// The key that the caller of development mode signs with when it names none.
 pub(in crate::cli) const DEFAULT_KEY: &str = "ec-p256";
 
+/// The key that signs the checkpoints of development mode's audit log: not the one that most signatures are made with.
+const CHECKPOINT_KEY: &str = "rsa-2048";
+
 /// Digits of a PIN.
 const PIN_DIGITS: usize = 8;
 
@@ -53,10 +56,13 @@ impl DevSettings<'_> {
             uri = quoted(&token.uri.to_string()),
             pin = quoted_path(&layout.pin()),
         );
+        // Writing to a string cannot fail, here and below.
+        if token.keys.iter().any(|key| key.name.as_str() == CHECKPOINT_KEY) {
+            let _ = write!(text, "\n[audit]\ncheckpoint_key = \"{CHECKPOINT_KEY}\"\n");
+        }
         let chain = quoted_path(&layout.certificate("ca"));
         for key in &token.keys {
             let uri = quoted(&key.uri.to_string());
-            // Writing to a string cannot fail.
             let _ = write!(text, "\n[[key]]\nname = \"{}\"\nuri = {uri}\nchain = [{chain}]\n", key.name);
         }
         text

@@ -22,10 +22,10 @@ use crate::{
         key::ConfiguredKey,
         timestamp::Timestamp,
         token::{KeyDescription, LoginMode, SlotState},
+        verify::verify,
     },
     http::control::dto::KeyReadinessDto,
     pki::Certificate,
-    signing::verify::verify,
     token::{
         command::{Command, Reply},
         driver::DeviceError,

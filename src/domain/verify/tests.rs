@@ -10,18 +10,18 @@ use proptest::prelude::*;
 use super::*;
 
 /// A software key of each kind, to sign with what a token would.
-pub(in crate::signing) enum SoftwareKey {
+pub(crate) enum SoftwareKey {
     Rsa(RsaKeyPair),
     Ec(Curve, EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
-pub(in crate::signing) fn ed25519() -> SoftwareKey {
+pub(crate) fn ed25519() -> SoftwareKey {
     SoftwareKey::Ed25519(Ed25519KeyPair::generate().unwrap())
 }
 
 /// Some signature of a new key over `message`, with all that is needed to verify it.
-pub(in crate::signing) fn ed25519_signature(message: &[u8]) -> (Arc<Verifier>, ToSign, SignatureValue) {
+pub(crate) fn ed25519_signature(message: &[u8]) -> (Arc<Verifier>, ToSign, SignatureValue) {
     ed25519().signature(message)
 }
 
@@ -90,7 +90,7 @@ impl SoftwareKey {
         SignatureValue::from_token(&self.kind(), bytes).unwrap()
     }
 
-    pub(in crate::signing) fn signature(&self, message: &[u8]) -> (Arc<Verifier>, ToSign, SignatureValue) {
+    pub(crate) fn signature(&self, message: &[u8]) -> (Arc<Verifier>, ToSign, SignatureValue) {
         let to_sign = to_sign(self.algorithms()[0], message);
         let value = self.sign(&to_sign);
         (Arc::new(Verifier::for_key(&self.spki()).unwrap()), to_sign, value)

@@ -1,0 +1,75 @@
+//! Signatures of the gateway's own: canaries, checkpoints of the audit log.
+//!
+//! No permit pays for them and they are no jobs: whoever asks puts them into the audit log, with what they were for. Invariant: like any other
+//! signature they are verified before anybody gets them, and a wrong one quarantines its key.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use crate::{
+    domain::{algorithm::SignatureAlgorithm, digest::ToSign, ids::KeyName, signature::SignatureValue, verify::VerifyError},
+    token::command::{Command, Reply},
+};
+
+use super::{
+    dispatcher::Workshop,
+    keyring::{Site, Target, denied},
+    service::{Denied, SigningService, algorithm_for},
+    verify::PoolError,
+};
+
+/// Only jobs are handed from one gateway to another.
+const ELSEWHERE: &str = "another gateway has the token of this key; a gateway signs its own things with tokens of its own";
+
+/// A signature of the gateway's own, and all that verifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnSignature {
+    /// How it was made.
+    pub algorithm: SignatureAlgorithm,
+    /// `SubjectPublicKeyInfo` of the key in DER.
+    pub public_key: Vec<u8>,
+    /// The signature.
+    pub value: SignatureValue,
+}
+
+impl SigningService {
+    /// Signs `message`, a text of the gateway's own, with the configured key of this name. Works until [`stop`](Self::stop), also after
+    /// [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn sign_own(&self, key: &KeyName, message: &[u8]) -> Result<OwnSignature, Denied> {
+        let workshop = self.workshop();
+        let target = workshop.keyring.target_of(key).ok_or_else(|| Denied::UnknownKey(key.clone()))??;
+        if !target.site.status().state.takes_work() {
+            return Err(Denied::SlotUnavailable(target.site.status()));
+        }
+        sign(workshop, &target, message).await
+    }
+}
+
+/// Signs a message and verifies the signature.
+pub(super) async fn sign(workshop: &Workshop, target: &Target<'_>, message: &[u8]) -> Result<OwnSignature, Denied> {
+    let Site::Here(slot) = &target.site else { return Err(Denied::Device(ELSEWHERE.to_owned())) };
+    let known = workshop.keyring.known(target, None).await?;
+    let algorithm = algorithm_for(&known, None)?;
+    let to_sign = ToSign::of_message(algorithm, message).map_err(|error| Denied::NotSupported(error.to_string()))?;
+    let command = Command::Sign { key: known.key.address.selector.clone(), to_sign: to_sign.clone(), pin: None, mark: None };
+    let value = match slot.call(command).await {
+        Ok(Reply::Signature(signature)) => signature,
+        Ok(_) => return Err(Denied::Device("the token answered something else than it was asked".to_owned())),
+        Err(error) => return Err(denied(slot, error)),
+    };
+    let signed = |value| OwnSignature { algorithm, public_key: known.key.public_key.clone(), value };
+    let Some(verifier) = known.verifier.as_ref() else { return Ok(signed(value)) };
+    match workshop.verifiers.verify(Arc::clone(verifier), to_sign, value).await {
+        Ok(value) => Ok(signed(value)),
+        Err(PoolError::Verify(VerifyError::Wrong)) => {
+            error!(key.id = %known.key.address.selector, "a signature of the gateway's own does not verify; the key is quarantined");
+            workshop.keyring.quarantine(&known.key.address);
+            Err(Denied::Quarantined)
+        }
+        Err(error) => Err(Denied::Device(format!("the signature could not be verified: {error}"))),
+    }
+}
