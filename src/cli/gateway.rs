@@ -17,11 +17,12 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
+    store::OpenStore,
 };
 use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
-    config::{self, CallerSettings, Config},
+    config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, MetricsSettings, Services},
@@ -33,11 +34,7 @@ use crate::{
         recovery::{LastRun, settle_claims},
         service::{SigningService, SigningSettings},
     },
-    store::{
-        Change, Store,
-        pin_ledger::StoredPinLedger,
-        sqlite::{SqliteSettings, SqliteStore},
-    },
+    store::{Change, Store, pin_ledger::StoredPinLedger},
     telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
     token::supervisor::Tokens,
@@ -61,7 +58,7 @@ const FILES_MAX: Duration = Duration::from_secs(5);
 /// A gateway that runs.
 pub(super) struct Gateway {
     data: DataFolder,
-    store: Arc<SqliteStore>,
+    store: OpenStore,
     tokens: Tokens,
     signing: Arc<SigningService>,
     checkpoints: Option<Checkpointer>,
@@ -79,8 +76,8 @@ impl Gateway {
         let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
-        let (durable, marks) = (open_store(&data).await?, data.marks());
-        let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
+        let (durable, marks) = (OpenStore::open(config, &data).await?, data.marks());
+        let store = durable.store();
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
@@ -154,7 +151,7 @@ impl Gateway {
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
         let Self { data, store, tokens, signing, checkpoints, server, housekeeping } = self;
-        let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
+        let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
             .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
@@ -165,8 +162,7 @@ impl Gateway {
                 tokens.stop().await;
             })
             .always("the store is closed", STORE_MAX, async move {
-                // It blocks until the last changes are on disk.
-                let _ = tokio::task::spawn_blocking(move || store.close()).await;
+                store.close(STORE_MAX).await;
             })
             .always("files are removed", FILES_MAX, async move {
                 housekeeping.iter().for_each(AbortHandle::abort);
@@ -199,12 +195,6 @@ async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
     if let Some(checkpoints) = checkpoints {
         checkpoints.stop().await;
     }
-}
-
-async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
-    let settings = SqliteSettings::new(data.database(), data.gateway_id()?);
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
-    Ok(Arc::new(store))
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
@@ -247,13 +237,23 @@ fn signing_settings(config: &Config) -> SigningSettings {
 
 fn ticket_settings(config: &Config, data: &DataFolder) -> TicketSettings {
     let settings = &config.ticket_api;
-    TicketSettings {
+    let own = TicketSettings {
         idle_lifetime: settings.idle,
         tickets_per_caller: settings.tickets_per_caller,
         upload_bytes_max: settings.upload_max_bytes,
         spool_threshold: settings.spool_threshold_bytes,
         blocking_get_bound: settings.blocking_get,
         ..TicketSettings::new(data.spool())
+    };
+    match &config.store {
+        StoreSettings::Sqlite => own,
+        StoreSettings::Postgres(PostgresSettings { spool_dir: Some(shared), .. }) => {
+            TicketSettings { spool_dir: shared.clone(), spool_shared: true, ..own }
+        }
+        // What is in a file here could be read by no other gateway: content that the store does not take is refused.
+        StoreSettings::Postgres(PostgresSettings { spool_dir: None, .. }) => {
+            TicketSettings { upload_bytes_max: own.upload_bytes_max.min(own.spool_threshold.max(1)), content_disk_max: 0, ..own }
+        }
     }
 }
 

@@ -126,6 +126,7 @@ mod tests {
             since: Timestamp::from_millis(1_767_323_045_678),
             flags: TokenFlags::default(),
             outstanding: 0,
+            gateway: None,
         }
     }
 

@@ -1,0 +1,101 @@
+//! The store that the configuration asks for, opened and closed.
+
+use std::{env, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use secrecy::SecretString;
+
+use super::data_folder::DataFolder;
+use crate::{
+    config::{self, Config, StoreSettings},
+    domain::token::PinSource,
+    store::{
+        Store,
+        postgres::{PostgresSettings, PostgresStore},
+        sqlite::{SqliteSettings, SqliteStore},
+    },
+};
+
+/// A store that is open.
+pub(super) enum OpenStore {
+    Sqlite(Arc<SqliteStore>),
+    Postgres(Arc<PostgresStore>),
+}
+
+impl OpenStore {
+    /// Opens the store of this configuration.
+    pub(super) async fn open(config: &Config, data: &DataFolder) -> anyhow::Result<Self> {
+        match &config.store {
+            StoreSettings::Sqlite => {
+                let settings = SqliteSettings::new(data.database(), data.gateway_id()?);
+                let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
+                Ok(Self::Sqlite(Arc::new(store)))
+            }
+            StoreSettings::Postgres(settings) => {
+                let settings = postgres(settings, data).context("correct [store] in the configuration")?;
+                let store = PostgresStore::open(settings).await.context("the gateway needs its database to start")?;
+                Ok(Self::Postgres(Arc::new(store)))
+            }
+        }
+    }
+
+    /// What everybody uses it as.
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(store) => Arc::clone(store) as Arc<dyn Store>,
+            Self::Postgres(store) => Arc::clone(store) as Arc<dyn Store>,
+        }
+    }
+
+    /// Writes what has been accepted, at most `bound`, and closes it.
+    pub(super) async fn close(self, bound: Duration) {
+        match self {
+            // It blocks until the last changes are on disk.
+            Self::Sqlite(store) => drop(tokio::task::spawn_blocking(move || store.close()).await),
+            Self::Postgres(store) => store.close(bound).await,
+        }
+    }
+}
+
+fn postgres(settings: &config::PostgresSettings, data: &DataFolder) -> anyhow::Result<PostgresSettings> {
+    let mut opened = PostgresSettings::new(settings.url.as_str(), data.gateway_id()?)?;
+    if let Some(name) = settings.name.clone().or_else(machine) {
+        opened = opened.with_name(name);
+    }
+    if let Some(source) = &settings.password {
+        opened = opened.with_password(&password(source)?);
+    }
+    Ok(opened)
+}
+
+/// The name of this machine.
+fn machine() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| fs::read_to_string("/etc/hostname")).ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn password(source: &PinSource) -> anyhow::Result<SecretString> {
+    match source {
+        PinSource::Environment(name) => Ok(env::var(name).with_context(|| format!("the variable {name} is not set"))?.into()),
+        PinSource::Credential(name) => {
+            let directory = env::var_os("CREDENTIALS_DIRECTORY");
+            let directory =
+                directory.with_context(|| format!("there is no credential {name}: systemd has given none (LoadCredential=)"))?;
+            first_line(&Path::new(&directory).join(name))
+        }
+        PinSource::File(path) => {
+            let shown = path.display();
+            let mode = fs::metadata(path).with_context(|| format!("{shown} cannot be read"))?.permissions().mode();
+            if mode & 0o077 != 0 {
+                bail!("others can read {shown}; run: chmod 600 {shown}");
+            }
+            first_line(path)
+        }
+    }
+}
+
+fn first_line(path: &Path) -> anyhow::Result<SecretString> {
+    let text = zeroize::Zeroizing::new(fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?);
+    Ok(text.lines().next().unwrap_or_default().to_owned().into())
+}
