@@ -34,7 +34,7 @@ use crate::{
         recovery::{LastRun, settle_claims},
         service::{SigningService, SigningSettings},
     },
-    store::{Change, Store, pin_ledger::StoredPinLedger},
+    store::{Change, Store},
     telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
     token::supervisor::Tokens,
@@ -75,9 +75,9 @@ impl Gateway {
         // First of all: what is measured from here on takes its handles when it starts.
         let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
-        let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
         let (durable, marks) = (OpenStore::open(config, &data).await?, data.marks());
         let store = durable.store();
+        let ledger = OpenStore::pin_ledger(config, &data)?;
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };

@@ -8,10 +8,11 @@ use secrecy::SecretString;
 use super::data_folder::DataFolder;
 use crate::{
     config::{self, Config, StoreSettings},
-    domain::token::PinSource,
+    domain::{pin::PinLedger, token::PinSource},
     store::{
         Store,
-        postgres::{PostgresSettings, PostgresStore},
+        pin_ledger::StoredPinLedger,
+        postgres::{PostgresSettings, PostgresStore, SharedPinLedger},
         sqlite::{SqliteSettings, SqliteStore},
     },
 };
@@ -32,10 +33,19 @@ impl OpenStore {
                 Ok(Self::Sqlite(Arc::new(store)))
             }
             StoreSettings::Postgres(settings) => {
-                let settings = postgres(settings, data).context("correct [store] in the configuration")?;
+                let settings = postgres(settings, data)?;
                 let store = PostgresStore::open(settings).await.context("the gateway needs its database to start")?;
                 Ok(Self::Postgres(Arc::new(store)))
             }
+        }
+    }
+
+    /// The record of PIN tries that goes with it: on a shared store, what other gateways tell counts as well.
+    pub(super) fn pin_ledger(config: &Config, data: &DataFolder) -> anyhow::Result<Arc<dyn PinLedger>> {
+        let own: Arc<dyn PinLedger> = Arc::new(StoredPinLedger::open(data.dir())?);
+        match &config.store {
+            StoreSettings::Sqlite => Ok(own),
+            StoreSettings::Postgres(settings) => Ok(Arc::new(SharedPinLedger::start(own, postgres(settings, data)?)?)),
         }
     }
 
@@ -58,7 +68,8 @@ impl OpenStore {
 }
 
 fn postgres(settings: &config::PostgresSettings, data: &DataFolder) -> anyhow::Result<PostgresSettings> {
-    let mut opened = PostgresSettings::new(settings.url.as_str(), data.gateway_id()?)?;
+    let opened = PostgresSettings::new(settings.url.as_str(), data.gateway_id()?);
+    let mut opened = opened.context("correct [store] in the configuration")?;
     if let Some(name) = settings.name.clone().or_else(machine) {
         opened = opened.with_name(name);
     }

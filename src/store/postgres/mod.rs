@@ -13,6 +13,7 @@ mod leases;
 mod listener;
 mod migrate;
 mod news;
+mod pin_board;
 mod readers;
 mod row;
 mod session;
@@ -44,6 +45,7 @@ use self::{
     writer::Writer,
 };
 pub use self::{
+    pin_board::SharedPinLedger,
     settings::{PostgresSettings, UrlError},
     tls::TlsError,
 };
