@@ -204,6 +204,10 @@ impl Keyring {
     pub(super) async fn known(&self, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
         let known = match (&target.site, self.cached(target)) {
             (_, Some(known)) => known,
+            // The question would stand behind a person, and whoever asks with it, for minutes.
+            (Site::Here(slot), None) if slot.status().state == SlotState::WaitingAtReader => {
+                return Err(Denied::SlotUnavailable(slot.status()));
+            }
             (Site::Here(slot), None) => self.ask_token(slot, target, pin).await?,
             (Site::Elsewhere(remote), None) => self.read_announced(remote, target)?,
         };
