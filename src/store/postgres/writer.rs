@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Histogram};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     domain::{audit::AuditHead, ids::TicketId, timestamp::Timestamp},
     store::StoreError,
+    telemetry::metrics::{COMMIT_BATCH_SIZE, COMMIT_SECONDS, COMMITS},
 };
 
 /// The most changes that wait. A change that finds no room in time is refused, and its client asked to come again.
@@ -134,9 +135,9 @@ impl Desk {
             head: None,
             served: Served::new(),
             away: false,
-            commits: counter!("sealgate_commits_total", "store" => "postgres"),
-            batch_size: histogram!("sealgate_commit_batch_size", "store" => "postgres"),
-            seconds: histogram!("sealgate_commit_seconds", "store" => "postgres"),
+            commits: COMMITS.counter(&["postgres"]),
+            batch_size: COMMIT_BATCH_SIZE.histogram(&["postgres"]),
+            seconds: COMMIT_SECONDS.histogram(&["postgres"]),
         }
     }
 
