@@ -32,6 +32,7 @@ if $with_tests; then
         "pkcs11-spy.so opensc-pkcs11"
         "p11-kit p11-kit"
         "p11-kit-client.so p11-kit-modules"
+        "strace strace"
         "postgres-server postgresql"
         "python3 python3"
         "python-ensurepip python3-venv"

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
@@ -23,7 +24,7 @@ use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
     config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
-    domain::{audit::AuditEvent, key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -37,7 +38,7 @@ use crate::{
     store::{Change, Store},
     telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
-    token::supervisor::Tokens,
+    token::{marks::Settled, supervisor::Tokens},
 };
 
 /// How long requests that are being served may take when the gateway stops.
@@ -52,8 +53,24 @@ const AUDIT_MAX: Duration = Duration::from_secs(10);
 const MODULES_MAX: Duration = Duration::from_secs(10);
 /// How long writing the last changes may take.
 const STORE_MAX: Duration = Duration::from_secs(10);
+/// How long a killed gateway's modules may take to end.
+const LAST_RUN_MAX: Duration = Duration::from_secs(10);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
+
+/// Another store than the configuration's, to measure what durability costs.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum StoreTrial {
+    /// Nothing is kept.
+    Memory,
+    /// The default store, on a disk that takes so much longer for each commit.
+    Sqlite {
+        /// The time in milliseconds.
+        commit_ms: u64,
+        /// Whether changes that wait at the same time share a commit, as they do.
+        grouped: bool,
+    },
+}
 
 /// A gateway that runs.
 pub(super) struct Gateway {
@@ -69,27 +86,31 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts everything, from the bottom up. Must be called within a Tokio runtime of several threads.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_on(config, None).await
+    }
+
+    /// Starts everything, on the configuration's store or another one.
+    pub(super) async fn start_on(config: &Config, trial: Option<StoreTrial>) -> anyhow::Result<Self> {
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
         let metrics_listener = config.metrics.listen.map(bind_one).transpose()?;
         // First of all: what is measured from here on takes its handles when it starts.
         let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
-        let (durable, marks) = (OpenStore::open(config, &data).await?, data.marks());
+        let durable = OpenStore::open(config, &data, trial).await?;
         let store = durable.store();
         let ledger = OpenStore::pin_ledger(config, &data)?;
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
-        let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
-        settle_claims(&*store, last_run, &config.keys).await.context("what the last run left could not be settled")?;
-        let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
+        settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
+        let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
         let checkpoints = checkpoints(config, &store, &signing);
-        let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
+        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
@@ -178,6 +199,23 @@ impl Gateway {
 fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     let tickets = Arc::clone(tickets);
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
+}
+
+/// Settles what the last run had claimed, when the last of its modules' processes has ended.
+async fn settle(data: &DataFolder, store: &dyn Store, keys: &[ConfiguredKey]) -> anyhow::Result<()> {
+    let (marks, stayed_up) = (data.marks(), data.machine_stayed_up());
+    let dir = marks.clone();
+    let settled = tokio::task::spawn_blocking(move || Settled::wait(&dir, LAST_RUN_MAX)).await??;
+    if settled.is_none() {
+        warn!("a module's process of the last run still lives; what it may have signed is in doubt");
+    }
+    let last_run = LastRun { marks: &marks, marks_are_whole: stayed_up && settled.is_some() };
+    settle_claims(store, last_run, keys).await?;
+    // From here on nothing is judged by the marks from before; what comes now is.
+    if let Some(settled) = settled.filter(|_| !stayed_up) {
+        settled.clear(&marks)?;
+    }
+    data.note_boot()
 }
 
 /// Starts the checkpoints, if the configuration names a key for them.

@@ -81,6 +81,9 @@ enum Verb {
     /// Sign on the token alone for `bench`.
     #[command(name = bench::bare::VERB, hide = true)]
     BenchToken,
+    /// Serve for `bench`, on another store.
+    #[command(name = bench::trial::VERB, hide = true)]
+    BenchGateway,
 }
 
 /// A mistake in how the program was called: it ends with exit code 2.
@@ -145,6 +148,7 @@ impl Verb {
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
+            Self::BenchGateway => bench::trial::run()?,
             Self::Doctor(args) => return doctor::run(&args),
             Self::Audit(args) => return audit::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
@@ -166,6 +170,7 @@ impl Verb {
             | Self::Sign(_)
             | Self::Bench(_)
             | Self::BenchToken
+            | Self::BenchGateway
             | Self::Audit(_) => "warn",
             Self::Doctor(_) => "off",
         }

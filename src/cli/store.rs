@@ -5,12 +5,13 @@ use std::{env, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, tim
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 
-use super::data_folder::DataFolder;
+use super::{data_folder::DataFolder, gateway::StoreTrial};
 use crate::{
     config::{self, Config, StoreSettings},
     domain::{pin::PinLedger, token::PinSource},
     store::{
         Store,
+        memory::MemoryStore,
         pin_ledger::StoredPinLedger,
         postgres::{PostgresSettings, PostgresStore, SharedPinLedger},
         sqlite::{SqliteSettings, SqliteStore},
@@ -21,14 +22,21 @@ use crate::{
 pub(super) enum OpenStore {
     Sqlite(Arc<SqliteStore>),
     Postgres(Arc<PostgresStore>),
+    /// Nothing is kept: for measuring only.
+    Memory(Arc<MemoryStore>),
 }
 
 impl OpenStore {
-    /// Opens the store of this configuration.
-    pub(super) async fn open(config: &Config, data: &DataFolder) -> anyhow::Result<Self> {
+    /// Opens the store of this configuration, or the one that is tried instead.
+    pub(super) async fn open(config: &Config, data: &DataFolder, trial: Option<StoreTrial>) -> anyhow::Result<Self> {
         match &config.store {
+            _ if matches!(trial, Some(StoreTrial::Memory)) => Ok(Self::Memory(Arc::default())),
             StoreSettings::Sqlite => {
-                let settings = SqliteSettings::new(data.database(), data.gateway_id()?);
+                let mut settings = SqliteSettings::new(data.database(), data.gateway_id()?);
+                if let Some(StoreTrial::Sqlite { commit_ms, grouped }) = trial {
+                    settings.commit_delay = Duration::from_millis(commit_ms);
+                    settings.batch_max = if grouped { settings.batch_max } else { 1 };
+                }
                 let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
                 Ok(Self::Sqlite(Arc::new(store)))
             }
@@ -54,6 +62,7 @@ impl OpenStore {
         match self {
             Self::Sqlite(store) => Arc::clone(store) as Arc<dyn Store>,
             Self::Postgres(store) => Arc::clone(store) as Arc<dyn Store>,
+            Self::Memory(store) => Arc::clone(store) as Arc<dyn Store>,
         }
     }
 
@@ -63,6 +72,7 @@ impl OpenStore {
             // It blocks until the last changes are on disk.
             Self::Sqlite(store) => drop(tokio::task::spawn_blocking(move || store.close()).await),
             Self::Postgres(store) => store.close(bound).await,
+            Self::Memory(_) => {}
         }
     }
 }

@@ -225,12 +225,13 @@ impl Received {
         self.bytes.clone()
     }
 
-    /// Leaves the content to the ticket that refers to it now; [`Spool::discard`] is the way to end it.
-    pub(super) fn keep(self) {
+    /// Leaves the content to the ticket that is to refer to it; [`Spool::discard`] is the way to end it.
+    pub(super) fn keep(self) -> Content {
         self.share.keep();
         if let Some(Err(error)) = self.path.map(TempPath::keep) {
             error!(error = %error, "a spooled file could not be kept");
         }
+        self.content
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::OpenOptions,
     io,
+    mem::ManuallyDrop,
     net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     process::ExitCode,
@@ -27,7 +28,7 @@ use super::{
         command::Reply,
         driver::DeviceError,
         link::{Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
-        marks,
+        marks::{self, Writing},
         pkcs11::Pkcs11Module,
         runner::{ModuleRunner, RunnerParts},
     },
@@ -111,6 +112,10 @@ fn load(mut start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String
     }
     fence::raise_configured(&start.fence, &start.path)?;
     let (name, quirks) = (start.options.name.clone(), start.options.quirks);
+    // Held until this process ends, whatever becomes of the gateway.
+    let writing = start.marks.as_deref().map(Writing::join).transpose();
+    let writing = writing.map_err(|error| format!("the folder for marks of signatures cannot be used: {error}"))?;
+    let _until_the_end = ManuallyDrop::new(writing);
     let module = Pkcs11Module::load(&start.path, start.options).map_err(|error| error.to_string())?;
     let parts = RunnerParts {
         name,
