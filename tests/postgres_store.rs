@@ -375,6 +375,46 @@ async fn a_user_of_the_database_that_may_make_no_tables_uses_those_that_are_ther
     store.commit(vec![accept(&job(&store))]).await.unwrap();
 }
 
+// TLS.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sslmode_means_what_it_means_to_psql() {
+    let made = tokio::task::spawn_blocking(|| {
+        let made = Postgres::with_tls("localhost");
+        let other = Postgres::with_tls("localhost");
+        (made, std::fs::read(&other.2).unwrap())
+    });
+    let ((server, port, ca), other_ca) = made.await.unwrap();
+    let other = server.directory().join("other.pem");
+    std::fs::write(&other, other_ca).unwrap();
+    let opened = |host: &str, options: &str| {
+        let settings = settings(&format!("postgres://sealgate@{host}:{port}/postgres?{options}"));
+        async move { PostgresStore::open(settings).await }
+    };
+    let (ca, other) = (ca.display(), other.display());
+    for (host, options) in [
+        ("localhost", "sslmode=disable".to_owned()),
+        ("localhost", "sslmode=require".to_owned()),
+        ("127.0.0.1", "sslmode=require".to_owned()),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={ca}")),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={ca}")),
+    ] {
+        let store = opened(host, &options).await.unwrap_or_else(|error| panic!("{options}: {error}"));
+        store.commit(vec![Change::Audit(AuditEvent::GatewayStopped)]).await.unwrap();
+    }
+    for (host, options) in [
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={ca}")),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={other}")),
+        ("localhost", format!("sslmode=verify-ca&sslrootcert={other}")),
+        ("localhost", format!("sslmode=require&sslrootcert={other}")),
+        ("localhost", "sslmode=verify-full".to_owned()),
+        ("localhost", "sslmode=verify-full&sslrootcert=/nowhere.pem".to_owned()),
+    ] {
+        assert!(opened(host, &options).await.is_err(), "{host} {options}");
+    }
+    drop(server);
+}
+
 // The database away.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

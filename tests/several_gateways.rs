@@ -223,13 +223,13 @@ fn of_two_gateways_with_one_token_the_second_waits_says_so_and_goes_on_when_the_
     rig.wait_for_key(&a, "key-0");
     rig.sign(&a, "key-0", 1).succeeds(&rig.tokens[0].ca);
     let mut b = rig.gateway("b", 0);
-    b.wait_for("gateway a has the token");
+    b.wait_until_said("gateway a has the token");
     wait("b's slots say that it waits", || rig.slots("b").contains("gateway a has this token; this one waits"));
     // A client of the second one is served by the first one's session.
     rig.sign(&b, "key-0", 2).succeeds(&rig.tokens[0].ca);
     assert_eq!(rig.sql("SELECT count(DISTINCT owner) FROM jobs"), "1");
     assert!(a.stop().0.success());
-    b.wait_for("has come to this gateway");
+    b.wait_until_said("has come to this gateway");
     rig.sign(&b, "key-0", 3).succeeds(&rig.tokens[0].ca);
     assert_eq!(rig.sql("SELECT count(DISTINCT owner) FROM jobs"), "2");
 }
@@ -241,7 +241,7 @@ fn when_a_gateway_dies_what_it_was_signing_is_in_doubt_and_what_was_queued_goes_
     let a = rig.gateway("a", 0);
     rig.wait_for_key(&a, "key-0");
     let mut b = rig.gateway("b", 0);
-    b.wait_for("gateway a has the token");
+    b.wait_until_said("gateway a has the token");
     let modules = freeze_modules(&a);
     let clients: Vec<_> = (0..JOBS).map(|n| rig.sign(&b, "key-0", n)).collect();
     wait("all jobs are accepted, and some claimed", || {
@@ -256,7 +256,7 @@ fn when_a_gateway_dies_what_it_was_signing_is_in_doubt_and_what_was_queued_goes_
     assert_eq!(failures.len(), signing, "{failures:?}");
     // The gateway that died comes back, and claims nothing of what was settled without it.
     let mut back = rig.gateway("a", 0);
-    back.wait_for("gateway b has the token");
+    back.wait_until_said("gateway b has the token");
     rig.sign(&back, "key-0", JOBS).succeeds(&rig.tokens[0].ca);
 }
 

@@ -90,7 +90,6 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     while !*stop.borrow_and_update() {
         let rests = Instant::now() < rest_until;
         let leases = &workshop.keyring.leases;
-        leases.set_busy(slot.token(), !running.is_empty());
         // Another gateway may have the same token, or have taken it over.
         let takes_work = status.borrow_and_update().state.takes_work() && !rests && leases.holds(slot.token());
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
@@ -100,6 +99,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         } else if wants_work && waiting.is_terminated() {
             waiting.set(workshop.store.wait_for_work(slot.token()).fuse());
         }
+        leases.set_busy(slot.token(), !running.is_empty() || !claiming.is_terminated());
         tokio::select! {
             claimed = &mut claiming, if !claiming.is_terminated() => match claimed {
                 Ok((jobs, all)) => {

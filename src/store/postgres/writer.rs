@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use metrics::{Counter, Histogram};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -30,8 +29,7 @@ use super::{
 };
 use crate::{
     domain::{audit::AuditHead, ids::TicketId, timestamp::Timestamp},
-    store::StoreError,
-    telemetry::metrics::{COMMIT_BATCH_SIZE, COMMIT_SECONDS, COMMITS},
+    store::{StoreError, meter::CommitMeter},
 };
 
 /// The most changes that wait. A change that finds no room in time is refused, and its client asked to come again.
@@ -122,23 +120,12 @@ struct Desk {
     head: Option<AuditHead>,
     served: Served,
     away: bool,
-    commits: Counter,
-    batch_size: Histogram,
-    seconds: Histogram,
+    meter: CommitMeter,
 }
 
 impl Desk {
     fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            session: None,
-            head: None,
-            served: Served::new(),
-            away: false,
-            commits: COMMITS.counter(&["postgres"]),
-            batch_size: COMMIT_BATCH_SIZE.histogram(&["postgres"]),
-            seconds: COMMIT_SECONDS.histogram(&["postgres"]),
-        }
+        Self { shared, session: None, head: None, served: Served::new(), away: false, meter: CommitMeter::of("postgres") }
     }
 
     async fn work(mut self, mut queue: mpsc::Receiver<Order>) {
@@ -305,9 +292,7 @@ impl Desk {
     /// Notes and tells what was committed.
     fn settle(&mut self, group: Group, orders: Vec<Order>, started: Instant) {
         if group.changes_anything {
-            self.commits.increment(1);
-            self.batch_size.record(orders.len() as f64);
-            self.seconds.record(started.elapsed());
+            self.meter.committed(orders.len(), started.elapsed());
         }
         self.head = Some(group.head);
         self.served = group.served;
