@@ -62,6 +62,7 @@ pub(super) struct RawModule {
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     pub(super) isolation: Option<String>,
+    pub(super) fence: Option<RawFence>,
     pub(super) init_args: Option<String>,
     #[serde(default = "yes")]
     pub(super) os_locking: bool,
@@ -74,6 +75,18 @@ pub(super) struct RawModule {
     pub(super) key_generation_limit_seconds: Option<u64>,
     pub(super) person_limit_seconds: Option<u64>,
     pub(super) call_limit_seconds: Option<u64>,
+}
+
+/// `fence` of a `[[module]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFence {
+    #[serde(default)]
+    pub(super) no_network: bool,
+    #[serde(default)]
+    pub(super) restrict_system_calls: bool,
+    pub(super) readable: Option<Vec<PathBuf>>,
+    pub(super) writable: Option<Vec<PathBuf>>,
 }
 
 /// `[[token]]`.

@@ -19,6 +19,7 @@ use tracing::{debug, error, warn};
 use crate::{
     domain::{audit::AuditEvent, ids::KeyName, timestamp::Timestamp, token::LoginMode},
     store::Change,
+    telemetry::metrics::CANARIES,
 };
 
 use super::{dispatcher::Workshop, own};
@@ -102,6 +103,7 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
                 let now = Timestamp::from(SystemTime::now());
                 let text = format!("{CANARY_TEXT}{}", now.as_millis());
                 let failure = own::sign(&workshop, &target, text.as_bytes()).await.err().map(|denied| denied.to_string());
+                CANARIES.counter(&[name.as_str(), if failure.is_none() { "ok" } else { "failed" }]).increment(1);
                 match &failure {
                     Some(failure) => warn!(key.name = %name, error = %failure, "the canary of key {name} failed: {failure}"),
                     None => debug!(key.name = %name, "the canary of key {name} is well"),

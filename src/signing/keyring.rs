@@ -18,7 +18,7 @@ use crate::{
         key::{ConfiguredKey, KeyChoice},
         key_uri::Pkcs11Uri,
         pin::Pin,
-        token::{KeyDescription, KeySelector, TokenIdentity},
+        token::{KeyDescription, KeySelector, SlotState, TokenIdentity},
         verify::{Verifier, VerifyError},
     },
     token::{
@@ -128,6 +128,8 @@ impl Keyring {
     pub(super) async fn known(&self, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
         let known = match self.cached(target) {
             Some(known) => known,
+            // The question would stand behind a person, and whoever asks with it, for minutes.
+            None if target.slot.status().state == SlotState::WaitingAtReader => return Err(Denied::SlotUnavailable(target.slot.status())),
             None => self.ask_token(target, pin).await?,
         };
         if lock(&self.quarantined).contains(&known.key.address) {

@@ -49,7 +49,7 @@ use super::{
 /// How often queued jobs whose deadline has passed are looked for, and old jobs forgotten.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
-/// The most jobs forgotten in one round of housekeeping.
+/// The most jobs and permits forgotten in one transaction.
 const FORGET_MAX: usize = 1_000;
 
 /// The most signatures that wait for a verifier; what is beyond waits where it was made.
@@ -551,9 +551,7 @@ async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitService>, retent
             Err(error) => warn!(error = %error, "jobs could not be expired"),
         }
         let long_ago = Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)));
-        if let Err(error) = workshop.store.forget_ended(long_ago, FORGET_MAX).await {
-            warn!(error = %error, "old jobs could not be forgotten");
-        }
+        forget_ended(&workshop, long_ago).await;
         forget_pins(&workshop).await;
         permits.refusals().tell_omitted(false).await;
     }
@@ -566,6 +564,17 @@ async fn note_expired(workshop: &Workshop, expired: Vec<JobId>) {
             Ok(Some(job)) => workshop.note_queued_end(&job),
             Ok(None) => {}
             Err(error) => warn!(job.id = %job, error = %error, "job {job} expired; more cannot be said of it"),
+        }
+    }
+}
+
+/// Forgets all that ended before `long_ago`, in bites: a fixed number a round would fall behind a busy gateway, and memory would grow.
+async fn forget_ended(workshop: &Workshop, long_ago: Timestamp) {
+    loop {
+        match workshop.store.forget_ended(long_ago, FORGET_MAX).await {
+            Ok(FORGET_MAX..) => tokio::task::yield_now().await,
+            Ok(_) => return,
+            Err(error) => return warn!(error = %error, "old jobs could not be forgotten"),
         }
     }
 }

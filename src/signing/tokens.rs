@@ -96,10 +96,10 @@ impl TokenDesk {
         self.0.keyring.tokens().problems()
     }
 
-    /// Every key that can be seen now. Asks each token; one that does not answer shows none.
+    /// Every key that can be seen now. Asks each token; one that does not answer shows none, nor does one that waits for a person.
     pub async fn keys(&self) -> Vec<KeyReport> {
         let slots = self.0.keyring.tokens().slots();
-        let present = slots.into_iter().filter(|slot| slot.status().state != SlotState::Absent);
+        let present = slots.into_iter().filter(|slot| !matches!(slot.status().state, SlotState::Absent | SlotState::WaitingAtReader));
         join_all(present.map(|slot| self.keys_on(slot))).await.into_iter().flatten().collect()
     }
 

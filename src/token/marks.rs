@@ -79,7 +79,7 @@ impl Settled {
 }
 
 fn lock_file(dir: &Path) -> io::Result<File> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    make_folder(dir)?;
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK))
 }
 
@@ -96,7 +96,7 @@ impl Marks {
     /// # Errors
     /// The file cannot be made, read or written.
     pub fn open(dir: &Path, token: &TokenIdentity) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        make_folder(dir)?;
         let path = path_of(dir, token);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         // Written through once, so that no later write can find the disk full.
@@ -127,6 +127,11 @@ impl Marks {
             error!(error = %error, "{} holds old marks and could not be removed", self.path.display());
         }
     }
+}
+
+/// Makes the folder of marks.
+pub(super) fn make_folder(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// The marks of the last signatures that were begun on `token`; `None` if nothing is known of them.
