@@ -1,7 +1,7 @@
 //! What one job costs the default store, with ten stored jobs and with a million.
 //!
 //! ```sh
-//! cargo run --locked --profile demo --example store_cost -- [DIR]
+//! cargo run --locked --example store_cost -- [DIR]
 //! ```
 //!
 //! Databases of all sizes are made first and then measured in turns, so that a busy machine slows each. Figures are per job, with one client and
@@ -29,7 +29,7 @@ use sealgate::{
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
         key::KeyChoice,
         permit::Permit,
-        ticket::{SignatureOptions, Ticket},
+        ticket::{Content, ContentPlace, SignatureOptions, Ticket},
         token::{KeySelector, TokenIdentity},
     },
     store::{
@@ -130,7 +130,10 @@ async fn one_job(store: &SqliteStore) -> Result<()> {
     let (ticket, job) = (ticket(store), job(store)?);
     let opened = AuditEvent::TicketOpened { ticket: ticket.id, caller: ticket.caller.clone(), from: Provenance::default() };
     store.commit(vec![Change::InsertTicket { ticket: ticket.clone(), limit: 10_000 }, Change::Audit(opened)]).await?;
-    store.commit(vec![Change::PutContent { ticket: ticket.id, bytes: vec![7; 1024].into() }]).await?;
+    let bytes = vec![7; 1024];
+    let content = Content { place: ContentPlace::Stored, len: 1024, sha256: digest(HashAlgorithm::Sha256, &bytes) };
+    let uploaded = Ticket { content: Some(content), ..ticket.clone() };
+    store.commit(vec![Change::UpdateTicket(uploaded), Change::PutContent { ticket: ticket.id, bytes: bytes.into() }]).await?;
     let (id, permit) = (job.id, permit_for(store, &job));
     store.commit(vec![Change::InsertPermit(permit), Change::AcceptJob { job: job.clone(), queue_bound: 2_000 }]).await?;
     // With many clients another one's may be claimed: then that one ends here.

@@ -103,8 +103,9 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         tokio::select! {
             claimed = &mut claiming, if !claiming.is_terminated() => match claimed {
                 Ok((jobs, all)) => {
-                    may_be_work = !all;
-                    claim_max = next_claim_max(claim_max, slot.outstanding(), may_be_work);
+                    // Where some were, more come: asking at once costs an empty transaction, and being woken would cost one commit's time.
+                    may_be_work = !jobs.is_empty();
+                    claim_max = next_claim_max(claim_max, slot.outstanding(), !all);
                     jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
                 }
                 Err(error) => {

@@ -223,6 +223,8 @@ impl<'a> Tables<'a> {
     }
 
     fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
+        #[cfg(test)]
+        super::plans::note(self.connection, sql);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
         done.map_err(|error| {
             let told = StoreError::Unavailable(error.to_string());
@@ -488,6 +490,8 @@ fn one<T>(
     params: impl rusqlite::Params,
     read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Option<T>, StoreError> {
+    #[cfg(test)]
+    super::plans::note(connection, sql);
     let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_row(params, read).optional());
     found.map_err(unavailable)
 }
@@ -498,6 +502,8 @@ fn all<T>(
     params: impl rusqlite::Params,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>, StoreError> {
+    #[cfg(test)]
+    super::plans::note(connection, sql);
     let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_map(params, read)?.collect());
     found.map_err(unavailable)
 }
