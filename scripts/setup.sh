@@ -33,6 +33,8 @@ if $with_tests; then
         "p11-kit p11-kit"
         "p11-kit-client.so p11-kit-modules"
         "/usr/sbin/nginx nginx-light"
+        "strace strace"
+        "postgres-server postgresql"
         "python3 python3"
         "python-ensurepip python3-venv"
     )
@@ -43,6 +45,8 @@ is_there() {
     case "$1" in
         /*) [[ -e "$1" ]] ;;
         *.so) compgen -G "/usr/lib/*/$1" >/dev/null || compgen -G "/usr/lib/*/pkcs11/$1" >/dev/null || compgen -G "/usr/lib*/pkcs11/$1" >/dev/null ;;
+        # Debian keeps the server's programs out of the path.
+        postgres-server) command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ;;
         python-*) python3 -c "import ${1#python-}" 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac

@@ -216,7 +216,7 @@ async fn a_job_that_a_start_finds_in_doubt_is_counted_once_and_not_as_what_came_
     assert_eq!(gateway.post(&format!("{ticket}/ds/creator")).await.status, 200);
     gate.wait_entered();
     // As after a power loss: another run of the gateway finds what this one has claimed.
-    let last_run = LastRun { marks: gateway.directory.path(), machine_stayed_up: false };
+    let last_run = LastRun { marks: gateway.directory.path(), marks_are_whole: false };
     settle_claims(&*gateway.store, last_run, &gateway.keys).await.unwrap();
     counted(&gateway, "crash", "in-doubt").await;
     gate.release();

@@ -90,11 +90,11 @@ async fn what_was_begun_is_in_doubt_and_what_was_not_waits_again() {
     let (store, dir) = (MemoryStore::new(), tempfile::tempdir().unwrap());
     let (jobs, permit) = claimed_jobs(&store, 3).await;
     mark(dir.path(), &jobs[..1]);
-    settle_claims(&store, LastRun { marks: dir.path(), machine_stayed_up: true }, &[]).await.unwrap();
+    settle_claims(&store, LastRun { marks: dir.path(), marks_are_whole: true }, &[]).await.unwrap();
     assert_eq!(states(&store, &jobs).await, [JobState::InDoubt, JobState::Queued, JobState::Queued]);
     let permit = store.find_permit(permit).await.unwrap().unwrap();
     assert_eq!((permit.reserved, permit.committed), (2, 1));
-    settle_claims(&store, LastRun { marks: dir.path(), machine_stayed_up: true }, &[]).await.unwrap();
+    settle_claims(&store, LastRun { marks: dir.path(), marks_are_whole: true }, &[]).await.unwrap();
     assert_eq!(states(&store, &jobs).await, [JobState::InDoubt, JobState::Queued, JobState::Queued]);
 }
 
@@ -108,7 +108,7 @@ async fn after_a_power_loss_and_without_marks_everything_claimed_is_in_doubt() {
         if marked {
             mark(&marks, &jobs[..1]);
         }
-        settle_claims(&store, LastRun { marks: &marks, machine_stayed_up: stayed_up }, &[]).await.unwrap();
+        settle_claims(&store, LastRun { marks: &marks, marks_are_whole: stayed_up }, &[]).await.unwrap();
         assert_eq!(states(&store, &jobs).await, [JobState::InDoubt, JobState::InDoubt], "{stayed_up} {marked}");
     }
 }

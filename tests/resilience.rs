@@ -21,6 +21,7 @@ use common::{
     program::{Gateway, dev_json, path_in},
     softhsm::{SoftHsm, spy_count, spy_module},
 };
+use pkcs11_faults::{bench::Bench, log::Log, module_path};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use sealgate::domain::hash::digest;
 use serde_json::{Value, json};
@@ -68,8 +69,17 @@ impl Setup {
         Self { data, text }
     }
 
+    /// A token behind `pkcs11-faults`, with its bench in this process.
+    fn add_behind_faults(self, name: &str, token: &MadeToken, login: &str) -> (Self, Bench) {
+        let bench = Bench::start(self.data.path()).unwrap();
+        let environment = bench.environment(&SoftHsm::module());
+        let variables: String =
+            environment.into_iter().map(|(variable, value)| format!(", {} = \"{}\"", variable, value.to_string_lossy())).collect();
+        (self.add_module(name, token, login, &module_path().unwrap(), &variables), bench)
+    }
+
     /// `login` is the rest of the `[[token]]` section.
-    fn add(mut self, name: &str, token: &MadeToken, login: &str, spy_log: Option<&Path>) -> Self {
+    fn add(self, name: &str, token: &MadeToken, login: &str, spy_log: Option<&Path>) -> Self {
         let (module, spy) = match spy_log {
             None => (SoftHsm::module(), String::new()),
             Some(log) => {
@@ -77,10 +87,14 @@ impl Setup {
                 (spy_module(), format!(", PKCS11SPY = \"{}\", PKCS11SPY_OUTPUT = \"{log}\"", spied.display()))
             }
         };
+        self.add_module(name, token, login, &module, &spy)
+    }
+
+    fn add_module(mut self, name: &str, token: &MadeToken, login: &str, module: &Path, variables: &str) -> Self {
         let hash = hex::encode(digest(sealgate::domain::algorithm::HashAlgorithm::Sha256, api_key(name).as_bytes()).as_bytes());
         write!(
             self.text,
-            "[[module]]\nname = \"{name}\"\npath = \"{module}\"\nenv = {{ SOFTHSM2_CONF = \"{conf}\"{spy} }}\n\
+            "[[module]]\nname = \"{name}\"\npath = \"{module}\"\nenv = {{ SOFTHSM2_CONF = \"{conf}\"{variables} }}\n\
              [[token]]\nuri = \"{token_uri}\"\n{login}\n\
              [[key]]\nname = \"{name}\"\nuri = \"{key_uri}\"\n\
              [[caller]]\nname = \"{name}\"\napi_key_sha256 = \"{hash}\"\nkeys = [\"*\"]\ndefault_key = \"{name}\"\nconsent = \"auto\"\n",
@@ -94,10 +108,18 @@ impl Setup {
     }
 
     fn configured(&self, pin: &str) -> String {
-        let file = self.data.path().join(format!("pin-{pin}"));
+        let name = hex::encode(digest(sealgate::domain::algorithm::HashAlgorithm::Sha256, pin.as_bytes()).as_bytes());
+        let file = self.data.path().join(format!("pin-{}", &name[..8]));
         fs::write(&file, pin).unwrap();
         fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         format!("login = \"configured\"\npin = {{ file = \"{}\" }}", file.display())
+    }
+
+    /// The rest of the only `[[token]]` section.
+    fn login(&self) -> String {
+        let begin = self.text.find("\nlogin = ").unwrap() + 1;
+        let end = self.text[begin..].find("\n[[key]]").unwrap();
+        self.text[begin..begin + end].to_owned()
     }
 
     fn spy_log(&self) -> PathBuf {
@@ -330,4 +352,82 @@ async fn one_callers_wrong_pin_on_a_locked_slot_costs_one_try_and_others_sign_af
     assert!(served.unlock(&token, &token.pin));
     assert_eq!(served.client.sign("asks", Some(&token.pin)).await, Came::Signed);
     served.gateway.stop();
+}
+
+/// The program, run to its end beside a gateway or without one. What it says must not be the PIN.
+fn run_verb(config: &Path, arguments: &[&str]) {
+    let output = common::program::sealgate().args(arguments).arg("--config").arg(config).output().unwrap();
+    let said = format!("{}{}", common::program::stdout(&output), common::program::stderr(&output));
+    assert!(!said.contains(WRONG), "{arguments:?}: {said}");
+}
+
+const WRONG: &str = "99999999";
+
+impl Served {
+    /// Sends the PIN by every way that the gateway has for one.
+    async fn bring(&self, caller: &str, token: &MadeToken, pin: &str) {
+        let client = &self.client;
+        for _ in 0..8 {
+            assert!(matches!(client.sign(caller, Some(pin)).await, Came::Refused(..)), "signed with a wrong PIN");
+            assert!(matches!(client.sign(caller, None).await, Came::Refused(..)), "signed with no PIN");
+        }
+        let created: Value = client.request(caller, Method::POST, "/ticket").send().await.unwrap().json().await.unwrap();
+        let ticket = format!("/ticket/{}", created["ticketUuid"].as_str().unwrap());
+        let password = json!({ "keyStorePassword": pin });
+        for call in ["verifier", "certificate/info/signature", "certificate/base64/signature"] {
+            client.request(caller, Method::PUT, &format!("{ticket}/keyStore/{call}")).json(&password).send().await.unwrap();
+        }
+        let bulk = json!({ "keyStorePassword": pin, "dataToSign": ["qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqo="] });
+        client.request(caller, Method::POST, &format!("{ticket}/ds/creator/data.bulk")).json(&bulk).send().await.unwrap();
+        assert!(!self.unlock(token, pin), "unlocked with a wrong PIN");
+        let http = reqwest::Client::builder().unix_socket(self.config.with_file_name("data").join("control.sock")).build().unwrap();
+        let order = json!({ "uri": token.token_uri, "pin": pin, "insist": true }).to_string();
+        let ordered = http.post("http://gateway/unlock").body(order).send().await.unwrap();
+        assert_eq!(ordered.status(), 409);
+        for verb in [&["slots"][..], &["keys"], &["doctor"]] {
+            run_verb(&self.config, verb);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_pin_is_tried_once_by_all_who_bring_it_in_every_login_mode_over_replugs_and_restarts() {
+    let token = MadeToken::new();
+    let setup = Setup::new();
+    let configured = setup.configured(WRONG);
+    let (mut setup, bench) = setup.add_behind_faults("wrong", &token, &configured);
+    let (control, log) = (bench.control(), setup.data.path().join("token.log"));
+    let config = setup.data.path().join("sealgate.toml");
+    let tried = || Log::read(&log).unwrap().wrong_pins();
+    let modes = [
+        (configured.as_str(), "is PIN rejected"),
+        ("login = \"per-request\"", "is present"),
+        ("login = \"operator\"", "is needs PIN"),
+        (configured.as_str(), "is PIN rejected"),
+    ];
+    for (login, at_rest) in modes {
+        setup.text = setup.text.replace(&setup.login(), login);
+        let mut served = setup.serve();
+        served.gateway.wait_for(at_rest);
+        served.bring("wrong", &token, WRONG).await;
+        control.remove(None).unwrap();
+        served.gateway.wait_for(" let go: ");
+        control.insert(None).unwrap();
+        served.gateway.wait_for(at_rest);
+        served.bring("wrong", &token, WRONG).await;
+        let (status, said) = served.gateway.stop();
+        assert!(status.success() && !said.contains(WRONG), "{said}");
+        // Without a gateway these log in themselves.
+        for verb in [&["slots"][..], &["keys"], &["doctor"]] {
+            run_verb(&config, verb);
+        }
+        assert_eq!(tried(), 1, "{login}");
+    }
+    // The right one is still let in.
+    let mut served = setup.serve();
+    served.gateway.wait_for("is PIN rejected");
+    assert!(served.unlock(&token, &token.pin));
+    assert_eq!(served.client.sign("wrong", None).await, Came::Signed);
+    served.gateway.stop();
+    assert_eq!(tried(), 1);
 }

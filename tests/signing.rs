@@ -419,6 +419,27 @@ async fn a_key_that_needs_an_operator_has_no_canary() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn canaries_bring_no_pin_to_a_token_that_has_rejected_one() {
+    let rig = Rig::configured(with_canaries()).await;
+    let name = "one".parse().unwrap();
+    assert_eq!(rig.service.desk().key_readiness(&name).await, Some(Ok(())));
+    while rig.script.count(Call::Sign) == 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.script.change_pin("another");
+    // The next canary finds its session lost, and the slot logs in again with the PIN that it kept.
+    rig.script.fail(Call::SignInit, 1, DeviceError::SessionLost("CKR_SESSION_HANDLE_INVALID".to_owned()));
+    rig.until(|state| state == SlotState::PinRejected).await;
+    let began = tokio::time::Instant::now();
+    // Several canaries' time.
+    while began.elapsed() < Duration::from_millis(200) {
+        assert!(rig.submit(&caller("ci"), Payment::AskNow).await.is_err());
+    }
+    rig.service.stop().await;
+    assert_eq!(rig.script.count(Call::Login), 2, "the good one, and the one that was rejected");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_of_a_key_says_why_it_cannot_sign() {
     let rig = Rig::new(LoginMode::Operator).await;
     let name = "one".parse().unwrap();

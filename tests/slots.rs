@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sealgate::{
     domain::{
@@ -276,6 +279,35 @@ async fn the_tokens_own_warnings_are_heeded_before_any_login() {
 }
 
 #[tokio::test]
+async fn the_flags_that_are_shown_change_although_the_state_does_not() {
+    let rig = Rig::new(LoginMode::PerRequest).await;
+    let shown = || rig.slot.report().flags;
+    assert!(!shown().user_pin_count_low);
+    assert_eq!(device_error(rig.sign(Some("000001")).await), DeviceError::PinRejected);
+    assert!(shown().user_pin_count_low, "after a request's wrong PIN");
+    assert_eq!(rig.slot.status().state, SlotState::Present);
+    rig.login(FAKE_PIN).await.unwrap();
+    assert!(!shown().user_pin_count_low, "after a good login");
+    // Another program's wrong PIN: an idle slot's thread looks every few seconds.
+    let mut changes = rig.tokens.changes();
+    rig.script.change_flags(|flags| flags.user_pin_final_try = true);
+    let seen = async {
+        while !shown().user_pin_final_try {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("the flag is not shown");
+}
+
+#[tokio::test]
+async fn a_configured_pin_that_comes_after_an_operators_changes_nothing() {
+    let rig = Rig::unlocked().await;
+    rig.slot.call(Command::Login { pin: Some(a_pin("999999")), origin: PinOrigin::Configured }).await.unwrap();
+    assert_eq!((rig.slot.status().state, rig.script.count(Call::Login)), (SlotState::Ready, 1));
+    assert!(matches!(rig.sign(None).await, Ok(Reply::Signature(_))));
+}
+
+#[tokio::test]
 async fn an_operator_who_insists_may_spend_the_last_try() {
     let rig = Rig::new(LoginMode::Operator).await;
     rig.script.change_flags(|flags| flags.user_pin_final_try = true);
@@ -405,6 +437,26 @@ async fn a_module_that_fails_again_and_again_is_started_again() {
     }
     rig.until(|state| state == SlotState::NeedsPin).await;
     assert_eq!(rig.script.count(Call::Sign), 0);
+}
+
+#[tokio::test]
+async fn a_queue_of_commands_does_not_make_a_row_of_failures_of_one_moment() {
+    let rig = Rig::unlocked().await;
+    let gate = rig.script.hang(Call::SignInit, 1);
+    rig.script.fail(Call::SignInit, 1, DeviceError::SessionLost("CKR_SESSION_HANDLE_INVALID".to_owned()));
+    for nth in 1..=2000 {
+        rig.script.fail(Call::Open, nth, DeviceError::Failed("CKR_DEVICE_ERROR".to_owned()));
+    }
+    let queued: Vec<_> = (0..16).map(|_| rig.slot.start(sign_command(None)).unwrap()).collect();
+    gate.wait_entered();
+    let began = Instant::now();
+    gate.release();
+    for reply in queued {
+        assert!(reply.wait().await.is_err());
+    }
+    rig.until(|state| state == SlotState::Absent).await;
+    // Four failures in a row replace the module; there is a pause of 100 ms before each but the first.
+    assert!(began.elapsed() >= Duration::from_millis(300), "the module was replaced after {:?}", began.elapsed());
 }
 
 #[tokio::test]

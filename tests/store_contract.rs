@@ -4,31 +4,39 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/postgres.rs"]
+#[allow(dead_code)]
+mod postgres_server;
+
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::poll;
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, KeyKind, SignatureAlgorithm},
-        audit::Consent,
+        audit::{AuditEvent, AuditHead, AuditRecord, Consent, Sha256},
         caller::Provenance,
         digest::{Digest, SigningInput, ToSign},
+        idempotency::{IdempotentRequest, RequestDone},
         ids::{CallerId, ClaimId, GatewayId, JobId, PermitId, TicketId},
-        job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
+        job::{FailureCause, JobOutcome, JobState, KeyAddress, QueueLength, SigningJob},
         key::KeyChoice,
         permit::{Permit, PermitRefusal},
         signature::SignatureValue,
-        ticket::{SignatureOptions, Ticket, TicketSigning},
+        ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
         timestamp::Timestamp,
         token::{KeySelector, TokenIdentity},
     },
     store::{
-        Change, Conflict, Store, StoreError,
+        Change, Conflict, ContentUsage, JobFilter, Store, StoreError,
         memory::MemoryStore,
+        postgres::{PostgresSettings, PostgresStore},
         sqlite::{SqliteSettings, SqliteStore},
     },
 };
 use tempfile::TempDir;
+
+use self::postgres_server::Postgres;
 
 type AnyStore = Arc<dyn Store>;
 
@@ -56,6 +64,7 @@ macro_rules! contract {
                 each_refusal_of_a_permit_is_reported,
                 a_permit_that_is_revoked_pays_for_nothing_more,
                 a_permit_is_not_overspent_by_a_race,
+                permits_that_can_still_be_used_are_listed_the_first_to_end_first,
                 the_queue_of_a_token_has_a_bound,
                 jobs_are_claimed_oldest_first_and_once,
                 callers_take_turns,
@@ -68,6 +77,19 @@ macro_rules! contract {
                 everybody_who_waits_for_an_end_is_woken,
                 waiting_for_work_ends_when_a_job_is_queued_for_that_token,
                 ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
+                content_is_stored_replaced_and_gone_with_its_ticket,
+                content_that_is_moved_to_the_spool_directory_is_gone_from_the_store,
+                spooled_files_are_listed_and_counted,
+                jobs_are_listed_newest_first_by_state_and_caller,
+                what_is_claimed_and_not_settled_is_listed,
+                a_request_is_kept_once_for_each_caller_and_forgotten_when_it_expires,
+                a_doubt_is_resolved_once_and_its_use_kept_or_given_back,
+                queues_tell_how_many_wait_and_since_when,
+                audit_records_are_chained_and_read_in_pages,
+                the_end_of_a_job_is_recorded_with_it,
+                a_claim_that_is_stale_settles_nothing,
+                a_conflict_leaves_neither_audit_record_nor_content,
+                a_conflict_concerns_only_its_own_commit,
                 many_jobs_at_once_all_end_once,
             ]
         );
@@ -88,11 +110,18 @@ macro_rules! contract {
 
 contract!(memory, async { (Arc::new(MemoryStore::new()) as AnyStore, ()) });
 contract!(sqlite, sqlite_store());
+contract!(postgres, postgres_store());
 
 async fn sqlite_store() -> (AnyStore, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let settings = SqliteSettings::new(directory.path().join("sealgate.db"), GatewayId::random());
     (Arc::new(SqliteStore::open(settings).unwrap()), directory)
+}
+
+async fn postgres_store() -> (AnyStore, ()) {
+    let url = tokio::task::spawn_blocking(|| Postgres::shared().new_database()).await.unwrap();
+    let settings = PostgresSettings::new(&url, GatewayId::random()).unwrap();
+    (Arc::new(PostgresStore::open(settings).await.unwrap()), ())
 }
 
 // What the tests are made of.
@@ -418,6 +447,16 @@ async fn a_permit_is_not_overspent_by_a_race(store: AnyStore) {
     assert_eq!(store.count_queued(&token("one")).await, Ok(5));
 }
 
+async fn permits_that_can_still_be_used_are_listed_the_first_to_end_first(store: AnyStore) {
+    let ending = |at| Permit { expires: Timestamp::from_millis(at), ..permit("a", 1) };
+    let (late, early, over, spent, revoked) =
+        (ending(3_000_000), ending(2_000_000), ending(1_000_000), ending(2_500_000), ending(2_600_000));
+    commit(&store, [&late, &early, &over, &spent, &revoked].map(|permit| Change::InsertPermit(permit.clone())).to_vec()).await;
+    commit(&store, vec![accept(&paid_by(&spent, job("a", "one"))), Change::RevokePermit(revoked.id)]).await;
+    assert_eq!(store.live_permits(NOW, 9).await.unwrap(), [early.clone(), late]);
+    assert_eq!(store.live_permits(NOW, 1).await.unwrap(), [early]);
+}
+
 // The queue.
 
 async fn the_queue_of_a_token_has_a_bound(store: AnyStore) {
@@ -599,6 +638,285 @@ async fn ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them(sto
     assert_eq!(store.forget_ended(END_OF_TIME, 1).await, Ok(1));
     assert_eq!(store.forget_ended(END_OF_TIME, 9).await, Ok(2));
     assert_eq!(store.find_permit(paying.id).await, Ok(None));
+}
+
+// Contents.
+
+fn content(place: ContentPlace, bytes: &[u8]) -> Content {
+    let sha256 = Digest::new(HashAlgorithm::Sha256, Sha256::of(bytes).as_bytes().to_vec()).unwrap();
+    Content { place, len: bytes.len() as u64, sha256 }
+}
+
+fn holding(ticket: &Ticket, place: ContentPlace, bytes: &[u8]) -> Ticket {
+    Ticket { content: Some(content(place, bytes)), ..ticket.clone() }
+}
+
+fn put(ticket: &Ticket, bytes: &[u8]) -> Change {
+    Change::PutContent { ticket: ticket.id, bytes: bytes.into() }
+}
+
+async fn content_of(store: &AnyStore, ticket: &Ticket) -> Option<Vec<u8>> {
+    store.read_content(ticket.id).await.unwrap().map(|bytes| bytes.to_vec())
+}
+
+async fn stored(store: &AnyStore, ticket: &Ticket) -> Ticket {
+    store.find_ticket(ticket.id).await.unwrap().unwrap()
+}
+
+async fn content_is_stored_replaced_and_gone_with_its_ticket(store: AnyStore) {
+    let (first, idle) = (ticket("a"), ticket("a"));
+    commit(&store, vec![insert(&first), insert(&idle)]).await;
+    assert_eq!(content_of(&store, &first).await, None);
+    let big = vec![0xA5; 300_000];
+    commit(&store, vec![put(&first, &big), Change::UpdateTicket(holding(&first, ContentPlace::Stored, &big))]).await;
+    commit(&store, vec![put(&idle, b"idle"), Change::UpdateTicket(holding(&idle, ContentPlace::Stored, b"idle"))]).await;
+    assert_eq!(content_of(&store, &first).await, Some(big));
+    assert_eq!(store.content_usage().await, Ok(ContentUsage { stored: 300_004, spooled: 0 }));
+
+    let now = stored(&store, &first).await;
+    commit(&store, vec![put(&first, b"new"), Change::UpdateTicket(holding(&now, ContentPlace::Stored, b"new"))]).await;
+    assert_eq!(content_of(&store, &first).await.as_deref(), Some(&b"new"[..]));
+    assert_eq!(store.content_usage().await, Ok(ContentUsage { stored: 7, spooled: 0 }));
+
+    store.touch_ticket(first.id, LATER).await.unwrap();
+    assert_eq!(store.remove_idle_tickets(LATER, 9).await.unwrap().len(), 1);
+    assert_eq!(content_of(&store, &idle).await, None);
+    commit(&store, vec![Change::DeleteTicket(first.id)]).await;
+    assert_eq!(content_of(&store, &first).await, None);
+    assert_eq!(store.content_usage().await, Ok(ContentUsage::default()));
+}
+
+async fn content_that_is_moved_to_the_spool_directory_is_gone_from_the_store(store: AnyStore) {
+    let owner = ticket("a");
+    commit(&store, vec![insert(&owner), put(&owner, b"small")]).await;
+    commit(&store, vec![Change::UpdateTicket(holding(&owner, ContentPlace::Stored, b"small"))]).await;
+    let now = stored(&store, &owner).await;
+    commit(&store, vec![Change::UpdateTicket(holding(&now, ContentPlace::Spooled("file".to_owned()), b"larger"))]).await;
+    assert_eq!(content_of(&store, &owner).await, None);
+    assert_eq!(store.content_usage().await, Ok(ContentUsage { stored: 0, spooled: 6 }));
+}
+
+async fn spooled_files_are_listed_and_counted(store: AnyStore) {
+    let spooled = |name: &str| holding(&ticket("a"), ContentPlace::Spooled(name.to_owned()), name.as_bytes());
+    let (one, two) = (spooled("one"), spooled("three"));
+    commit(&store, vec![insert(&one), insert(&two), insert(&ticket("a"))]).await;
+    let mut names = store.spooled_files().await.unwrap();
+    names.sort_unstable();
+    assert_eq!(names, ["one", "three"]);
+    assert_eq!(store.content_usage().await, Ok(ContentUsage { stored: 0, spooled: 8 }));
+    assert_eq!(stored(&store, &one).await, one);
+    commit(&store, vec![Change::DeleteTicket(one.id)]).await;
+    assert_eq!(store.spooled_files().await.unwrap(), ["three"]);
+}
+
+// What operators look at.
+
+async fn jobs_are_listed_newest_first_by_state_and_caller(store: AnyStore) {
+    let (first, second, third) = (job("a", "one"), job("b", "one"), job("a", "two"));
+    for job in [&first, &second, &third] {
+        commit(&store, vec![accept(job)]).await;
+    }
+    commit(&store, vec![Change::CancelJob(first.id)]).await;
+    let listed = |state, owner: Option<&str>, limit| {
+        let (store, filter) = (Arc::clone(&store), JobFilter { state, caller: owner.map(caller) });
+        async move { store.list_jobs(&filter, limit).await.unwrap().into_iter().map(|job| job.id).collect::<Vec<_>>() }
+    };
+    assert_eq!(listed(None, None, 9).await, [third.id, second.id, first.id]);
+    assert_eq!(listed(None, None, 2).await, [third.id, second.id]);
+    assert_eq!(listed(None, Some("a"), 9).await, [third.id, first.id]);
+    assert_eq!(listed(Some(JobState::Queued), None, 9).await, [third.id, second.id]);
+    assert_eq!(listed(Some(JobState::Cancelled), Some("a"), 9).await, [first.id]);
+    assert_eq!(listed(Some(JobState::InDoubt), None, 9).await, []);
+    assert_eq!(store.list_jobs(&JobFilter::default(), usize::MAX).await.unwrap().len(), 3);
+}
+
+async fn what_is_claimed_and_not_settled_is_listed(store: AnyStore) {
+    let jobs: Vec<_> = (0..3).map(|_| job("a", "one")).collect();
+    commit(&store, jobs.iter().map(accept).collect()).await;
+    assert_eq!(store.claimed_jobs().await.unwrap(), []);
+    let claimed = store.claim_jobs(&token("one"), 2, NOW).await.unwrap();
+    let mut listed = store.claimed_jobs().await.unwrap();
+    listed.sort_by_key(|job| jobs.iter().position(|other| other.id == job.id));
+    assert_eq!(listed, claimed);
+    assert!(listed.iter().all(|job| job.claim.is_some() && job.claim == listed[0].claim));
+    commit(&store, vec![end(&store, &jobs[0], signed()).await, requeue(&store, jobs[1].id).await]).await;
+    assert_eq!(store.claimed_jobs().await.unwrap(), []);
+}
+
+async fn queues_tell_how_many_wait_and_since_when(store: AnyStore) {
+    assert_eq!(store.queues().await.unwrap(), []);
+    let younger = SigningJob { accepted: Timestamp::from_millis(1_500), ..job("a", "one") };
+    let older = SigningJob { accepted: Timestamp::from_millis(500), ..job("b", "one") };
+    let claimed = SigningJob { accepted: Timestamp::from_millis(100), ..job("a", "two") };
+    commit(&store, [&younger, &older, &claimed].map(accept).to_vec()).await;
+    claim_ids(&store, "two", 9).await;
+    let waiting = QueueLength { token: token("one"), queued: 2, oldest: older.accepted };
+    assert_eq!(store.queues().await.unwrap(), [waiting]);
+}
+
+async fn a_doubt_is_resolved_once_and_its_use_kept_or_given_back(store: AnyStore) {
+    for (was_signed, uses) in [(true, (0, 1)), (false, (0, 0))] {
+        let paying = permit("a", 1);
+        let job = paid_by(&paying, job("a", "one"));
+        commit(&store, vec![Change::InsertPermit(paying.clone()), accept(&job)]).await;
+        let resolve = || vec![Change::ResolveDoubt { job: job.id, signed: was_signed }];
+        assert_eq!(conflict(&store, resolve()).await, Conflict::JobMoved);
+        claim_ids(&store, "one", 1).await;
+        commit(&store, vec![end(&store, &job, failed(FailureCause::OutcomeUnknown)).await]).await;
+        assert_eq!(store.wait_for_end(job.id).await.unwrap().state, JobState::InDoubt);
+        assert_eq!(uses_of(&store, &paying).await, (0, 1));
+        commit(&store, resolve()).await;
+        let settled = store.find_job(job.id).await.unwrap().unwrap();
+        assert_eq!(settled.state, JobState::Failed);
+        assert_eq!(settled.outcome, Some(JobOutcome::not_signed(FailureCause::resolved(was_signed), "")));
+        assert_eq!(uses_of(&store, &paying).await, uses);
+        assert_eq!(conflict(&store, resolve()).await, Conflict::JobMoved);
+    }
+    assert_eq!(conflict(&store, vec![Change::ResolveDoubt { job: JobId::random(), signed: true }]).await, Conflict::JobGone);
+}
+
+// Requests that may be sent again.
+
+async fn a_request_is_kept_once_for_each_caller_and_forgotten_when_it_expires(store: AnyStore) {
+    let request = |owner: &str, signings: Vec<TicketSigning>| IdempotentRequest {
+        caller: caller(owner),
+        key: "the same".parse().unwrap(),
+        done: RequestDone { fingerprint: Sha256::of(b"what was asked"), signings },
+        expires: LATER,
+    };
+    let results = race(8, |_| {
+        let (store, job) = (Arc::clone(&store), job("a", "one"));
+        let signing = refers_to(ticket("a"), &job).signing.unwrap();
+        let changes = vec![accept(&job), Change::KeepRequest(request("a", vec![signing.clone()]))];
+        async move { store.commit(changes).await.map(|()| signing) }
+    })
+    .await;
+    let (kept, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!(refused, vec![Err(StoreError::Conflict(Conflict::RequestKnown)); 7]);
+    let kept = kept[0].clone().unwrap();
+    assert_eq!(store.count_queued(&token("one")).await, Ok(1));
+    assert_eq!(store.find_request(&caller("a"), &"the same".parse().unwrap()).await.unwrap(), Some(request("a", vec![kept])));
+    assert_eq!(store.find_request(&caller("a"), &"another".parse().unwrap()).await, Ok(None));
+    assert_eq!(store.find_request(&caller("b"), &"the same".parse().unwrap()).await, Ok(None));
+    commit(&store, vec![Change::KeepRequest(request("b", Vec::new()))]).await;
+
+    assert_eq!(store.forget_ended(NOW, 9).await, Ok(0));
+    assert_eq!(store.forget_ended(END_OF_TIME, 9).await, Ok(2));
+    assert_eq!(store.find_request(&caller("a"), &"the same".parse().unwrap()).await, Ok(None));
+}
+
+// The audit log.
+
+fn opened(ticket: &Ticket) -> Change {
+    Change::Audit(AuditEvent::TicketOpened { ticket: ticket.id, caller: ticket.caller.clone(), from: Provenance::default() })
+}
+
+async fn all_records(store: &AnyStore) -> Vec<AuditRecord> {
+    let gateway = store.audit_head().await.unwrap().gateway;
+    let sealed = store.audit_records(gateway, 1, usize::MAX).await.unwrap();
+    let mut head = AuditHead::empty(gateway);
+    let mut records = Vec::new();
+    for record in sealed {
+        let read: AuditRecord = serde_json::from_str(&record.text).unwrap();
+        assert_eq!((read.gateway, read.seq, read.previous), (gateway, head.seq + 1, head.hash));
+        assert_eq!((record.seq, record.hash), (read.seq, Sha256::of(record.text.as_bytes())));
+        head = AuditHead { gateway, seq: record.seq, hash: record.hash };
+        records.push(read);
+    }
+    assert_eq!(store.audit_head().await.unwrap(), head);
+    records
+}
+
+async fn audit_records_are_chained_and_read_in_pages(store: AnyStore) {
+    let head = store.audit_head().await.unwrap();
+    assert_eq!((head.seq, head.hash), (0, Sha256::ZERO));
+    let tickets: Vec<_> = (0..7).map(|_| ticket("a")).collect();
+    commit(&store, tickets[..3].iter().map(opened).collect()).await;
+    race(4, |n| {
+        let (store, event) = (Arc::clone(&store), opened(&tickets[3 + n]));
+        async move { store.commit(vec![event]).await.unwrap() }
+    })
+    .await;
+    let records = all_records(&store).await;
+    let named = |ticket: &Ticket| {
+        records.iter().filter(|record| matches!(&record.event, AuditEvent::TicketOpened { ticket: id, .. } if *id == ticket.id)).count()
+    };
+    assert!(records.len() == 7 && tickets.iter().all(|ticket| named(ticket) == 1));
+    let page = |from, limit| {
+        let store = Arc::clone(&store);
+        async move { store.audit_records(head.gateway, from, limit).await.unwrap().into_iter().map(|record| record.seq).collect::<Vec<_>>() }
+    };
+    assert_eq!(page(1, 3).await, [1, 2, 3]);
+    assert_eq!(page(6, 3).await, [6, 7]);
+    assert_eq!(page(8, 3).await, [0; 0]);
+    assert_eq!(store.audit_logs().await.unwrap(), [head.gateway]);
+    assert_eq!(store.audit_records(GatewayId::random(), 1, 9).await.unwrap(), []);
+}
+
+async fn the_end_of_a_job_is_recorded_with_it(store: AnyStore) {
+    let (first, second) = (job("a", "one"), SigningJob { deadline: NOW, ..job("b", "two") });
+    commit(&store, vec![accept(&first), accept(&second)]).await;
+    assert_eq!(all_records(&store).await.len(), 0);
+    claim_ids(&store, "one", 1).await;
+    commit(&store, vec![end(&store, &first, signed()).await]).await;
+    store.expire_jobs(NOW).await.unwrap();
+    let events: Vec<_> = all_records(&store).await.into_iter().map(|record| record.event).collect();
+    assert!(matches!(&events[0], AuditEvent::Signed { facts, .. } if facts.job == first.id));
+    assert!(matches!(&events[1], AuditEvent::NotSigned { facts, state: JobState::Expired, .. } if facts.job == second.id));
+    assert_eq!(events.len(), 2);
+}
+
+// Conflicts.
+
+async fn a_claim_that_is_stale_settles_nothing(store: AnyStore) {
+    let paying = permit("a", 1);
+    let job = paid_by(&paying, job("a", "one"));
+    commit(&store, vec![Change::InsertPermit(paying.clone()), accept(&job)]).await;
+    let first = store.claim_jobs(&token("one"), 1, NOW).await.unwrap()[0].claim;
+    commit(&store, vec![Change::RequeueJob { job: job.id, claim: first }]).await;
+    let second = store.claim_jobs(&token("one"), 1, NOW).await.unwrap()[0].claim;
+    assert!(first.is_some() && second.is_some() && first != second);
+    for claim in [first, None, Some(ClaimId::random())] {
+        assert_eq!(conflict(&store, vec![Change::EndJob { job: job.id, claim, outcome: signed() }]).await, Conflict::JobMoved);
+        assert_eq!(conflict(&store, vec![Change::RequeueJob { job: job.id, claim }]).await, Conflict::JobMoved);
+    }
+    assert_eq!((state_of(&store, &job).await, uses_of(&store, &paying).await), (JobState::Signing, (1, 0)));
+    assert_eq!(all_records(&store).await.len(), 0);
+    commit(&store, vec![Change::EndJob { job: job.id, claim: second, outcome: signed() }]).await;
+    assert_eq!(uses_of(&store, &paying).await, (0, 1));
+}
+
+async fn a_conflict_leaves_neither_audit_record_nor_content(store: AnyStore) {
+    let owner = ticket("a");
+    commit(&store, vec![insert(&owner), put(&owner, b"old"), opened(&owner)]).await;
+    let before = store.audit_head().await.unwrap();
+    let changes = vec![put(&owner, b"new"), put(&ticket("a"), b"other"), opened(&owner), Change::DeleteTicket(TicketId::random())];
+    assert_eq!(conflict(&store, changes).await, Conflict::TicketGone);
+    let changes = vec![Change::DeleteTicket(owner.id), opened(&owner), Change::RevokePermit(PermitId::random())];
+    assert_eq!(conflict(&store, changes).await, Conflict::Permit(PermitRefusal::Unknown));
+    assert_eq!(content_of(&store, &owner).await.as_deref(), Some(&b"old"[..]));
+    assert_eq!(store.audit_head().await.unwrap(), before);
+    assert_eq!(all_records(&store).await.len(), 1);
+}
+
+async fn a_conflict_concerns_only_its_own_commit(store: AnyStore) {
+    let results = race(60, |n| {
+        let (store, new, job) = (Arc::clone(&store), ticket("a"), job("a", "one"));
+        let mut changes = vec![insert(&new), opened(&new), accept(&job), put(&new, b"x")];
+        if n % 3 == 0 {
+            changes.push(Change::DeleteTicket(TicketId::random()));
+        }
+        async move { (n, new.id, store.commit(changes).await) }
+    })
+    .await;
+    for (n, id, result) in results {
+        assert_eq!(result.is_ok(), n % 3 != 0, "{n}: {result:?}");
+        assert_eq!(store.find_ticket(id).await.unwrap().is_some(), n % 3 != 0);
+        assert_eq!(store.read_content(id).await.unwrap().is_some(), n % 3 != 0);
+    }
+    assert_eq!(store.count_tickets(&caller("a")).await, Ok(40));
+    assert_eq!(store.count_queued(&token("one")).await, Ok(40));
+    assert_eq!(all_records(&store).await.len(), 40);
 }
 
 // Everything at once.

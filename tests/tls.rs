@@ -340,3 +340,30 @@ fn a_key_that_does_not_fit_its_certificate_starts_nothing() {
     let doctor = program::run(["doctor", "--config", &config]);
     assert!(program::stdout(&doctor).contains("cannot be used together"), "{}", program::stdout(&doctor));
 }
+
+/// The commands of docs/tls.md up to those that talk to a gateway, in order.
+fn commands_that_make_files() -> String {
+    let page = include_str!("../docs/tls.md");
+    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    blocks.filter(|block| block.starts_with("openssl")).collect()
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_make_files_that_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let bash = Command::new("bash").args(["-euc", &commands_that_make_files()]).current_dir(folder.path()).output().unwrap();
+    assert!(bash.status.success(), "{}", program::stderr(&bash));
+    let said = program::stdout(&bash);
+    assert!(said.contains("subject=CN=erp,O=Example\n"), "{said}");
+    let file = |name: &str| folder.path().join(name);
+    let mut plan = Plan::new();
+    let gateway = Issued { certificate: file("gateway.pem"), key: file("gateway.key") };
+    plan.tls = Some(gateway.listener(Some(&file("ca.pem"))));
+    plan.caller("page").certificate = Some(by_subject(&TlsCa::new(folder.path(), "unused")));
+    let gateway = plan.start().await;
+    let trusted = reqwest::Certificate::from_pem(&fs::read(file("ca.pem")).unwrap()).unwrap();
+    let identity = Issued { certificate: file("erp.pem"), key: file("erp.key") }.identity();
+    let client = Client::builder().no_proxy().tls_certs_only([trusted]).identity(identity).build().unwrap();
+    assert_eq!(send(client.get(format!("{}/api/v1/features", gateway.urls[0]))).await.status, 200);
+    gateway.stop().await;
+}

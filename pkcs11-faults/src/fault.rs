@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    attempt::Attempt,
     function::{Function, FunctionSet},
     rv::Rv,
 };
@@ -76,7 +77,7 @@ pub enum Moment {
 }
 
 /// One thing that a fault does to a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// The call hangs, or is slow.
@@ -89,6 +90,8 @@ pub enum Effect {
     FlipBit,
     /// The call's token is pulled out at this moment, as by [`Control::remove`](crate::control::Control::remove).
     Remove,
+    /// The module's process tries something that has nothing to do with its token; how it went is in the log.
+    Attempt(Attempt),
 }
 
 /// How long a call hangs.
@@ -238,6 +241,12 @@ impl Fault {
         self.does(Effect::Remove)
     }
 
+    /// Tries something.
+    #[must_use]
+    pub fn attempts(self, attempt: Attempt) -> Self {
+        self.does(Effect::Attempt(attempt))
+    }
+
     fn does(mut self, effect: Effect) -> Self {
         self.effects.push(effect);
         self
@@ -288,6 +297,7 @@ mod tests {
             .crashes(Crash::Exit(3))
             .crashes(Crash::Segfault)
             .removes_the_token()
+            .attempts(Attempt::Read("/etc/passwd".into()))
             .flips_a_bit();
         let text = serde_json::to_string(&fault).unwrap();
         assert!(text.contains(r#""do":[{"wait":"release"},{"wait":{"ms":20}},{"wait":"for_ever"},{"crash":{"exit":3}}"#), "{text}");

@@ -12,6 +12,7 @@
 //! [`Event`](event::Event)s, [`Log`](log::Log) reads what the token did, [`module_path()`] finds the module. The README has every fault with an example.
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod attempt;
 pub mod bench;
 pub mod control;
 pub mod event;

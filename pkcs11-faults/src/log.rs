@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{function::Function, rv::Rv};
+use crate::{attempt::Attempt, function::Function, rv::Rv};
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -93,6 +93,13 @@ pub enum Entry {
         of: u64,
         /// The answer.
         rv: Rv,
+    },
+    /// The module's process tried something that has nothing to do with its token.
+    Attempt {
+        /// What.
+        attempt: Attempt,
+        /// Why it failed; `None` if it worked.
+        error: Option<String>,
     },
 }
 
@@ -246,6 +253,16 @@ impl Log {
     #[must_use]
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// How the last attempt of this kind went: `Ok`, or why it failed; `None` if there was none.
+    #[must_use]
+    pub fn attempted(&self, wanted: &Attempt) -> Option<Result<(), String>> {
+        let result = |record: &Record| match &record.entry {
+            Entry::Attempt { attempt, error } if attempt == wanted => Some(error.clone().map_or(Ok(()), Err)),
+            _ => None,
+        };
+        self.records.iter().rev().find_map(result)
     }
 
     /// All signing calls, in the order in which they were begun or refused.

@@ -13,8 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::http::control::dto::ErrorDto;
 
-/// How long a command may take: a card that is asked for its keys, or a person at a PIN pad.
-const COMMAND_MAX: Duration = Duration::from_secs(330);
+/// How long a command may take: a person at a PIN pad may be given an hour (`person_limit_seconds`).
+const COMMAND_MAX: Duration = Duration::from_secs(3_660);
 
 /// The control socket of a gateway that runs.
 pub(super) struct ControlClient {

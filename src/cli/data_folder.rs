@@ -47,6 +47,11 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// What the system calls this run of the machine.
+fn boot_id() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+}
+
 /// A folder that this process holds.
 #[derive(Debug)]
 pub(super) struct DataFolder {
@@ -111,16 +116,21 @@ impl DataFolder {
         }
     }
 
-    /// Notes that the machine is up now; returns whether it has been since the last time.
-    pub(super) fn note_boot(&self) -> anyhow::Result<bool> {
-        let path = self.dir.join("boot-id");
+    /// Whether the machine has been up since [`note_boot`](Self::note_boot) was called last.
+    pub(super) fn machine_stayed_up(&self) -> bool {
         // A system that does not tell is one of which nothing is concluded.
-        let Ok(now) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else { return Ok(false) };
-        let stayed_up = fs::read_to_string(&path).is_ok_and(|then| then == now);
-        if !stayed_up {
-            write_synced(&path, &now).with_context(|| format!("{} cannot be written", path.display()))?;
-        }
-        Ok(stayed_up)
+        boot_id().is_some_and(|now| fs::read_to_string(self.boot_file()).is_ok_and(|then| then == now))
+    }
+
+    /// Notes that the machine is up now. To be called when nothing from before the machine's start needs to be judged any more: a crash in
+    /// between must find the old note.
+    pub(super) fn note_boot(&self) -> anyhow::Result<()> {
+        let (path, Some(now)) = (self.boot_file(), boot_id()) else { return Ok(()) };
+        write_synced(&path, &now).with_context(|| format!("{} cannot be written", path.display()))
+    }
+
+    fn boot_file(&self) -> PathBuf {
+        self.dir.join("boot-id")
     }
 
     /// Makes the control socket, in place of one that a gateway left behind that was killed. It goes when the folder is given up.
@@ -171,6 +181,18 @@ mod tests {
         assert!(DataFolder::claim(dir.path()).unwrap_err().to_string().contains("another gateway"));
         drop(first);
         DataFolder::claim(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_machine_has_stayed_up_only_if_its_start_was_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::claim(dir.path()).unwrap();
+        assert!(!folder.machine_stayed_up());
+        assert!(!folder.machine_stayed_up(), "asking notes nothing");
+        folder.note_boot().unwrap();
+        assert!(folder.machine_stayed_up());
+        fs::write(dir.path().join("boot-id"), "another\n").unwrap();
+        assert!(!folder.machine_stayed_up());
     }
 
     #[test]

@@ -18,13 +18,14 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
+    store::{OpenStore, StoreTrial},
     tls,
 };
 use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Rate, TrustedProxies},
-    config::{self, CallerSettings, Config},
-    domain::{audit::AuditEvent, key_uri::Pkcs11Uri, token::SlotState},
+    config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -36,14 +37,10 @@ use crate::{
         recovery::{LastRun, settle_claims},
         service::{SigningService, SigningSettings},
     },
-    store::{
-        Change, Store,
-        pin_ledger::StoredPinLedger,
-        sqlite::{SqliteSettings, SqliteStore},
-    },
+    store::{Change, Store},
     telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
-    token::supervisor::Tokens,
+    token::{marks::Settled, supervisor::Tokens},
 };
 
 /// The most files that a gateway opens: each request that is held open has one. Not more, for a module may look at each that it could have.
@@ -60,13 +57,15 @@ const AUDIT_MAX: Duration = Duration::from_secs(10);
 const MODULES_MAX: Duration = Duration::from_secs(10);
 /// How long writing the last changes may take.
 const STORE_MAX: Duration = Duration::from_secs(10);
+/// How long a killed gateway's modules may take to end.
+const LAST_RUN_MAX: Duration = Duration::from_secs(10);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
 /// A gateway that runs.
 pub(super) struct Gateway {
     data: DataFolder,
-    store: Arc<SqliteStore>,
+    store: OpenStore,
     tokens: Tokens,
     signing: Arc<SigningService>,
     checkpoints: Option<Checkpointer>,
@@ -78,6 +77,11 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts everything, from the bottom up. Must be called within a Tokio runtime of several threads.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_on(config, None).await
+    }
+
+    /// Starts everything, on the configuration's store or another one.
+    pub(super) async fn start_on(config: &Config, trial: Option<StoreTrial>) -> anyhow::Result<Self> {
         raise_file_limit();
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
@@ -86,21 +90,20 @@ impl Gateway {
         // First of all: what is measured from here on takes its handles when it starts.
         let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
-        let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
-        let (durable, marks) = (open_store(&data).await?, data.marks());
-        let store: Arc<dyn Store> = Arc::clone(&durable) as Arc<dyn Store>;
+        let durable = OpenStore::open(config, &data, trial).await?;
+        let store = durable.store();
+        let ledger = OpenStore::pin_ledger(config, &data)?;
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
-        let last_run = LastRun { marks: &marks, machine_stayed_up: data.note_boot()? };
-        settle_claims(&*store, last_run, &config.keys).await.context("what the last run left could not be settled")?;
-        let settings = token_settings(config, Logins::AsConfigured, Some(marks))?;
+        settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
+        let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
         let checkpoints = checkpoints(config, &store, &signing);
-        let tickets = TicketService::new(store, Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
+        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
@@ -173,7 +176,7 @@ impl Gateway {
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
         let Self { data, store, tokens, signing, checkpoints, server, tls: _, housekeeping } = self;
-        let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
+        let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
             .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
@@ -184,8 +187,7 @@ impl Gateway {
                 tokens.stop().await;
             })
             .always("the store is closed", STORE_MAX, async move {
-                // It blocks until the last changes are on disk.
-                let _ = tokio::task::spawn_blocking(move || store.close()).await;
+                store.close(STORE_MAX).await;
             })
             .always("files are removed", FILES_MAX, async move {
                 housekeeping.iter().for_each(AbortHandle::abort);
@@ -214,6 +216,23 @@ fn remove_idle_tickets(tickets: &Arc<TicketService>) -> AbortHandle {
     tokio::spawn(async move { tickets.remove_idle_forever().await }).abort_handle()
 }
 
+/// Settles what the last run had claimed, when the last of its modules' processes has ended.
+async fn settle(data: &DataFolder, store: &dyn Store, keys: &[ConfiguredKey]) -> anyhow::Result<()> {
+    let (marks, stayed_up) = (data.marks(), data.machine_stayed_up());
+    let dir = marks.clone();
+    let settled = tokio::task::spawn_blocking(move || Settled::wait(&dir, LAST_RUN_MAX)).await??;
+    if settled.is_none() {
+        warn!("a module's process of the last run still lives; what it may have signed is in doubt");
+    }
+    let last_run = LastRun { marks: &marks, marks_are_whole: stayed_up && settled.is_some() };
+    settle_claims(store, last_run, keys).await?;
+    // From here on nothing is judged by the marks from before; what comes now is.
+    if let Some(settled) = settled.filter(|_| !stayed_up) {
+        settled.clear(&marks)?;
+    }
+    data.note_boot()
+}
+
 /// Starts the checkpoints, if the configuration names a key for them.
 fn checkpoints(config: &Config, store: &Arc<dyn Store>, signing: &Arc<SigningService>) -> Option<Checkpointer> {
     let key = config.audit.checkpoint_key.clone()?;
@@ -229,12 +248,6 @@ async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
     if let Some(checkpoints) = checkpoints {
         checkpoints.stop().await;
     }
-}
-
-async fn open_store(data: &DataFolder) -> anyhow::Result<Arc<SqliteStore>> {
-    let settings = SqliteSettings::new(data.database(), data.gateway_id()?);
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
-    Ok(Arc::new(store))
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
@@ -288,19 +301,30 @@ fn signing_settings(config: &Config) -> SigningSettings {
     SigningSettings {
         job_deadline: config.ticket_api.job_deadline,
         absent_grace: config.ticket_api.absent_grace,
+        retention: config.ticket_api.results_kept,
         ..SigningSettings::default()
     }
 }
 
 fn ticket_settings(config: &Config, data: &DataFolder) -> TicketSettings {
     let settings = &config.ticket_api;
-    TicketSettings {
+    let own = TicketSettings {
         idle_lifetime: settings.idle,
         tickets_per_caller: settings.tickets_per_caller,
         upload_bytes_max: settings.upload_max_bytes,
         spool_threshold: settings.spool_threshold_bytes,
         blocking_get_bound: settings.blocking_get,
         ..TicketSettings::new(data.spool())
+    };
+    match &config.store {
+        StoreSettings::Sqlite => own,
+        StoreSettings::Postgres(PostgresSettings { spool_dir: Some(shared), .. }) => {
+            TicketSettings { spool_dir: shared.clone(), spool_shared: true, ..own }
+        }
+        // What is in a file here could be read by no other gateway: content that the store does not take is refused.
+        StoreSettings::Postgres(PostgresSettings { spool_dir: None, .. }) => {
+            TicketSettings { upload_bytes_max: own.upload_bytes_max.min(own.spool_threshold.max(1)), content_disk_max: 0, ..own }
+        }
     }
 }
 

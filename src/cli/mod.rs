@@ -24,6 +24,7 @@ mod secret;
 mod serve;
 mod sign;
 mod slots;
+mod store;
 mod ticket_client;
 mod tls;
 mod unlock;
@@ -81,6 +82,9 @@ enum Verb {
     /// Sign on the token alone for `bench`.
     #[command(name = bench::bare::VERB, hide = true)]
     BenchToken,
+    /// Serve for `bench`, on another store.
+    #[command(name = bench::trial::VERB, hide = true)]
+    BenchGateway,
 }
 
 /// A mistake in how the program was called: it ends with exit code 2.
@@ -145,6 +149,7 @@ impl Verb {
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
+            Self::BenchGateway => bench::trial::run()?,
             Self::Doctor(args) => return doctor::run(&args),
             Self::Audit(args) => return audit::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
@@ -166,6 +171,7 @@ impl Verb {
             | Self::Sign(_)
             | Self::Bench(_)
             | Self::BenchToken
+            | Self::BenchGateway
             | Self::Audit(_) => "warn",
             Self::Doctor(_) => "off",
         }

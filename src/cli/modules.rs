@@ -73,7 +73,8 @@ fn module_settings(module: &config::ModuleSettings, log_format: LogFormat) -> Mo
         },
         source: ModuleSource::Library(module.path.clone()),
         isolation: match module.isolation {
-            config::Isolation::Process => Isolation::Process(environment()),
+            config::Isolation::Process if module.fence.is_open() => Isolation::Process(environment()),
+            config::Isolation::Process => Isolation::Fenced { environment: environment(), fence: module.fence.clone() },
             config::Isolation::Thread => Isolation::Thread,
         },
         limits: CallLimits {
@@ -107,7 +108,7 @@ pub(super) async fn open(config: &Config, logins: Logins) -> anyhow::Result<Open
 
 /// Has a module's process say as little as a command that answers and ends, unless somebody wants to hear more.
 fn quieten(module: &mut ModuleSettings) {
-    if let Isolation::Process(environment) = &mut module.isolation
+    if let Some(environment) = module.isolation.environment_mut()
         && env::var_os(telemetry::LOG_VARIABLE).is_none()
     {
         environment.entry(telemetry::LOG_VARIABLE.to_owned()).or_insert_with(|| "error".to_owned());

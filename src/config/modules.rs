@@ -10,9 +10,12 @@ use std::{
 use super::{
     Unique,
     mistakes::{FileFault, Mistakes, Place},
-    raw::{Item, RawModule},
+    raw::{Item, RawFence, RawModule},
 };
-use crate::domain::ids::ModuleName;
+use crate::domain::{
+    fence::{Fence, FileFence},
+    ids::ModuleName,
+};
 
 /// Where the code of a module runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct ModuleSettings {
     pub env: BTreeMap<String, EnvValue>,
     /// Where it runs.
     pub isolation: Isolation,
+    /// What its process is denied.
+    pub fence: Fence,
     /// `CK_C_INITIALIZE_ARGS.pReserved`: what modules such as NSS want to be told.
     pub init_args: Option<String>,
     /// It may use the operating system's locks (`CKF_OS_LOCKING_OK`).
@@ -103,6 +108,7 @@ fn one(
     if isolation == Some(Isolation::Thread) {
         check_shared_process(&raw, &path, &at, in_process, mistakes);
     }
+    let fence = raw.fence.as_ref().map(|raw| fence(raw, isolation, base, &at, mistakes));
     check_env(&raw.env, &at, mistakes);
     let limits = limits(&raw, &at, mistakes);
     let idle_limit = raw.idle_limit_seconds.map(|seconds| mistakes.bounded(&at, "idle_limit_seconds", Some(seconds), 0, (2, 24 * 3600)));
@@ -113,6 +119,7 @@ fn one(
         path,
         env,
         isolation: isolation?,
+        fence: fence.unwrap_or_default(),
         init_args: raw.init_args,
         os_locking: raw.os_locking,
         sees_new_tokens: raw.sees_new_tokens,
@@ -136,6 +143,27 @@ fn check_shared_process(raw: &RawModule, path: &Path, at: &Place, in_process: &m
                     `isolation = \"process\"`";
         mistakes.note(at, "path", what);
     }
+}
+
+fn fence(raw: &RawFence, isolation: Option<Isolation>, base: &Path, at: &Place, mistakes: &mut Mistakes) -> Fence {
+    let paths = |raw: &Option<Vec<PathBuf>>| raw.iter().flatten().map(|path| base.join(path)).collect();
+    let files = (raw.readable.is_some() || raw.writable.is_some())
+        .then(|| FileFence { readable: paths(&raw.readable), writable: paths(&raw.writable) });
+    let fence = Fence { no_network: raw.no_network, files, restrict_system_calls: raw.restrict_system_calls };
+    if isolation == Some(Isolation::Thread) {
+        let what = "a fence stands around a process, and this module has none of its own: it would fence in the gateway; use \
+                    `isolation = \"process\"`, or take the fence out";
+        mistakes.note(at, "fence", what);
+    }
+    if fence.is_open() {
+        let what = "this fence denies nothing; write `no_network = true`, `restrict_system_calls = true`, or the paths that are left to the \
+                    module in `readable` and `writable`, or take it out";
+        mistakes.note(at, "fence", what);
+    }
+    if cfg!(not(target_os = "linux")) {
+        mistakes.note(at, "fence", "fences need Linux; take it out");
+    }
+    fence
 }
 
 fn check_env(env: &BTreeMap<String, String>, at: &Place, mistakes: &mut Mistakes) {

@@ -34,6 +34,7 @@ pub(super) struct RawConfig {
     pub(super) metrics: Option<Item<RawMetrics>>,
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
+    pub(super) store: Option<Item<RawStore>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -73,6 +74,7 @@ pub(super) struct RawModule {
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     pub(super) isolation: Option<String>,
+    pub(super) fence: Option<RawFence>,
     pub(super) init_args: Option<String>,
     #[serde(default = "yes")]
     pub(super) os_locking: bool,
@@ -85,6 +87,18 @@ pub(super) struct RawModule {
     pub(super) key_generation_limit_seconds: Option<u64>,
     pub(super) person_limit_seconds: Option<u64>,
     pub(super) call_limit_seconds: Option<u64>,
+}
+
+/// `fence` of a `[[module]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFence {
+    #[serde(default)]
+    pub(super) no_network: bool,
+    #[serde(default)]
+    pub(super) restrict_system_calls: bool,
+    pub(super) readable: Option<Vec<PathBuf>>,
+    pub(super) writable: Option<Vec<PathBuf>>,
 }
 
 /// `[[token]]`.
@@ -169,6 +183,17 @@ pub(super) struct RawTicketApi {
     pub(super) blocking_get_seconds: Option<u64>,
     pub(super) job_deadline_seconds: Option<u64>,
     pub(super) absent_grace_seconds: Option<u64>,
+    pub(super) result_minutes: Option<u64>,
+}
+
+/// `[store]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStore {
+    pub(super) url: Option<String>,
+    pub(super) password: Option<RawPin>,
+    pub(super) name: Option<String>,
+    pub(super) spool_dir: Option<PathBuf>,
 }
 
 /// `[permit]`.
@@ -266,7 +291,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]` and `[audit]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]` and `[store]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -307,6 +332,7 @@ impl Reader<'_> {
             "caller" => raw.callers = self.many(key, start, value),
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
+            "store" => raw.store = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),

@@ -46,6 +46,8 @@ pub struct TicketApiSettings {
     pub job_deadline: Duration,
     /// Work for a token that was plugged out is accepted for so long.
     pub absent_grace: Duration,
+    /// The result of a job to which no ticket refers any more is forgotten so long after its end.
+    pub results_kept: Duration,
 }
 
 /// Bounds of permits.
@@ -128,6 +130,7 @@ pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistake
     let blocking_get = mistakes.bounded(&at, "blocking_get_seconds", raw.blocking_get_seconds, 55, (1, 600));
     let job_deadline = mistakes.bounded(&at, "job_deadline_seconds", raw.job_deadline_seconds, 300, (1, 24 * 3600));
     let absent_grace = mistakes.bounded(&at, "absent_grace_seconds", raw.absent_grace_seconds, 60, (0, 24 * 3600));
+    let results_kept = mistakes.bounded(&at, "result_minutes", raw.result_minutes, 60, (1, 365 * 24 * 60));
     TicketApiSettings {
         language: language.unwrap_or(Language::Ukrainian),
         idle: Duration::from_secs(idle * 60),
@@ -137,6 +140,7 @@ pub(super) fn ticket_api(raw: Option<Item<RawTicketApi>>, mistakes: &mut Mistake
         blocking_get: Duration::from_secs(blocking_get),
         job_deadline: Duration::from_secs(job_deadline),
         absent_grace: Duration::from_secs(absent_grace),
+        results_kept: Duration::from_secs(results_kept * 60),
     }
 }
 

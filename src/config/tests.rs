@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::{
     caller::KeyAccess,
     certificate::ClientCertificateId,
+    fence::FileFence,
     token::{LoginMode, PinSource},
 };
 
@@ -247,3 +248,32 @@ const SECRET_PLACES: &[&str] = &[
 ];
 
 const TAILS: &[&str] = &["", "colour = 1\n", "[broken\n", "pin = 1\n"];
+
+#[test]
+fn a_fence_is_read_as_written_and_its_paths_start_from_the_files_folder() {
+    let folder = Folder::new();
+    let with = |fence: &str| SMALLEST.replace("path = \"module.so\"", &format!("path = \"module.so\"\n{fence}"));
+    let fence = |text: &str| folder.load(&with(text)).unwrap().modules.remove(0).fence;
+    assert!(fence("").is_open());
+    let all =
+        fence("fence = { no_network = true, restrict_system_calls = true, readable = [\"soft.conf\"], writable = [\"/var/tokens\"] }");
+    assert!(all.no_network && all.restrict_system_calls);
+    let files = all.files.unwrap();
+    assert_eq!((files.readable, files.writable), (vec![folder.path("soft.conf")], vec![PathBuf::from("/var/tokens")]));
+    // Only its libraries are left to it: a list that is empty is a fence all the same.
+    assert_eq!(fence("fence = { writable = [] }").files, Some(FileFence::default()));
+}
+
+#[test]
+fn a_fence_in_the_gateways_own_process_or_around_nothing_is_a_mistake() {
+    let with = |fence: &str| Folder::new().errors(&SMALLEST.replace("path = \"module.so\"", &format!("path = \"module.so\"\n{fence}")));
+    let in_a_thread = with("isolation = \"thread\"\nfence = { no_network = true }");
+    assert!(
+        in_a_thread.contains("1 mistake;") && in_a_thread.contains("`module[1].fence`: a fence stands around a process"),
+        "{in_a_thread}"
+    );
+    let nothing = with("fence = { no_network = false }");
+    assert!(nothing.contains("1 mistake;") && nothing.contains("this fence denies nothing"), "{nothing}");
+    let misspelt = with("fence = { no_networks = true }");
+    assert!(misspelt.contains("1 mistake;") && misspelt.contains("no_networks"), "{misspelt}");
+}

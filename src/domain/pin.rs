@@ -83,7 +83,7 @@ impl fmt::Debug for PinTag {
 /// Which token's try counter a login attempt spends.
 ///
 /// Two slots of one card share one counter and so one key. Where the serial number is blank or all zeros (a TPM, say) it names nothing,
-/// so label and module stand in for it.
+/// so label and module stand in for it; what these keys cannot tell, [`may_share_a_counter_with`](Self::may_share_a_counter_with) does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LedgerKey(String);
 
@@ -92,10 +92,24 @@ impl LedgerKey {
     #[must_use]
     pub fn of(token: &TokenIdentity) -> Self {
         let mut parts = vec![token.manufacturer.as_str(), token.model.as_str(), token.serial.as_str()];
-        if token.serial.chars().all(|c| c == '0' || c.is_whitespace()) {
+        if names_nothing(&token.serial) {
             parts.extend([token.label.as_str(), token.module.as_str()]);
         }
-        Self(parts.join("\u{1f}"))
+        Self(parts.join(SEPARATOR))
+    }
+
+    /// Whether the other key may stand for the same card: both have no serial number, and all but their labels is the same.
+    #[must_use]
+    pub fn may_share_a_counter_with(&self, other: &Self) -> bool {
+        // A label comes from the token, and may hold anything: so the parts around it are compared.
+        let around_the_label = |key: &Self| {
+            let (before, module) = key.0.rsplit_once(SEPARATOR)?;
+            let mut parts = before.splitn(4, SEPARATOR);
+            let named = (parts.next()?.to_owned(), parts.next()?.to_owned(), parts.next()?.to_owned());
+            parts.next()?;
+            names_nothing(&named.2).then_some((named.0, named.1, module.to_owned()))
+        };
+        self != other && around_the_label(self).is_some_and(|own| around_the_label(other) == Some(own))
     }
 
     /// The key as text, for storing.
@@ -103,6 +117,12 @@ impl LedgerKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+const SEPARATOR: &str = "\u{1f}";
+
+fn names_nothing(serial: &str) -> bool {
+    serial.chars().all(|c| c == '0' || c.is_whitespace())
 }
 
 /// Names one run of the code that talks to a token, so that an attempt left open by a crash can be told from one that is under way.
@@ -138,6 +158,9 @@ pub enum LedgerRefusal {
     /// The ledger cannot be read or written, so no try may be spent.
     #[error("the record of PIN tries is not available: {0}")]
     Unavailable(String),
+    /// Another gateway had a PIN rejected by this token.
+    #[error("another gateway had a PIN rejected by this token; an operator must unlock it here")]
+    RejectedElsewhere,
 }
 
 /// What is remembered of login attempts on one token.
@@ -193,6 +216,29 @@ impl LedgerEntry {
         Ok(())
     }
 
+    /// Whether an attempt may be made on a token that may be this one under another name: nothing is tried there that would not be tried here.
+    ///
+    /// # Errors
+    /// The [`LedgerRefusal`] that applies.
+    pub fn allows_kin(&self, tag: &PinTag, origin: PinOrigin, known_good: bool, instance: LedgerInstance) -> Result<(), LedgerRefusal> {
+        let cut_off_request = match self.open {
+            Some((opened_by, _)) if opened_by == instance => return Err(LedgerRefusal::UnderWay),
+            Some((_, left_origin)) => left_origin == PinOrigin::Request,
+            None => false,
+        };
+        // It is right there, whatever it is here.
+        if known_good {
+            return Ok(());
+        }
+        if self.rejected.contains(tag) {
+            return Err(LedgerRefusal::RejectedBefore);
+        }
+        if origin == PinOrigin::Request && (self.request_try_spent || cut_off_request) {
+            return Err(LedgerRefusal::TrySpent);
+        }
+        Ok(())
+    }
+
     /// How many values the token has rejected.
     #[must_use]
     pub fn rejected_count(&self) -> usize {
@@ -230,7 +276,7 @@ pub trait PinLedger: Send + Sync {
     /// Closes the attempt that `begin` opened.
     fn end(&self, attempt: &LoginAttempt<'_>, verdict: LoginVerdict);
 
-    /// Forgets what the token has rejected: an operator knows better (an unblocked card, a stale PIN cache).
+    /// Forgets what the token, and whatever may share its counter, has rejected: an operator knows better (an unblocked card, a stale PIN cache).
     fn forget(&self, token: &LedgerKey);
 }
 
@@ -306,6 +352,43 @@ mod tests {
         let mut entry = LedgerEntry::default();
         entry.begin(&tag(1), OPERATOR, NOW).unwrap();
         assert_eq!(entry.begin(&tag(2), OPERATOR, NOW), Err(LedgerRefusal::UnderWay));
+    }
+
+    fn key(serial: &str, label: &str, module: &str) -> LedgerKey {
+        let text = |text: &str| text.to_owned();
+        let (manufacturer, model) = (text("maker"), text("model"));
+        LedgerKey::of(&TokenIdentity { module: module.parse().unwrap(), manufacturer, model, serial: text(serial), label: text(label) })
+    }
+
+    #[test]
+    fn tokens_without_a_serial_number_may_be_one_card_unless_their_modules_differ() {
+        for blank in ["", "  ", "0000000000000000"] {
+            assert!(key(blank, "User PIN", "m").may_share_a_counter_with(&key(blank, "User PIN (sig)", "m")));
+            assert!(key(blank, "odd\u{1f}label", "m").may_share_a_counter_with(&key(blank, "other", "m")));
+            assert!(!key(blank, "one", "m").may_share_a_counter_with(&key(blank, "two", "n")));
+            assert!(!key(blank, "one", "m").may_share_a_counter_with(&key(blank, "one", "m")), "that is the same key");
+            assert!(!key(blank, "one", "m").may_share_a_counter_with(&key("0815", "two", "m")));
+        }
+        assert_eq!(key("0815", "one", "m"), key("0815", "two", "n"), "one card, two slots");
+        assert!(!key("0815", "one", "m").may_share_a_counter_with(&key("0816", "two", "m")));
+    }
+
+    #[test]
+    fn what_one_of_two_names_has_spent_is_not_tried_under_the_other() {
+        let mut entry = LedgerEntry::default();
+        let allows = |entry: &LedgerEntry, pin, origin| entry.allows_kin(&tag(pin), origin, false, NOW);
+        entry.begin(&tag(1), PinOrigin::Request, NOW).unwrap();
+        assert_eq!(entry.allows_kin(&tag(2), OPERATOR, true, NOW), Err(LedgerRefusal::UnderWay));
+        assert_eq!(
+            entry.allows_kin(&tag(2), PinOrigin::Request, false, LedgerInstance(3)),
+            Err(LedgerRefusal::TrySpent),
+            "cut off by a crash"
+        );
+        entry.end(&tag(1), LoginVerdict::Rejected);
+        assert_eq!(allows(&entry, 1, PinOrigin::Configured), Err(LedgerRefusal::RejectedBefore));
+        assert_eq!(allows(&entry, 2, PinOrigin::Request), Err(LedgerRefusal::TrySpent));
+        assert_eq!(allows(&entry, 2, PinOrigin::Configured), Ok(()));
+        assert_eq!(entry.allows_kin(&tag(1), PinOrigin::Request, true, NOW), Ok(()), "it is right for the other token");
     }
 
     #[test]

@@ -19,9 +19,10 @@ use tracing::{debug, error, warn};
 use crate::{
     domain::{audit::AuditEvent, ids::KeyName, timestamp::Timestamp, token::LoginMode},
     store::Change,
+    telemetry::metrics::CANARIES,
 };
 
-use super::{dispatcher::Workshop, own};
+use super::{dispatcher::Workshop, keyring::Site, own};
 
 /// What every canary signs, followed by the time: nobody takes it for a document.
 const CANARY_TEXT: &str = "Sealgate canary signature, not a document: ";
@@ -98,10 +99,14 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
             _ = stop.changed() => continue,
         }
         for (name, target) in workshop.keyring.configured_targets() {
-            if target.slot.login_mode() == LoginMode::Configured && target.slot.status().state.takes_work() {
+            // Whoever has a token makes its canaries.
+            let Site::Here(slot) = &target.site else { continue };
+            let ours = workshop.keyring.leases.holds(slot.token());
+            if ours && slot.login_mode() == LoginMode::Configured && slot.status().state.takes_work() {
                 let now = Timestamp::from(SystemTime::now());
                 let text = format!("{CANARY_TEXT}{}", now.as_millis());
                 let failure = own::sign(&workshop, &target, text.as_bytes()).await.err().map(|denied| denied.to_string());
+                CANARIES.counter(&[name.as_str(), if failure.is_none() { "ok" } else { "failed" }]).increment(1);
                 match &failure {
                     Some(failure) => warn!(key.name = %name, error = %failure, "the canary of key {name} failed: {failure}"),
                     None => debug!(key.name = %name, "the canary of key {name} is well"),

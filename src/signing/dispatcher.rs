@@ -3,9 +3,13 @@
 //! Invariants: a job is durable as `Signing` before its command is sent; it is put back only if `C_Sign` was certainly not entered; every
 //! claimed job is settled before the task ends. Batches keep the number of durable claims below the number of signatures.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{Fuse, FusedFuture},
+    stream::FuturesUnordered,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -36,8 +40,9 @@ use super::{
     verify::{PoolError, VerifyPool},
 };
 
-/// The most jobs of one token that are claimed at a time. More would only lengthen the list of jobs that a power loss leaves in doubt.
-pub(super) const CLAIM_MAX: usize = 16;
+/// The most jobs of one token that are claimed at a time: to begin with, and for a token that is quicker than the store's commits. What is
+/// claimed is in doubt after a power loss and cannot be cancelled, so it is no more than keeps the token busy.
+const CLAIM_MAX: (usize, usize) = (16, 64);
 
 /// The pause before a token that keeps failing is given its jobs again; it doubles up to the second one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -73,21 +78,42 @@ enum Settled {
 /// Works through the queue of one token until `stop` is set; then finishes what is claimed.
 pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: watch::Receiver<bool>) {
     let mut running = FuturesUnordered::new();
+    // Both go on while others are looked after: signatures are settled during a claim, and one wait for work outlives many of them.
+    let mut claiming = pin!(Fuse::terminated());
+    let mut waiting = pin!(Fuse::terminated());
+    let (mut may_be_work, mut claim_max) = (true, CLAIM_MAX.0);
     let times = Arc::new(TokenTimes::of(slot.token()));
     let mut status = slot.watch();
+    let mut lease = workshop.keyring.leases.watch();
     let mut pause = PAUSE.0;
     let mut rest_until = Instant::now();
     while !*stop.borrow_and_update() {
         let rests = Instant::now() < rest_until;
-        let takes_work = status.borrow_and_update().state.takes_work() && !rests;
+        let leases = &workshop.keyring.leases;
+        // Another gateway may have the same token, or have taken it over.
+        let takes_work = status.borrow_and_update().state.takes_work() && !rests && leases.holds(slot.token());
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
-        if takes_work && running.len() <= CLAIM_MAX / 2 {
-            for job in claim(&workshop, &slot, CLAIM_MAX - running.len()).await {
-                running.push(begin(&workshop, &slot, &times, job));
-            }
+        let wants_work = takes_work && running.len() <= claim_max / 2 && claiming.is_terminated();
+        if wants_work && may_be_work {
+            claiming.set(claim(&workshop, &slot, claim_max - running.len()).fuse());
+        } else if wants_work && waiting.is_terminated() {
+            waiting.set(workshop.store.wait_for_work(slot.token()).fuse());
         }
-        let wants_work = takes_work && running.len() <= CLAIM_MAX / 2;
+        leases.set_busy(slot.token(), !running.is_empty() || !claiming.is_terminated());
         tokio::select! {
+            claimed = &mut claiming, if !claiming.is_terminated() => match claimed {
+                Ok((jobs, all)) => {
+                    // Where some were, more come: asking at once costs an empty transaction, and being woken would cost one commit's time.
+                    may_be_work = !jobs.is_empty();
+                    claim_max = next_claim_max(claim_max, slot.outstanding(), !all);
+                    jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
+                }
+                Err(error) => {
+                    error!(error = %error, "jobs could not be claimed");
+                    rest_until = Instant::now() + PAUSE.1;
+                }
+            },
+            () = &mut waiting, if !waiting.is_terminated() => may_be_work = true,
             Some(settled) = running.next(), if !running.is_empty() => match settled {
                 Settled::Ended => pause = PAUSE.0,
                 // What was claimed together comes back together, and rests once.
@@ -98,23 +124,35 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
                 }
             },
             () = sleep_until(rest_until), if rests => {}
-            () = workshop.store.wait_for_work(slot.token()), if wants_work => {}
             _ = status.changed() => {}
+            () = workshop.keyring.leases.changed(&mut lease) => {}
             _ = stop.changed() => {}
         }
     }
+    // What a claim under way brings is claimed, and so it is signed.
+    if !claiming.is_terminated()
+        && let Ok((jobs, _)) = claiming.await
+    {
+        jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
+    }
     while running.next().await.is_some() {}
+    workshop.keyring.leases.set_busy(slot.token(), false);
 }
 
-async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Vec<SigningJob> {
-    match workshop.store.claim_jobs(slot.token(), limit, workshop.store.now()).await {
-        Ok(jobs) => jobs,
-        Err(error) => {
-            error!(error = %error, "jobs could not be claimed");
-            sleep(PAUSE.1).await;
-            Vec::new()
-        }
+/// How many jobs may be claimed from now on: more if the token had nothing left to do while others waited, fewer if it has much before it.
+fn next_claim_max(now: usize, outstanding: usize, others_wait: bool) -> usize {
+    match outstanding {
+        0 if others_wait => (now * 2).min(CLAIM_MAX.1),
+        outstanding if outstanding > now / 4 => (now / 2).max(CLAIM_MAX.0),
+        _ => now,
     }
+}
+
+/// Claims jobs, and tells whether those are all that were queued.
+async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Result<(Vec<SigningJob>, bool), StoreError> {
+    let jobs = workshop.store.claim_jobs(slot.token(), limit, workshop.store.now()).await?;
+    let all = jobs.len() < limit;
+    Ok((jobs, all))
 }
 
 /// Sends the job to its slot now, so that jobs start in the order of the queue, and returns what waits for it and settles it.
@@ -231,5 +269,20 @@ async fn commit_surely(workshop: &Workshop, job: &SigningJob, change: Change) ->
                 sleep(PAUSE.1).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_runs_dry_is_given_more_at_a_time_and_a_slow_one_less() {
+        let (least, most) = CLAIM_MAX;
+        assert_eq!(next_claim_max(least, 0, true), 2 * least);
+        assert_eq!(next_claim_max(most, 0, true), most);
+        assert_eq!(next_claim_max(least, 0, false), least, "nothing waits");
+        assert_eq!(next_claim_max(most, most / 2, true), most / 2);
+        assert_eq!(next_claim_max(least, least, true), least);
     }
 }

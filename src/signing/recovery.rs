@@ -1,8 +1,8 @@
 //! What a start does with jobs that an earlier run had claimed and not settled.
 //!
 //! A job that was begun may have been signed, and nobody knows: it is in doubt, and an operator resolves it. One that certainly was not goes
-//! back to the queue. Certainty comes from the marks that the slots write before `C_Sign`, and only if the machine has not been down since:
-//! what was not synced may be lost then.
+//! back to the queue. Certainty comes from the marks that the slots write before `C_Sign`, and only if they are all there: the machine has not
+//! been down since, for what was not synced may be lost then, and whoever writes marks has ended.
 
 use std::path::Path;
 
@@ -25,8 +25,9 @@ use crate::{
 pub struct LastRun<'a> {
     /// Where the slots wrote their marks.
     pub marks: &'a Path,
-    /// The machine has been up ever since, so that the marks are all there.
-    pub machine_stayed_up: bool,
+    /// Every mark that was ever written stands there, and no more will come: the machine has been up ever since, and the modules' processes
+    /// have ended.
+    pub marks_are_whole: bool,
 }
 
 /// Settles what the run before this one had claimed. To be called before any job is claimed. `keys` are the configured ones: what is in doubt
@@ -110,6 +111,6 @@ const IN_DOUBT: &str = "the gateway ended while the token may have been signing;
                         operator can look and settle it with `sealgate jobs resolve`";
 
 fn may_have_begun(job: &SigningJob, last_run: LastRun<'_>) -> bool {
-    let begun = marks::begun(last_run.marks, &job.key.token).filter(|_| last_run.machine_stayed_up);
+    let begun = marks::begun(last_run.marks, &job.key.token).filter(|_| last_run.marks_are_whole);
     begun.is_none_or(|begun| begun.contains(&job.id.as_uuid()))
 }

@@ -1,8 +1,9 @@
 //! The record of PIN tries: what each token has rejected, and whether an attempt is under way.
 //!
 //! Rejected values are kept as HMAC-SHA-256 under a random secret in a file of its own, so the record says nothing about a PIN to anybody who
-//! has not both. Invariants: looking and opening an attempt are one step under one mutex, so two slots of one card never try at once; with a
-//! directory, an attempt is on disk (synced) before its token is touched, so neither crash nor restart forgets a rejection.
+//! has not both. Invariants: looking and opening an attempt are one step under one mutex, so two slots of one card never try at once (nor two
+//! tokens that may be one card for all that their serial numbers tell); with a directory, an attempt is on disk (synced) before its token is
+//! touched, so neither crash nor restart forgets a rejection.
 
 use std::{
     collections::BTreeMap,
@@ -110,6 +111,9 @@ impl PinLedger for StoredPinLedger {
     fn begin(&self, attempt: &LoginAttempt<'_>) -> Result<(), LedgerRefusal> {
         let tag = self.tag(&attempt.token, attempt.pin);
         let mut state = self.state();
+        for (kin, entry) in state.kin_of(&attempt.token) {
+            entry.allows_kin(&self.tag(kin, attempt.pin), attempt.origin, attempt.known_good, attempt.instance)?;
+        }
         let before = state.entries.get(&attempt.token).cloned();
         let entry = state.entries.entry(attempt.token.clone()).or_default();
         if attempt.known_good {
@@ -136,7 +140,8 @@ impl PinLedger for StoredPinLedger {
 
     fn forget(&self, token: &LedgerKey) {
         let mut state = self.state();
-        state.put(token, None);
+        let kin: Vec<LedgerKey> = state.kin_of(token).map(|(kin, _)| kin.clone()).collect();
+        kin.iter().chain([token]).for_each(|token| state.put(token, None));
         if let Err(cause) = state.save() {
             error!(error = %cause, "what a token had rejected could not be forgotten for good");
         }
@@ -144,6 +149,11 @@ impl PinLedger for StoredPinLedger {
 }
 
 impl State {
+    /// What is known of tokens that may be this one under another name.
+    fn kin_of(&self, token: &LedgerKey) -> impl Iterator<Item = (&LedgerKey, &LedgerEntry)> {
+        self.entries.iter().filter(|(other, _)| token.may_share_a_counter_with(other))
+    }
+
     fn put(&mut self, token: &LedgerKey, entry: Option<LedgerEntry>) {
         match entry {
             Some(entry) => drop(self.entries.insert(token.clone(), entry)),
@@ -279,6 +289,35 @@ mod tests {
         assert_eq!(one.tag(&token("a"), &pin), one.tag(&token("a"), &pin));
         assert_ne!(one.tag(&token("a"), &pin), one.tag(&token("b"), &pin));
         assert_ne!(one.tag(&token("a"), &pin), other.tag(&token("a"), &pin));
+    }
+
+    #[test]
+    fn a_card_with_a_blank_serial_and_two_slots_spends_one_try_on_a_wrong_pin() {
+        let ledger = StoredPinLedger::in_memory().unwrap();
+        let slot = |label: &str| {
+            let text = |text: &str| text.to_owned();
+            let (manufacturer, model) = (text("OpenPGP project"), text("PKCS#15 emulated"));
+            let module = "opensc".parse().unwrap();
+            LedgerKey::of(&TokenIdentity { module, manufacturer, model, serial: "0".repeat(12), label: text(label) })
+        };
+        let (wrong, other) = (pin("0000"), pin("1111"));
+        let attempt = |label, pin, origin| LoginAttempt { token: slot(label), ..attempt(pin, "", origin) };
+        ledger.begin(&attempt("User PIN", &wrong, PinOrigin::Request)).unwrap();
+        assert_eq!(ledger.begin(&attempt("User PIN (sig)", &other, PinOrigin::Request)), Err(LedgerRefusal::UnderWay));
+        ledger.end(&attempt("User PIN", &wrong, PinOrigin::Request), LoginVerdict::Rejected);
+        assert_eq!(ledger.begin(&attempt("User PIN (sig)", &wrong, PinOrigin::Configured)), Err(LedgerRefusal::RejectedBefore));
+        assert_eq!(ledger.begin(&attempt("User PIN (sig)", &other, PinOrigin::Request)), Err(LedgerRefusal::TrySpent));
+        // Another token that only looks like it goes on with the PIN that logged it in.
+        let good = LoginAttempt { known_good: true, ..attempt("another card", &wrong, PinOrigin::Request) };
+        assert_eq!(ledger.begin(&good), Ok(()));
+        ledger.end(&good, LoginVerdict::Accepted);
+        assert_eq!(
+            ledger.begin(&attempt("User PIN", &other, PinOrigin::Request)),
+            Err(LedgerRefusal::TrySpent),
+            "its login gives nothing back"
+        );
+        ledger.forget(&slot("User PIN (sig)"));
+        assert_eq!(ledger.begin(&attempt("User PIN", &wrong, PinOrigin::Configured)), Ok(()));
     }
 
     fn rejected(ledger: &StoredPinLedger, wrong: &Pin) {

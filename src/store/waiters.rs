@@ -42,6 +42,18 @@ impl Waiters {
         }
     }
 
+    /// The jobs whose end somebody waits for; entries that nobody waits for any more go.
+    pub(super) fn ends_waited_for(&self) -> Vec<JobId> {
+        let mut ends = lock(&self.ends);
+        ends.retain(|_, waiting| waiting.receiver_count() > 0);
+        ends.keys().copied().collect()
+    }
+
+    /// The tokens for which somebody has waited for work.
+    pub(super) fn work_waited_for(&self) -> Vec<TokenIdentity> {
+        lock(&self.work).keys().cloned().collect()
+    }
+
     /// How many wait for the end of a job now.
     pub(super) fn count(&self) -> usize {
         lock(&self.ends).values().map(watch::Sender::receiver_count).sum()

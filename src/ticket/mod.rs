@@ -14,7 +14,7 @@ mod spool;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use tracing::warn;
+use tracing::{error, warn};
 
 pub use self::{
     document::SignatureDocument,
@@ -27,7 +27,7 @@ pub use crate::{
     signing::service::Payment,
 };
 
-use self::spool::Spool;
+use self::spool::{Received, Spool};
 use crate::{
     domain::{
         audit::AuditEvent,
@@ -60,8 +60,10 @@ pub struct TicketSettings {
     pub upload_bytes_max: u64,
     /// The most bytes of one upload that the store keeps; longer ones go to the spool directory. Default: 256 KiB.
     pub spool_threshold: u64,
-    /// Where long uploads are spooled; made if missing, mode 0700, for this gateway alone.
+    /// Where long uploads are spooled; made if missing, mode 0700, for this gateway alone unless it is shared.
     pub spool_dir: PathBuf,
+    /// Other gateways on the same store use this spool directory, too. Default: no.
+    pub spool_shared: bool,
     /// The most bytes of content in the store, of all tickets together; what is beyond is spooled. Default: 1 GiB.
     pub content_stored_max: u64,
     /// The most bytes of spooled content, of all tickets together. Default: 10 GiB.
@@ -82,6 +84,7 @@ impl TicketSettings {
             upload_bytes_max: 100 << 20,
             spool_threshold: 256 << 10,
             spool_dir,
+            spool_shared: false,
             content_stored_max: 1 << 30,
             content_disk_max: 10 << 30,
             blocking_get_bound: Duration::from_secs(55),
@@ -90,7 +93,8 @@ impl TicketSettings {
     }
 }
 
-/// The tickets of a gateway.
+/// The tickets of a gateway. A clone is another handle to the same tickets.
+#[derive(Clone)]
 pub struct TicketService {
     store: Arc<dyn Store>,
     signing: Arc<SigningService>,
@@ -144,6 +148,11 @@ impl TicketService {
     /// # Errors
     /// [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
     pub async fn delete(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
+        let (this, caller) = (self.clone(), caller.clone());
+        to_the_end(async move { this.delete_whole(&caller, id).await }).await
+    }
+
+    async fn delete_whole(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
         for _ in 0..CHANGE_TRIES {
             let mut ticket = self.load(caller, id).await?;
             let content = ticket.content.take();
@@ -183,18 +192,32 @@ impl TicketService {
     /// As [`begin_upload`](Self::begin_upload), and [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
     pub async fn finish_upload(&self, caller: &Caller, id: TicketId, upload: Upload) -> Result<(), TicketError> {
         let received = upload.finish().await?;
-        let replace = |ticket: &mut Ticket| {
+        let (this, caller) = (self.clone(), caller.clone());
+        to_the_end(async move { this.keep_content(&caller, id, received).await }).await
+    }
+
+    async fn keep_content(&self, caller: &Caller, id: TicketId, received: Received) -> Result<(), TicketError> {
+        let content = received.content().clone();
+        let replace = move |ticket: &mut Ticket| {
             refuse_frozen(ticket)?;
-            Ok(ticket.content.replace(received.content().clone()))
+            Ok(ticket.content.replace(content.clone()))
         };
         let stored = received.bytes().map(|bytes| Change::PutContent { ticket: id, bytes });
         let content = received.content();
         let event = AuditEvent::ContentReceived { ticket: id, caller: caller.id.clone(), sha256: content.sha256_value(), len: content.len };
         let with = stored.into_iter().chain([Change::Audit(event)]).collect::<Vec<_>>();
-        let replaced = self.change_with(caller, id, replace, with).await?;
-        received.keep();
-        replaced.into_iter().for_each(|content| self.spool.discard(content));
-        Ok(())
+        // Kept before the ticket refers to it: if this ends in between, a file without a ticket goes with the next start.
+        let content = received.keep();
+        match self.change_with(caller, id, replace, with).await {
+            Ok(replaced) => {
+                replaced.into_iter().for_each(|content| self.spool.discard(content));
+                Ok(())
+            }
+            Err(error) => {
+                self.spool.discard(content);
+                Err(error)
+            }
+        }
     }
 
     /// Sets what the operator is shown about a ticket's content.
@@ -256,6 +279,10 @@ impl TicketService {
             removed += tickets.len();
             tickets.into_iter().filter_map(|ticket| ticket.content).for_each(|content| self.spool.discard(content));
             if last {
+                if self.store.is_shared() {
+                    // Other gateways take content and give it up without our knowing.
+                    self.spool.recount(self.store.content_usage().await?);
+                }
                 return Ok(removed);
             }
         }
@@ -284,8 +311,11 @@ impl TicketService {
     async fn load(&self, caller: &Caller, id: TicketId) -> Result<Ticket, TicketError> {
         let ticket = self.store.find_ticket(id).await?.filter(|ticket| ticket.caller == caller.id).ok_or(TicketError::Missing)?;
         let now = self.store.now();
-        if now.since(ticket.touched) >= self.settings.idle_lifetime / TOUCH_FRACTION {
-            self.store.touch_ticket(id, now).await?;
+        if now.since(ticket.touched) >= self.settings.idle_lifetime / TOUCH_FRACTION
+            && let Err(error) = self.store.touch_ticket(id, now).await
+        {
+            // What is there can be read all the same.
+            warn!(error = %error, "the use of a ticket could not be noted");
         }
         Ok(ticket)
     }
@@ -319,6 +349,14 @@ impl TicketService {
         }
         Err(TicketError::Overtaken)
     }
+}
+
+/// Does `work` to its end, although whoever asked for it goes away: a commit and what belongs to it outside of the store are not torn apart.
+async fn to_the_end(work: impl Future<Output = Result<(), TicketError>> + Send + 'static) -> Result<(), TicketError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        error!(error = %error, "a change to a ticket did not end well");
+        Err(TicketError::StoreUnavailable)
+    })
 }
 
 fn refuse_frozen(ticket: &Ticket) -> Result<(), TicketError> {

@@ -80,6 +80,9 @@ pub trait ModuleEvents: Send + Sync {
     /// The slot's state changed.
     fn status(&self, slot: SlotRef, status: SlotStatus, flags: TokenFlags);
 
+    /// The token's flags changed, and the slot's state did not.
+    fn flags(&self, slot: SlotRef, flags: TokenFlags);
+
     /// The slot's thread has ended.
     fn slot_down(&self, slot: SlotRef, reason: String);
 

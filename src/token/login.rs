@@ -124,7 +124,7 @@ impl LoginDesk {
 }
 
 /// The token's own word on whether a PIN may be tried now.
-fn permitted_by_flags(flags: TokenFlags, origin: PinOrigin, known_good: bool) -> Result<(), DeviceError> {
+pub(super) fn permitted_by_flags(flags: TokenFlags, origin: PinOrigin, known_good: bool) -> Result<(), DeviceError> {
     if flags.user_pin_locked {
         return Err(DeviceError::PinLocked);
     }

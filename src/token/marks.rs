@@ -2,14 +2,17 @@
 //!
 //! Before `C_Sign` the slot's thread writes the command's mark into a small file, a ring of the last ones. It is not synced: what a killed
 //! process has written is in the system's page cache, and after a power loss nobody believes it. Invariants: a mark stands in the file before
-//! its `C_Sign` is entered; a slot that cannot write its marks removes the file, and nothing is concluded from a file that is not there.
+//! its `C_Sign` is entered; a slot that cannot write its marks removes the file, and nothing is concluded from a file that is not there; while
+//! a module's process lives, which may yet write marks although its gateway has gone, it holds a lock that [`Settled::wait`] waits for.
 
 use std::{
     collections::HashSet,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tracing::error;
@@ -21,6 +24,64 @@ use crate::domain::{algorithm::HashAlgorithm, hash::digest, token::TokenIdentity
 const RING: u64 = 128;
 /// A mark: its number (big endian, from 1; 0 for none), and its 16 bytes.
 const ENTRY: usize = 24;
+/// What every process that may write marks has locked.
+const LOCK: &str = ".lock";
+/// How often it is looked whether the last of them has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Held by a process that may write marks: until it ends, nobody takes what stands in the files for all there is.
+#[derive(Debug)]
+pub(super) struct Writing(#[allow(dead_code, reason = "held for its lock")] File);
+
+impl Writing {
+    /// Joins those that may write marks in `dir`.
+    pub(super) fn join(dir: &Path) -> io::Result<Self> {
+        let file = lock_file(dir)?;
+        file.try_lock_shared().map_err(io::Error::from)?;
+        Ok(Self(file))
+    }
+}
+
+/// Nobody writes marks: the processes that did have ended. Nobody can begin to while this is held.
+#[derive(Debug)]
+pub struct Settled(#[allow(dead_code, reason = "held for its lock")] File);
+
+impl Settled {
+    /// Waits until nobody may write marks in `dir` any more, at most `bound`; `None` if somebody still may. Blocks.
+    ///
+    /// # Errors
+    /// The folder cannot be made or locked.
+    pub fn wait(dir: &Path, bound: Duration) -> io::Result<Option<Self>> {
+        let (file, until) = (lock_file(dir)?, Instant::now() + bound);
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Self(file))),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK_EVERY),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes all marks of `dir`: after a power loss they are whatever the disk has kept of them.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn clear(&self, dir: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name() != LOCK {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock_file(dir: &Path) -> io::Result<File> {
+    make_folder(dir)?;
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK))
+}
 
 /// The marks of one slot's thread.
 pub struct Marks {
@@ -35,7 +96,7 @@ impl Marks {
     /// # Errors
     /// The file cannot be made, read or written.
     pub fn open(dir: &Path, token: &TokenIdentity) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        make_folder(dir)?;
         let path = path_of(dir, token);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         // Written through once, so that no later write can find the disk full.
@@ -66,6 +127,11 @@ impl Marks {
             error!(error = %error, "{} holds old marks and could not be removed", self.path.display());
         }
     }
+}
+
+/// Makes the folder of marks.
+pub(super) fn make_folder(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// The marks of the last signatures that were begun on `token`; `None` if nothing is known of them.
@@ -111,6 +177,26 @@ mod tests {
         let found = begun(dir.path(), &one).unwrap();
         assert_eq!(found, marks[300 - RING as usize..].iter().copied().collect());
         assert_eq!(begun(dir.path(), &other), None);
+    }
+
+    #[test]
+    fn marks_are_settled_when_everybody_who_may_write_them_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (Writing::join(dir.path()).unwrap(), Writing::join(dir.path()).unwrap());
+        drop(one);
+        assert!(Settled::wait(dir.path(), Duration::ZERO).unwrap().is_none());
+        let waiting = thread::spawn({
+            let dir = dir.path().to_owned();
+            move || Settled::wait(&dir, Duration::from_secs(60)).unwrap()
+        });
+        drop(other);
+        let settled = waiting.join().unwrap().expect("everybody has gone");
+        assert!(Writing::join(dir.path()).is_err(), "nobody begins while they are judged");
+        Marks::open(dir.path(), &token("1")).unwrap().note(Uuid::new_v4()).unwrap();
+        settled.clear(dir.path()).unwrap();
+        assert_eq!(begun(dir.path(), &token("1")), None);
+        drop(settled);
+        Writing::join(dir.path()).unwrap();
     }
 
     #[test]

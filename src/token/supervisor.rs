@@ -23,6 +23,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::domain::{
+    fence::Fence,
     ids::ModuleName,
     key_uri::Pkcs11Uri,
     pin::{LedgerInstance, LedgerKey, Pin, PinLedger, PinOrigin},
@@ -97,8 +98,25 @@ pub enum ModuleSource {
 pub enum Isolation {
     /// In a process of its own, with these variables in its environment.
     Process(BTreeMap<String, String>),
+    /// The same, inside a fence.
+    Fenced {
+        /// The variables.
+        environment: BTreeMap<String, String>,
+        /// What the process is denied.
+        fence: Fence,
+    },
     /// In the gateway's process.
     Thread,
+}
+
+impl Isolation {
+    /// The environment of the module's process, if it has one of its own.
+    pub fn environment_mut(&mut self) -> Option<&mut BTreeMap<String, String>> {
+        match self {
+            Self::Process(environment) | Self::Fenced { environment, .. } => Some(environment),
+            Self::Thread => None,
+        }
+    }
 }
 
 /// Every token that was seen since the start, and the modules that drive them. Cheap to clone.
@@ -300,7 +318,8 @@ impl Keeper {
             let began = Instant::now();
             let expected = Expected { tokens: self.inner.expected_of(name), patience };
             let ended = match &self.module.isolation {
-                Isolation::Process(environment) => self.run_child(environment, expected, stop),
+                Isolation::Process(environment) => self.run_child(environment, &Fence::default(), expected, stop),
+                Isolation::Fenced { environment, fence } => self.run_child(environment, fence, expected, stop),
                 Isolation::Thread => self.run_here(expected, stop),
             };
             lock(&self.inner.links).remove(name);
@@ -330,10 +349,17 @@ impl Keeper {
         info!(module = %name, "module {name} stopped");
     }
 
-    fn run_child(&self, environment: &BTreeMap<String, String>, expected: Expected, stop: &Receiver<()>) -> std::io::Result<ChildEnd> {
+    fn run_child(
+        &self,
+        environment: &BTreeMap<String, String>,
+        fence: &Fence,
+        expected: Expected,
+        stop: &Receiver<()>,
+    ) -> std::io::Result<ChildEnd> {
         let ModuleSource::Library(path) = &self.module.source else { return self.run_here(expected, stop) };
         let start = StartModule {
             path: path.clone(),
+            fence: fence.clone(),
             options: self.module.options.clone(),
             modes: self.inner.login_modes(),
             instance: self.inner.next_instance(),
@@ -519,6 +545,12 @@ impl ModuleEvents for EventHub {
         if needs_pin && handle.login_mode() == LoginMode::Configured && !handle.is_held() {
             self.inner.log_in(handle);
         }
+    }
+
+    fn flags(&self, slot: SlotRef, flags: TokenFlags) {
+        let Some(handle) = self.slot(slot) else { return };
+        handle.set_flags(flags);
+        self.inner.changed();
     }
 
     fn slot_down(&self, slot: SlotRef, reason: String) {

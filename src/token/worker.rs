@@ -31,7 +31,7 @@ use super::{
     command::{Command, Reply},
     driver::{CachedKey, DeviceError, Outcome, Retry, TokenDriver, TokenSighting},
     link::{Envelope, ModuleEvents, SlotRef},
-    login::LoginDesk,
+    login::{LoginDesk, permitted_by_flags},
     marks::Marks,
     quirks::Quirks,
     watchdog::WatchedModule,
@@ -40,7 +40,11 @@ use super::{
 /// How long an idle thread waits before it looks whether its token is still there.
 const PRESENCE_CHECK: Duration = Duration::from_secs(1);
 
-/// How long a thread without a session waits before it tries to open one again.
+/// How often an idle thread reads its token's flags: another program's wrong PIN shows nowhere else.
+const FLAGS_CHECK: Duration = Duration::from_secs(5);
+
+/// How long a thread without a session waits before it tries to open one again, whatever is queued: a queue of commands that each tried
+/// would make a row of failures of one moment's trouble, and have the module replaced for it.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// So many failures in a row, and the module is taken for one that recovers only by being started again. An error that leaves the outcome of
@@ -86,8 +90,14 @@ pub(super) struct Worker {
     desk: LoginDesk,
     session: Option<Session>,
     status: Option<(SlotState, String)>,
+    /// The flags that the gateway was told last.
+    told: Option<TokenFlags>,
     /// Failures of the module in a row; any success ends the row.
     failures: u32,
+    /// When no session could be opened, and why, if that was the last that was tried.
+    not_opened: Option<(Instant, DeviceError)>,
+    /// The command at hand was answered with that, and the module was not asked.
+    was_not_asked: bool,
     /// Keys that have signed since the token was taken up.
     seen_keys: HashSet<KeySelector>,
     marks: Option<Marks>,
@@ -98,6 +108,7 @@ struct Session {
     driver: Box<dyn TokenDriver>,
     keys: HashMap<KeySelector, CachedKey>,
     flags: TokenFlags,
+    flags_read: Instant,
     logged_in: bool,
     used: Instant,
 }
@@ -113,7 +124,18 @@ impl Worker {
             // A token whose marks cannot be kept signs all the same; after a crash its claimed jobs are all in doubt.
             opened.inspect_err(|error| warn!(error = %error, "the marks of token {} cannot be kept", token.label)).ok()
         });
-        let mut worker = Self { parts, desk, session: None, status: None, failures: 0, seen_keys: HashSet::new(), marks };
+        let mut worker = Self {
+            parts,
+            desk,
+            session: None,
+            status: None,
+            told: None,
+            failures: 0,
+            not_opened: None,
+            was_not_asked: false,
+            seen_keys: HashSet::new(),
+            marks,
+        };
         let end = worker.open().err().filter(|error| matches!(error, DeviceError::TokenGone(_)));
         Ok((worker, end))
     }
@@ -134,7 +156,9 @@ impl Worker {
             return None;
         }
         let answer = self.perform(command, &mut || responder.entering());
-        self.count_failures(answer.as_ref().err());
+        if !std::mem::take(&mut self.was_not_asked) {
+            self.count_failures(answer.as_ref().err());
+        }
         self.report_return();
         let gone = answer.as_ref().err().filter(|error| matches!(error, DeviceError::TokenGone(_))).cloned();
         responder.answer(answer);
@@ -144,13 +168,15 @@ impl Worker {
     fn perform(&mut self, command: Command, entering: &mut dyn FnMut()) -> Result<Reply, DeviceError> {
         match command {
             Command::Sign { key, to_sign, pin, mark } => {
+                self.report_touch();
                 let mut marks = self.marks.take();
-                let signature = self.sign(&key, &to_sign, pin.as_ref(), &mut || {
+                let signed = self.sign(&key, &to_sign, pin.as_ref(), &mut || {
                     note(&mut marks, mark);
                     entering();
                 });
                 self.marks = marks;
-                signature.map(Reply::Signature)
+                self.report_touched();
+                signed.map(Reply::Signature)
             }
             Command::DescribeKey { key, pin } => self.describe_key(&key, pin.as_ref()),
             Command::ListKeys => self.with_session(|session| session.driver.list_keys()).map(Reply::Keys),
@@ -288,9 +314,11 @@ impl Worker {
         let result = match (pin, mode) {
             (None, LoginMode::Protected) => {
                 self.report(SlotState::WaitingAtReader, "enter the PIN at the reader");
-                self.login_at_reader()
+                self.login_at_reader(origin)
             }
             (None, _) => return Err(DeviceError::LoginRequired("a PIN is needed".to_owned())),
+            // It was sent when the slot needed one; an operator has been quicker, and a wrong one must not log the right one out.
+            (Some(_), _) if session.logged_in && origin == PinOrigin::Configured => Ok(()),
             // On a per-request slot an operator's good PIN lifts the limit on requests' PINs; the slot stays logged out.
             (Some(pin), LoginMode::PerRequest) => {
                 self.desk.login(session.driver.as_mut(), &pin, origin).and_then(|()| session.driver.logout())
@@ -302,12 +330,9 @@ impl Worker {
         result
     }
 
-    fn login_at_reader(&mut self) -> Result<(), DeviceError> {
+    fn login_at_reader(&mut self, origin: PinOrigin) -> Result<(), DeviceError> {
         let Some(session) = self.session.as_mut() else { return Err(no_session()) };
-        let flags = session.driver.flags()?;
-        if flags.user_pin_locked {
-            return Err(DeviceError::PinLocked);
-        }
+        permitted_by_flags(session.driver.flags()?, origin, false)?;
         match session.driver.login(None) {
             Err(DeviceError::AlreadyLoggedIn) => Ok(()),
             other => other,
@@ -408,7 +433,16 @@ impl Worker {
     // ---- session ----
 
     fn ensure_open(&mut self) -> Result<(), DeviceError> {
-        if self.session.is_some() { Ok(()) } else { self.open() }
+        if self.session.is_some() {
+            return Ok(());
+        }
+        match &self.not_opened {
+            Some((when, why)) if when.elapsed() < REOPEN_PAUSE => {
+                self.was_not_asked = true;
+                Err(why.clone())
+            }
+            _ => self.open(),
+        }
     }
 
     fn reopen(&mut self, because: &DeviceError) -> Result<(), DeviceError> {
@@ -427,17 +461,21 @@ impl Worker {
     fn open(&mut self) -> Result<(), DeviceError> {
         let opened = self.parts.module.open(self.parts.sighting.slot).and_then(|mut driver| {
             let flags = driver.flags()?;
-            Ok(Session { driver, keys: HashMap::new(), flags, logged_in: false, used: Instant::now() })
+            let now = Instant::now();
+            Ok(Session { driver, keys: HashMap::new(), flags, flags_read: now, logged_in: false, used: now })
         });
         thread::sleep(self.parts.quirks.settle);
         let mut session = match opened {
             Ok(session) => session,
             Err(error) => {
                 self.report(SlotState::Recovering, &error.to_string());
+                self.not_opened = Some((Instant::now(), error.clone()));
                 return Err(error);
             }
         };
+        self.not_opened = None;
         self.parts.sighting.flags = session.flags;
+        self.tell_flags();
         let again = self.desk.login_again(session.driver.as_mut());
         session.logged_in = matches!(again, Some(Ok(())));
         self.session = Some(session);
@@ -460,6 +498,9 @@ impl Worker {
             Some(session) => session.driver.check_presence().and_then(|()| session.keep_alive(self.parts.quirks.idle_limit)),
             None => self.open(),
         };
+        if checked.is_ok() && self.session.as_ref().is_some_and(|session| session.flags_read.elapsed() >= FLAGS_CHECK) {
+            self.refresh_flags();
+        }
         self.count_failures(checked.as_ref().err());
         self.report_return();
         match checked {
@@ -486,6 +527,21 @@ impl Worker {
             self.failures = 0;
             let reason = error.map(ToString::to_string).unwrap_or_default();
             self.parts.events.replace(reason);
+        }
+    }
+
+    /// Says that a signature waits for a person's touch, where the token has a button and could sign.
+    fn report_touch(&mut self) {
+        let per_request = self.parts.login == LoginMode::PerRequest;
+        let could_sign = |session: &Session| session.logged_in || per_request || !session.flags.login_required;
+        if self.parts.quirks.waits_for_touch && self.session.as_ref().is_some_and(could_sign) {
+            self.report(SlotState::WaitingAtReader, "touch the token");
+        }
+    }
+
+    fn report_touched(&mut self) {
+        if matches!(self.status, Some((SlotState::WaitingAtReader, _))) {
+            self.report_idle();
         }
     }
 
@@ -541,7 +597,18 @@ impl Worker {
             && let Ok(flags) = session.driver.flags()
         {
             session.flags = flags;
+            session.flags_read = Instant::now();
             self.parts.sighting.flags = flags;
+        }
+        self.tell_flags();
+    }
+
+    /// Tells the gateway of flags that changed since it was told last; a state that is told brings them along.
+    fn tell_flags(&mut self) {
+        let flags = self.parts.sighting.flags;
+        if self.told.is_some_and(|told| told != flags) {
+            self.told = Some(flags);
+            self.parts.events.flags(self.parts.slot, flags);
         }
     }
 
@@ -555,6 +622,7 @@ impl Worker {
         }
         self.status = Some((state, reason.to_owned()));
         let status = SlotStatus { state, reason: reason.to_owned(), since: SystemTime::now().into() };
+        self.told = Some(self.parts.sighting.flags);
         self.parts.events.status(self.parts.slot, status, self.parts.sighting.flags);
     }
 }

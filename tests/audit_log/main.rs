@@ -83,6 +83,14 @@ fn a_change_of_any_byte_is_found_in_its_record() {
     }
 }
 
+#[test]
+fn a_record_whose_number_was_made_that_of_the_first_is_named_by_its_place() {
+    let export = Log::of(30).export();
+    let edited = export.replacen("\"seq\":12,", "\"seq\":1,", 1);
+    assert_ne!(edited, export);
+    assert_eq!(verify(edited.as_bytes(), &nothing_kept()).unwrap_err().record, 12);
+}
+
 proptest! {
     #[test]
     fn bytes_changed_removed_or_put_in_anywhere_are_found_in_the_first_record_they_touch(

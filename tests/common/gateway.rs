@@ -15,7 +15,7 @@ use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use sealgate::{
     auth::{ApiKeyHash, CallerEntry, Callers},
     domain::{
-        algorithm::KeyKind,
+        algorithm::{Curve, KeyKind},
         caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
         key::ConfiguredKey,
         pin::Pin,
@@ -168,12 +168,51 @@ impl Plan {
         });
         plan.login(LoginMode::Configured, USER_PIN, queue_bound);
         let tokens = plan.start_tokens();
-        let slot = ready(&tokens, LoginMode::Configured).await;
+        let slot = ready(&tokens).await.remove(0);
         for (n, (label, kind)) in keys.iter().enumerate() {
             plan.make_key(&slot, vec![n as u8 + 1], label, kind.clone()).await;
         }
         tokens.stop().await;
         plan
+    }
+
+    /// Two private SoftHSMs, each with one key of its own name: the first behind `pkcs11-faults` with its bench in `bench.sock`, the second as it is.
+    ///
+    /// Both log in with a configured PIN; a call into the first is taken for one that never returns after `limits`.
+    pub async fn troubled_beside_healthy(names: [&'static str; 2], limits: CallLimits) -> (Self, pkcs11_faults::bench::Bench) {
+        use pkcs11_faults::{bench::Bench, module_path, variables};
+        let mut plan = Self::new();
+        let bench = Bench::listen(&plan.directory.path().join("bench.sock"), None).unwrap();
+        for (name, troubled) in names.into_iter().zip([true, false]) {
+            let hsm = SoftHsm::in_directory(&plan.directory.path().join(name));
+            hsm.init_token(name);
+            let mut environment = hsm.environment();
+            if troubled {
+                let in_directory = |name: &str| plan.directory.path().join(name).into_os_string();
+                environment.push((variables::MODULE, SoftHsm::module().into_os_string()));
+                environment.push((variables::CONTROL, in_directory("bench.sock")));
+                environment.push((variables::LOG, in_directory("token.log")));
+            }
+            let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value.into_string().unwrap()));
+            plan.modules.push(ModuleSettings {
+                options: ModuleOptions::named(name.parse().unwrap()),
+                source: ModuleSource::Library(if troubled { module_path().unwrap() } else { SoftHsm::module() }),
+                isolation: Isolation::Process(environment.collect()),
+                limits: if troubled { limits } else { CallLimits::default() },
+            });
+        }
+        plan.login(LoginMode::Configured, USER_PIN, 64);
+        let tokens = plan.start_tokens();
+        let mut slots = ready(&tokens).await;
+        // In the order of the names: the first key is the default one.
+        slots.sort_by_key(|slot| names.iter().position(|name| *name == slot.token().label));
+        for (slot, name) in slots.iter().zip(names) {
+            plan.make_key(slot, vec![1], name, KeyKind::Ec(Curve::P256)).await;
+        }
+        // With two tokens a key's own name is not enough.
+        plan.keys.iter_mut().for_each(|key| key.uri.token = Some(key.name.to_string()));
+        tokens.stop().await;
+        (plan, bench)
     }
 
     async fn make_key(&mut self, slot: &SlotHandle, id: Vec<u8>, label: &str, kind: KeyKind) {
@@ -236,7 +275,7 @@ impl Plan {
     pub async fn start(self) -> Gateway {
         let tokens = self.start_tokens();
         if !self.modules.is_empty() {
-            ready(&tokens, self.policies[0].login).await;
+            ready(&tokens).await;
         }
         let store = self.store;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
@@ -399,22 +438,22 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
     CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), certificate: None, origins }
 }
 
-/// The first token's slot, when all have come to rest.
-async fn ready(tokens: &Tokens, login: LoginMode) -> SlotHandle {
+/// Every token's slot, when it has come to rest.
+async fn ready(tokens: &Tokens) -> Vec<SlotHandle> {
     tokens.settled(PATIENCE).await;
     let slots = tokens.slots();
-    assert!(!slots.is_empty(), "{:?}", tokens.problems());
-    let at_rest = |state| match login {
-        LoginMode::Configured => state == SlotState::Ready,
-        LoginMode::PerRequest => state == SlotState::Present,
-        LoginMode::Operator | LoginMode::Protected => state == SlotState::NeedsPin,
-    };
+    assert!(!slots.is_empty(), "no token; {:?}", tokens.problems());
     for slot in &slots {
         let mut status = slot.watch();
+        let at_rest = |state| match slot.login_mode() {
+            LoginMode::Configured => state == SlotState::Ready,
+            LoginMode::PerRequest => state == SlotState::Present,
+            LoginMode::Operator | LoginMode::Protected => state == SlotState::NeedsPin,
+        };
         let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| at_rest(status.state))).await.map(|seen| seen.is_ok());
         assert_eq!(waited, Ok(true), "the slot is still {:?}", slot.status());
     }
-    slots[0].clone()
+    slots
 }
 
 /// A PIN.

@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::print_stderr, clippy::unwrap_used)]
 
 pub mod certificate;
+pub mod client;
 pub mod daemon;
 pub mod gateway;
 pub mod kryoptic;
@@ -15,9 +16,11 @@ pub mod openssl;
 pub mod own_process;
 pub mod p11kit;
 pub mod pcscd;
+pub mod postgres;
 pub mod program;
 pub mod prometheus;
 pub mod pyhanko;
+pub mod site;
 pub mod softhsm;
 pub mod swtpm;
 pub mod tls;

@@ -69,7 +69,6 @@ pub enum Isolated {
 }
 
 pub struct Rig {
-    _directory: Option<tempfile::TempDir>,
     isolated: Isolated,
     log: PathBuf,
     bench: Bench,
@@ -79,6 +78,8 @@ pub struct Rig {
     beside: Arc<AtomicUsize>,
     beside_stops: Arc<AtomicBool>,
     beside_task: JoinHandle<()>,
+    // Last, for it is dropped last: the bench ends itself through its socket.
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Rig {
@@ -95,6 +96,11 @@ impl Rig {
     }
 
     pub async fn start(isolated: Isolated) -> Self {
+        Self::keeping(isolated, SigningSettings::default().retention, PermitSettings::default().lifetime).await
+    }
+
+    /// With a gateway that forgets its jobs so long after their end, and whose permits last so long.
+    pub async fn keeping(isolated: Isolated, retention: Duration, permits: Duration) -> Self {
         let (kept, directory, environment) = match isolated {
             Isolated::Process => {
                 let kept = tempfile::tempdir().unwrap();
@@ -118,7 +124,7 @@ impl Rig {
             let spec = KeyPairSpec { kind: KeyKind::Ec(Curve::P256), id: vec![1], label: label.to_owned() };
             ready(&tokens, label).await.call(Command::GenerateKeyPair(spec)).await.unwrap();
         }
-        let service = start_service(tokens.clone());
+        let service = start_service(tokens.clone(), retention, permits);
         let (count, stops) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let beside_task = tokio::spawn(sign_beside(Arc::clone(&service), Arc::clone(&count), Arc::clone(&stops)));
         Self {
@@ -352,9 +358,9 @@ fn start_tokens(modules: Vec<ModuleSettings>, directory: &Path) -> Tokens {
     Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap()
 }
 
-fn start_service(tokens: Tokens) -> Arc<SigningService> {
+fn start_service(tokens: Tokens, retention: Duration, lifetime: Duration) -> Arc<SigningService> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
+    let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime }));
     let key = |name: &str| ConfiguredKey {
         name: name.parse().unwrap(),
         uri: format!("pkcs11:token={name};object={name}").parse().unwrap(),
@@ -363,7 +369,7 @@ fn start_service(tokens: Tokens) -> Arc<SigningService> {
         chain: Vec::new(),
         allow_unverified: false,
     };
-    let settings = SigningSettings { canary_every: None, ..SigningSettings::default() };
+    let settings = SigningSettings { canary_every: None, retention, ..SigningSettings::default() };
     SigningService::start(tokens, vec![key("victim"), key("beside")], store, permits, settings).unwrap()
 }
 

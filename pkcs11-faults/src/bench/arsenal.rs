@@ -55,8 +55,8 @@ impl Arsenal {
             if armed.seen > armed.fault.skip {
                 armed.met += 1;
                 match armed.fault.moment {
-                    Moment::Before => before.extend(&armed.fault.effects),
-                    Moment::After => after.extend(&armed.fault.effects),
+                    Moment::Before => before.extend(armed.fault.effects.iter().cloned()),
+                    Moment::After => after.extend(armed.fault.effects.iter().cloned()),
                 }
             }
         }

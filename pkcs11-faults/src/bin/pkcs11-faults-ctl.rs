@@ -183,7 +183,7 @@ struct Arm {
     #[arg(value_parser = functions)]
     on: FunctionSet,
     /// What happens: return=CKR_…, wait=MILLISECONDS, wait=release, wait=for_ever, crash=abort, crash=segfault, crash=kill, crash=STATUS, flip_bit,
-    /// remove.
+    /// remove, attempt=connect:ADDRESS:PORT, attempt=read:FILE, attempt=write:FILE, attempt=run:PROGRAM, attempt=signal:PID.
     #[arg(value_parser = effect, required = true)]
     effects: Vec<Effect>,
 }
@@ -240,6 +240,9 @@ fn effect(text: &str) -> Result<Effect, String> {
         ("crash", "abort") => Some(Effect::Crash(Crash::Abort)),
         ("crash", "segfault") => Some(Effect::Crash(Crash::Segfault)),
         ("crash", "kill") => Some(Effect::Crash(Crash::Kill)),
+        ("attempt", attempt) => {
+            Some(Effect::Attempt(attempt.parse().map_err(|error: pkcs11_faults::attempt::NoAttempt| error.to_string())?))
+        }
         ("crash", status) => status.parse().ok().map(|status| Effect::Crash(Crash::Exit(status))),
         _ => None,
     };

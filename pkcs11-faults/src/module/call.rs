@@ -199,7 +199,7 @@ impl Module {
         forward: impl FnOnce(&mut Passage<'_, '_>, &Whereabouts) -> Result<Rv, Rv>,
     ) -> Result<Rv, Rv> {
         let plan = std::mem::take(&mut followed.plan);
-        let stopped = effects::perform(&plan.before, followed, None);
+        let stopped = effects::perform(&plan.before, followed, None, self.log.as_ref());
         let state = self.link.state().map_err(|error| fail(&error))?;
         let account = self.account(call, whereabouts.session.as_deref());
         let mut passage = Passage { module: self, state, followed, account };
@@ -253,7 +253,7 @@ impl Module {
         let corrupted = after.contains(&crate::fault::Effect::FlipBit);
         let line = passage.account.as_ref().map(|account| account.end(foretold, corrupted)).transpose().map_err(|error| fail(&error))?;
         let output = call.output.as_ref().filter(|_| real.is_ok());
-        let performed = effects::perform(after, passage.followed, output);
+        let performed = effects::perform(after, passage.followed, output, self.log.as_ref());
         let answer = performed.or(foretold).or_else(|| self.interrupted(call.function, whereabouts)).unwrap_or(real);
         if let (Some(account), Some(line), None) = (&passage.account, line, foretold) {
             account.answer(line, answer).map_err(|error| fail(&error))?;

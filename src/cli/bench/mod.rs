@@ -1,11 +1,13 @@
-//! `sealgate bench`: signatures per second straight on the token and through the gateway, in one run, and their ratio.
+//! `sealgate bench`: signatures per second straight on the token, through the gateway, and through gateways like it with other stores, in one
+//! run, and their ratio.
 //!
-//! The two are measured in turns that alternate, so that a busy machine slows both. The client shares the machine's cores with the gateway:
+//! All are measured in turns that alternate, so that a busy machine slows each. The client shares the machine's cores with the gateway:
 //! what it needs is missing from the gateway's figures.
 
 pub(super) mod bare;
 mod load;
 mod stats;
+pub(super) mod trial;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,10 +21,13 @@ use serde::{Deserialize, Serialize};
 use self::{
     bare::{BareKey, BareLoop},
     stats::{Figures, Turn},
+    trial::Trial,
 };
-use super::{dev, output, secret, ticket_client::TicketClient};
+use super::{dev, output, secret, store::StoreTrial, ticket_client::TicketClient};
 use crate::domain::key_uri::Pkcs11Uri;
 
+/// What the gateway that is asked about is called.
+const GATEWAY: &str = "gateway";
 /// In how many turns each measurement is divided.
 const ROUNDS: u32 = 3;
 
@@ -44,6 +49,10 @@ pub(super) struct Args {
     /// Numbers of clients that sign at the same time.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,16,64", value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: Vec<u16>,
+    /// Also measure gateways whose commits take so many milliseconds longer, as on a slow disk: with changes that wait sharing a commit, as they
+    /// do, and with a commit for each change.
+    #[arg(long, value_name = "MS", conflicts_with = "url", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    commit_ms: Option<u64>,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -56,6 +65,7 @@ struct DevGateway {
     api_key: SecretText,
     module: PathBuf,
     softhsm2_conf: PathBuf,
+    config: PathBuf,
     user_pin: SecretText,
     keys: Vec<DevKey>,
 }
@@ -79,12 +89,20 @@ impl From<String> for SecretText {
 
 /// What is measured.
 struct Bench {
-    client: TicketClient,
+    gateways: Vec<Measured>,
     /// The key, where it is not the caller's default key.
     key: Option<String>,
     bare: Option<BareLoop>,
     turn: Duration,
     concurrency: Vec<u16>,
+}
+
+/// A gateway that is measured.
+struct Measured {
+    name: String,
+    client: TicketClient,
+    /// It was started for this.
+    _trial: Option<Trial>,
 }
 
 /// What `--json` prints.
@@ -94,6 +112,14 @@ struct Report {
     seconds: u64,
     rounds: u32,
     bare: Option<Figures>,
+    gateway: Vec<Line>,
+    /// The same through gateways with other stores.
+    stores: Vec<StoreLines>,
+}
+
+#[derive(Serialize)]
+struct StoreLines {
+    store: String,
     gateway: Vec<Line>,
 }
 
@@ -110,15 +136,23 @@ struct Line {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut bench = Bench::prepare(args)?;
     let runtime = tokio::runtime::Runtime::new().context("the asynchronous runtime did not start")?;
-    let (bare, gateway) = runtime.block_on(bench.measure())?;
+    let (bare, turns) = runtime.block_on(bench.measure())?;
     let bare = bare.map(Figures::from);
-    let lines = args.concurrency.iter().zip(gateway).map(|(&concurrency, turn)| {
-        let figures = Figures::from(turn);
-        let ratio = bare.as_ref().map(|bare| figures.per_second / bare.per_second);
-        Line { concurrency, figures, ratio }
-    });
+    let lines = |turns: Vec<Turn>| {
+        let line = |(&concurrency, turn)| {
+            let figures = Figures::from(turn);
+            let ratio = bare.as_ref().map(|bare| figures.per_second / bare.per_second);
+            Line { concurrency, figures, ratio }
+        };
+        args.concurrency.iter().zip(turns).map(line).collect::<Vec<_>>()
+    };
+    let mut stores =
+        bench.gateways.iter().zip(turns).map(|(measured, turns)| StoreLines { store: measured.name.clone(), gateway: lines(turns) });
+    // The first is the gateway that is asked about.
+    let gateway = stores.next().map(|first| first.gateway).unwrap_or_default();
+    let stores: Vec<_> = stores.collect();
     let key = args.key.clone().unwrap_or_else(|| if args.url.is_some() { "default".to_owned() } else { dev::DEFAULT_KEY.to_owned() });
-    let report = Report { key, seconds: args.seconds, rounds: ROUNDS, gateway: lines.collect(), bare };
+    let report = Report { key, seconds: args.seconds, rounds: ROUNDS, gateway, stores, bare };
     if args.json { output::json(&report) } else { report.print() }
 }
 
@@ -128,7 +162,8 @@ impl Bench {
         let concurrency = args.concurrency.clone();
         if let Some(url) = &args.url {
             let client = TicketClient::new(url, secret::api_key(), None)?;
-            return Ok(Self { client, key: args.key.clone(), bare: None, turn, concurrency });
+            let gateways = vec![Measured { name: GATEWAY.to_owned(), client, _trial: None }];
+            return Ok(Self { gateways, key: args.key.clone(), bare: None, turn, concurrency });
         }
         let running = DevGateway::read(&args.dir)?;
         let name = args.key.as_deref().unwrap_or(dev::DEFAULT_KEY);
@@ -138,24 +173,38 @@ impl Bench {
         let bare_key = BareKey { module: &running.module, softhsm2_conf: &running.softhsm2_conf, uri: &key.uri, pin: &running.user_pin.0 };
         let bare = Some(BareLoop::start(&bare_key)?);
         let client = TicketClient::new(&running.url, Some(running.api_key.0.clone()), None)?;
-        Ok(Self { client, key: (name != dev::DEFAULT_KEY).then(|| name.to_owned()), bare, turn, concurrency })
+        let mut gateways = vec![Measured { name: GATEWAY.to_owned(), client, _trial: None }];
+        let mut trials = vec![("not durable".to_owned(), StoreTrial::Memory)];
+        if let Some(commit_ms) = args.commit_ms {
+            trials.push((format!("commits of {commit_ms} ms, shared"), StoreTrial::Sqlite { commit_ms, grouped: true }));
+            trials.push((format!("commits of {commit_ms} ms, one a change"), StoreTrial::Sqlite { commit_ms, grouped: false }));
+        }
+        for (name, store) in trials {
+            let trial = Trial::start(&args.dir, &running.config, &running.softhsm2_conf, running.api_key.0.clone(), store)?;
+            gateways.push(Measured { name, client: trial.client.clone(), _trial: Some(trial) });
+        }
+        Ok(Self { gateways, key: (name != dev::DEFAULT_KEY).then(|| name.to_owned()), bare, turn, concurrency })
     }
 
-    /// The bare loop's turns, and those of each concurrency.
-    async fn measure(&mut self) -> anyhow::Result<(Option<Turn>, Vec<Turn>)> {
+    /// The bare loop's turns, and for each gateway those of each concurrency.
+    async fn measure(&mut self) -> anyhow::Result<(Option<Turn>, Vec<Vec<Turn>>)> {
         // The first signature finds the key and opens connections.
-        load::sign_once(&self.client, self.key.as_deref()).await?;
+        for measured in &self.gateways {
+            load::sign_once(&measured.client, self.key.as_deref()).await?;
+        }
         let mut bare_turns = self.bare.is_some().then(Turn::default);
-        let mut gateway: Vec<Turn> = self.concurrency.iter().map(|_| Turn::default()).collect();
+        let mut all: Vec<Vec<Turn>> = self.gateways.iter().map(|_| self.concurrency.iter().map(|_| Turn::default()).collect()).collect();
         for _ in 0..ROUNDS {
             if let Some((bare, turns)) = self.bare.as_mut().zip(bare_turns.as_mut()) {
                 turns.add(bare.turn(self.turn)?);
             }
-            for (&concurrency, turns) in self.concurrency.iter().zip(&mut gateway) {
-                turns.add(load::turn(&self.client, self.key.as_deref(), concurrency.into(), self.turn).await?);
+            for (measured, of_gateway) in self.gateways.iter().zip(&mut all) {
+                for (&concurrency, turns) in self.concurrency.iter().zip(of_gateway) {
+                    turns.add(load::turn(&measured.client, self.key.as_deref(), concurrency.into(), self.turn).await?);
+                }
             }
         }
-        Ok((bare_turns, gateway))
+        Ok((bare_turns, all))
     }
 }
 
@@ -176,8 +225,11 @@ impl Report {
         if let Some(bare) = &self.bare {
             rows.push(row("token alone", bare, Some(1.0)));
         }
-        for Line { concurrency, figures, ratio } in &self.gateway {
-            rows.push(row(&format!("gateway, {concurrency} at a time"), figures, *ratio));
+        let stores = self.stores.iter().map(|lines| (lines.store.as_str(), &lines.gateway));
+        for (name, lines) in std::iter::once((GATEWAY, &self.gateway)).chain(stores) {
+            for Line { concurrency, figures, ratio } in lines {
+                rows.push(row(&format!("{name}, {concurrency} at a time"), figures, *ratio));
+            }
         }
         output::line(format_args!(
             "key {}, {} s each in {} rounds; the client shares this machine's cores",

@@ -157,7 +157,10 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::{super::finding::Severity, *};
-    use crate::config::{CallLimits, Isolation};
+    use crate::{
+        config::{CallLimits, Isolation},
+        domain::fence::Fence,
+    };
 
     fn write(root: &Path, path: &str, content: &str) {
         let path = root.join(path);
@@ -172,6 +175,7 @@ mod tests {
             path: path.to_owned(),
             env: std::collections::BTreeMap::new(),
             isolation: Isolation::Process,
+            fence: Fence::default(),
             init_args: None,
             os_locking: true,
             sees_new_tokens: None,

@@ -5,6 +5,8 @@
 //! disk (`synchronous=FULL`); a change that fails leaves the others of its batch alone; what is deleted is overwritten (`secure_delete`), and
 //! the write-ahead log is emptied soon afterwards.
 
+#[cfg(test)]
+mod plans;
 mod readers;
 mod schema;
 mod tables;

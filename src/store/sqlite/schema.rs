@@ -15,7 +15,7 @@ use tracing::info;
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/0001_state.sql")];
 
 /// How long a statement waits for another connection's lock: the write-ahead log is emptied while nobody reads.
-const BUSY_MAX: Duration = Duration::from_secs(5);
+pub(super) const BUSY_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) enum MigrationError {

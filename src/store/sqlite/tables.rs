@@ -29,7 +29,11 @@ use crate::{
 /// The most jobs that expire in one transaction.
 const EXPIRE_MAX: usize = 1_000;
 
-const TICKET: &str = "SELECT id, caller, touched, version, body FROM tickets";
+/// What stands before a document in its row: see the migration. No page holds more of a row.
+const PAD_LEN: u32 = 1024;
+
+const TICKET: &str =
+    "SELECT id, caller, touched, version, body, (SELECT text FROM metadata WHERE metadata.ticket = tickets.id) FROM tickets";
 const PERMIT: &str = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits";
 const JOB: &str = "SELECT id, caller, permit, accepted, deadline, state, claim, ended, body, outcome FROM jobs";
 
@@ -219,12 +223,29 @@ impl<'a> Tables<'a> {
     }
 
     fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
+        #[cfg(test)]
+        super::plans::note(self.connection, sql);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
         done.map_err(|error| {
             let told = StoreError::Unavailable(error.to_string());
             self.failure.get_or_insert(error);
             told
         })
+    }
+
+    /// Keeps a ticket's metadata, which is a document too, apart from its row.
+    fn put_metadata(&mut self, ticket: TicketId, text: Option<String>) -> Result<(), StoreError> {
+        let ticket = *ticket.as_uuid().as_bytes();
+        let changed = match text {
+            Some(text) => {
+                let sql = "INSERT INTO metadata (ticket, pad, text) VALUES (:ticket, zeroblob(:pad), :text)
+                     ON CONFLICT (ticket) DO UPDATE SET text = :text WHERE text <> :text";
+                self.run(sql, named_params! { ":ticket": ticket, ":pad": PAD_LEN, ":text": text })?
+            }
+            None => self.run("DELETE FROM metadata WHERE ticket = :ticket", named_params! { ":ticket": ticket })?,
+        };
+        self.memory.deleted |= changed > 0;
+        Ok(())
     }
 
     pub(super) fn touch_ticket(&mut self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
@@ -303,7 +324,8 @@ impl Rows for Tables<'_> {
         ticket(self.connection, id)
     }
 
-    fn put_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Result<(), StoreError> {
+    fn put_ticket(&mut self, id: TicketId, mut row: Option<Ticket>) -> Result<(), StoreError> {
+        self.put_metadata(id, row.as_mut().and_then(|ticket| ticket.metadata.take()))?;
         let Some(row) = row else {
             self.memory.deleted = true;
             return self.run("DELETE FROM tickets WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
@@ -388,8 +410,9 @@ impl Rows for Tables<'_> {
         let ticket = *ticket.as_uuid().as_bytes();
         match bytes {
             Some(bytes) => {
-                let sql = "INSERT INTO contents (ticket, bytes) VALUES (:ticket, :bytes) ON CONFLICT (ticket) DO UPDATE SET bytes = :bytes";
-                self.run(sql, named_params! { ":ticket": ticket, ":bytes": &*bytes }).map(drop)
+                let sql = "INSERT INTO contents (ticket, pad, bytes) VALUES (:ticket, zeroblob(:pad), :bytes)
+                     ON CONFLICT (ticket) DO UPDATE SET bytes = :bytes";
+                self.run(sql, named_params! { ":ticket": ticket, ":pad": PAD_LEN, ":bytes": &*bytes }).map(drop)
             }
             None => self.run("DELETE FROM contents WHERE ticket = :ticket", named_params! { ":ticket": ticket }).map(drop),
         }
@@ -419,14 +442,14 @@ fn optional_uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Uuid>> 
     Ok(row.get::<_, Option<[u8; 16]>>(index)?.map(Uuid::from_bytes))
 }
 
-type TicketRead = (Uuid, String, i64, i64, String);
+type TicketRead = (Uuid, String, i64, i64, String, Option<String>);
 
 fn ticket_columns(row: &Row<'_>) -> rusqlite::Result<TicketRead> {
-    Ok((uuid(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+    Ok((uuid(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
 }
 
-fn read_ticket((id, caller, touched, version, body): TicketRead) -> Result<Ticket, StoreError> {
-    TicketColumns::read(id, caller, touched, version, &body)
+fn read_ticket((id, caller, touched, version, body, metadata): TicketRead) -> Result<Ticket, StoreError> {
+    Ok(Ticket { metadata, ..TicketColumns::read(id, caller, touched, version, &body)? })
 }
 
 fn permit_columns(row: &Row<'_>) -> rusqlite::Result<PermitColumns> {
@@ -467,6 +490,8 @@ fn one<T>(
     params: impl rusqlite::Params,
     read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Option<T>, StoreError> {
+    #[cfg(test)]
+    super::plans::note(connection, sql);
     let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_row(params, read).optional());
     found.map_err(unavailable)
 }
@@ -477,6 +502,8 @@ fn all<T>(
     params: impl rusqlite::Params,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>, StoreError> {
+    #[cfg(test)]
+    super::plans::note(connection, sql);
     let found = connection.prepare_cached(sql).and_then(|mut statement| statement.query_map(params, read)?.collect());
     found.map_err(unavailable)
 }

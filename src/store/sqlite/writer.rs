@@ -13,6 +13,7 @@ use tracing::{error, warn};
 
 use super::{
     SqliteSettings,
+    schema::BUSY_MAX,
     tables::{Memory, Tables, unavailable},
 };
 use crate::store::{StoreError, meter::CommitMeter};
@@ -24,6 +25,8 @@ const QUEUE_MAX: usize = 4096;
 const PURGE_AFTER: Duration = Duration::from_secs(1);
 /// And after so long in any case.
 const PURGE_AT_LEAST: Duration = Duration::from_secs(20);
+/// How long emptying the log may wait for a connection that reads; changes wait meanwhile.
+const PURGE_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// One change, to be made within a transaction; what comes back answers whoever waits, once the fate of the transaction is known.
 type Work = Box<dyn FnOnce(&mut Tables<'_>) -> Answer + Send>;
@@ -146,12 +149,15 @@ impl Desk {
     fn transact(&mut self, batch: &mut Vec<Work>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
         self.memory.refresh(&self.connection)?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let before = self.connection.total_changes();
         let mut tables = Tables::new(&self.connection, &mut self.memory);
         for work in batch.drain(..) {
             answers.push(work(&mut tables));
             tables.check()?;
         }
-        thread::sleep(self.settings.commit_delay);
+        if self.connection.total_changes() > before {
+            thread::sleep(self.settings.commit_delay);
+        }
         self.connection.execute_batch("COMMIT")
     }
 
@@ -162,10 +168,17 @@ impl Desk {
             return;
         }
         // The first value is 1 if a reader was in the way: the next round does it then.
-        match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0)) {
+        let emptied = self
+            .connection
+            .busy_timeout(PURGE_WAIT_MAX)
+            .and_then(|()| self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0)));
+        match emptied {
             Ok(0) => self.memory.deleted = false,
             Ok(_) => {}
             Err(error) => warn!(error = %error, "the write-ahead log could not be emptied"),
+        }
+        if let Err(error) = self.connection.busy_timeout(BUSY_MAX) {
+            warn!(error = %error, "the database's waiting time could not be set");
         }
     }
 }

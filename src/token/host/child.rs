@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::OpenOptions,
     io,
+    mem::ManuallyDrop,
     net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     process::ExitCode,
@@ -27,6 +28,7 @@ use super::{
         command::Reply,
         driver::DeviceError,
         link::{Envelope, ModuleEvents, ModuleLink, NotTaken, Responder, SlotRef},
+        marks::{self, Writing},
         pkcs11::Pkcs11Module,
         runner::{ModuleRunner, RunnerParts},
     },
@@ -59,7 +61,7 @@ fn take_socket() -> io::Result<UnixStream> {
 fn serve(mut socket: UnixStream) -> Result<(), FrameError> {
     let wire = Arc::new(Wire { socket: Mutex::new(socket.try_clone()?), asks: Mutex::default(), next_ask: AtomicU64::new(0) });
     let Some(ToChild::Start(start)) = frame::read(&mut socket)? else { return Err(FrameError::Malformed) };
-    let runner = match load(start, &wire) {
+    let runner = match load(*start, &wire) {
         Ok(runner) => {
             wire.say(&ToParent::Started(Ok(())));
             Arc::new(runner)
@@ -102,8 +104,18 @@ fn stop_beside(runner: &Arc<ModuleRunner>, socket: &UnixStream) -> io::Result<()
     thread::Builder::new().name("stop".to_owned()).spawn(stop).map(drop)
 }
 
-fn load(start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {
+fn load(mut start: StartModule, wire: &Arc<Wire>) -> Result<ModuleRunner, String> {
+    if let (Some(files), Some(marks)) = (&mut start.fence.files, &start.marks) {
+        // The slots' own threads note there what they begin.
+        marks::make_folder(marks).map_err(|error| format!("{}: {error}", marks.display()))?;
+        files.writable.push(marks.clone());
+    }
+    fence::raise_configured(&start.fence, &start.path)?;
     let (name, quirks) = (start.options.name.clone(), start.options.quirks);
+    // Held until this process ends, whatever becomes of the gateway.
+    let writing = start.marks.as_deref().map(Writing::join).transpose();
+    let writing = writing.map_err(|error| format!("the folder for marks of signatures cannot be used: {error}"))?;
+    let _until_the_end = ManuallyDrop::new(writing);
     let module = Pkcs11Module::load(&start.path, start.options).map_err(|error| error.to_string())?;
     let parts = RunnerParts {
         name,
@@ -173,6 +185,10 @@ impl ModuleEvents for Wire {
 
     fn status(&self, slot: SlotRef, status: SlotStatus, flags: TokenFlags) {
         self.say(&ToParent::Status { slot, status, flags });
+    }
+
+    fn flags(&self, slot: SlotRef, flags: TokenFlags) {
+        self.say(&ToParent::Flags { slot, flags });
     }
 
     fn slot_down(&self, slot: SlotRef, reason: String) {

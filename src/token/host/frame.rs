@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use crate::domain::{
+    fence::Fence,
     pin::{LedgerInstance, LedgerKey, LedgerRefusal, LoginVerdict, Pin, PinOrigin},
     token::{LoginMode, SlotStatus, TokenFlags, TokenIdentity},
 };
@@ -30,7 +31,7 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToChild {
     /// Load the module; always the first frame.
-    Start(StartModule),
+    Start(Box<StartModule>),
     /// A command to one slot.
     Call {
         /// Names the answer.
@@ -65,6 +66,8 @@ pub enum ToChild {
 pub struct StartModule {
     /// The library file.
     pub path: std::path::PathBuf,
+    /// What it is denied.
+    pub fence: Fence,
     /// Its name, and how it is initialised.
     pub options: ModuleOptions,
     /// How its tokens are logged in.
@@ -99,6 +102,13 @@ pub enum ToParent {
         slot: SlotRef,
         /// Its state.
         status: SlotStatus,
+        /// The token's flags.
+        flags: TokenFlags,
+    },
+    /// [`ModuleEvents::flags`](super::super::link::ModuleEvents::flags).
+    Flags {
+        /// The slot.
+        slot: SlotRef,
         /// The token's flags.
         flags: TokenFlags,
     },

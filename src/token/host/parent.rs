@@ -110,7 +110,7 @@ pub fn run(
     let (frames, to_write) = bounded(FRAMES_MAX);
     let connection = Arc::new(Connection { calls: Mutex::default(), next: AtomicU64::new(0), frames });
     bind(Arc::clone(&connection) as Arc<dyn ModuleLink>);
-    connection.push(&ToChild::Start(settings.start));
+    connection.push(&ToChild::Start(Box::new(settings.start)));
     let writer = spawn_writer(&name, ours.try_clone()?, to_write)?;
     let (ended, end) = bounded(1);
     let life = Arc::new(Life::default());
@@ -376,6 +376,7 @@ impl Reader {
                 self.events.slot_up(slot, token, login);
             }
             ToParent::Status { slot, status, flags } => self.events.status(slot, status, flags),
+            ToParent::Flags { slot, flags } => self.events.flags(slot, flags),
             ToParent::SlotDown { slot, reason } => {
                 up.retain(|is_up| *is_up != slot);
                 self.events.slot_down(slot, reason);

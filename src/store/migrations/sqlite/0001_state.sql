@@ -23,7 +23,11 @@ CREATE TRIGGER ticket_deleted AFTER DELETE ON tickets BEGIN
     UPDATE ticket_counts SET tickets = tickets - 1 WHERE caller = OLD.caller;
 END;
 
-CREATE TABLE contents (ticket BLOB PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+-- What callers gave us to sign and to show. SQLite overwrites what is deleted (secure_delete), but leaves copies of rows that it has moved from
+-- page to page. The pad fills all of a row that stands in such a page (1,002 bytes of 4,096 at most), so the rest stands in pages of its
+-- own, which never move and are overwritten when they are freed.
+CREATE TABLE contents (ticket BLOB PRIMARY KEY, pad BLOB NOT NULL, bytes BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE metadata (ticket BLOB PRIMARY KEY, pad BLOB NOT NULL, text TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE permits (
     id        BLOB PRIMARY KEY,

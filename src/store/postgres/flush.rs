@@ -1,0 +1,168 @@
+//! What a working set changed, as a few statements that each write many rows.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{
+    session::{Step, Value},
+    working_set::{Pair, WorkingSet},
+};
+use crate::{
+    domain::{permit::Permit, ticket::Ticket},
+    store::{
+        StoreError,
+        columns::{JobColumns, PermitColumns, TicketColumns, count, millis, request_text},
+    },
+};
+
+const INSERT_TICKETS: &str = "INSERT INTO tickets (id, caller, touched, version, job, spooled, content_len, body) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], $6::text[], $7::bigint[], $8::text[])";
+const UPDATE_TICKETS: &str = "UPDATE tickets SET touched = u.touched, version = u.version, job = u.job, spooled = u.spooled, \
+    content_len = u.content_len, body = u.body FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], $6::text[], \
+    $7::bigint[], $8::text[]) AS u(id, caller, touched, version, job, spooled, content_len, body) WHERE tickets.id = u.id";
+const TOUCH_TICKETS: &str =
+    "UPDATE tickets SET touched = u.touched FROM unnest($1::uuid[], $2::bigint[]) AS u(id, touched) WHERE tickets.id = u.id";
+const DELETE_TICKETS: &str = "DELETE FROM tickets WHERE id = ANY($1)";
+const PUT_CONTENTS: &str = "INSERT INTO contents (ticket, bytes) SELECT * FROM unnest($1::uuid[], $2::bytea[]) \
+    ON CONFLICT (ticket) DO UPDATE SET bytes = excluded.bytes";
+const DELETE_CONTENTS: &str = "DELETE FROM contents WHERE ticket = ANY($1)";
+const INSERT_PERMITS: &str = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, revoked) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bool[])";
+const UPDATE_PERMITS: &str = "UPDATE permits SET reserved = u.reserved, committed = u.committed, revoked = u.revoked \
+    FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bool[]) \
+    AS u(id, caller, uses, reserved, committed, expires, revoked) WHERE permits.id = u.id";
+const DELETE_PERMITS: &str = "DELETE FROM permits WHERE id = ANY($1)";
+/// The order gives each job its place in the queue.
+const INSERT_JOBS: &str = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome) \
+    SELECT id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome FROM unnest($1::uuid[], $2::text[], \
+    $3::text[], $4::uuid[], $5::bigint[], $6::bigint[], $7::text[], $8::uuid[], $9::bigint[], $10::text[], $11::text[]) WITH ORDINALITY \
+    AS u(id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome, nr) ORDER BY nr";
+const UPDATE_JOBS: &str = "UPDATE jobs SET state = u.state, claim = u.claim, ended = u.ended, outcome = u.outcome \
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[]) AS u(id, state, claim, ended, outcome) WHERE jobs.id = u.id";
+/// Two gateways may be sent the same request: whoever is second finds no room and starts over, with the first one's row before its eyes.
+/// The order keeps them from waiting for each other in a circle.
+pub(super) const INSERT_REQUESTS: &str = "INSERT INTO requests (caller, key, done, expires) \
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS u(caller, key, done, expires) ORDER BY u.caller, u.key \
+    ON CONFLICT DO NOTHING";
+const INSERT_AUDIT: &str = "INSERT INTO audit (gateway, seq, text, hash) SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bytea[])";
+
+/// Statements that write what changed, in their order, and how many requests must find room.
+pub(super) fn writes(set: &WorkingSet) -> Result<(Vec<Step>, u64), StoreError> {
+    let mut steps = Vec::new();
+    tickets(set, &mut steps)?;
+    contents(set, &mut steps);
+    permits(set, &mut steps);
+    jobs(set, &mut steps)?;
+    let requests = requests(set, &mut steps)?;
+    audit(set, &mut steps);
+    Ok((steps, requests))
+}
+
+/// Collects rows column by column and, if there are any, a statement for them.
+macro_rules! columns {
+    ($steps:expr, $sql:expr, $rows:expr, $row:ident => [$($column:expr),+ $(,)?]) => {{
+        let rows = $rows;
+        if !rows.is_empty() {
+            let values: Vec<Value> = vec![$(Box::new(rows.iter().map(|$row| $column).collect::<Vec<_>>())),+];
+            $steps.push(Step::new($sql, values));
+        }
+    }};
+}
+
+/// Rows that are new, that changed, and keys of those that are gone.
+struct Sorted<'a, K, T> {
+    new: Vec<&'a T>,
+    changed: Vec<(&'a T, &'a T)>,
+    gone: Vec<&'a K>,
+}
+
+fn sorted<K, T: PartialEq>(pairs: &HashMap<K, Pair<T>>) -> Sorted<'_, K, T> {
+    let mut sorted = Sorted { new: Vec::new(), changed: Vec::new(), gone: Vec::new() };
+    for (key, pair) in pairs {
+        match (&pair.stored, &pair.wanted) {
+            (None, Some(wanted)) => sorted.new.push(wanted),
+            (Some(stored), Some(wanted)) if stored != wanted => sorted.changed.push((stored, wanted)),
+            (Some(_), None) => sorted.gone.push(key),
+            _ => {}
+        }
+    }
+    sorted
+}
+
+fn tickets(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<(), StoreError> {
+    let Sorted { new, changed, gone } = sorted(&set.tickets);
+    let (touched, changed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(stored, wanted)| only_touched(stored, wanted));
+    let new = new.into_iter().cloned().map(TicketColumns::of).collect::<Result<Vec<_>, _>>()?;
+    let changed = changed.into_iter().map(|(_, wanted)| TicketColumns::of(wanted.clone())).collect::<Result<Vec<_>, _>>()?;
+    for (sql, rows) in [(INSERT_TICKETS, new), (UPDATE_TICKETS, changed)] {
+        columns!(steps, sql, rows, row => [
+            row.id, row.caller.clone(), row.touched, row.version, row.job, row.spooled.clone(), row.content_len, row.body.clone(),
+        ]);
+    }
+    columns!(steps, TOUCH_TICKETS, touched, row => [row.1.id.as_uuid(), millis(row.1.touched)]);
+    columns!(steps, DELETE_TICKETS, gone, id => [id.as_uuid()]);
+    Ok(())
+}
+
+fn only_touched(stored: &Ticket, wanted: &Ticket) -> bool {
+    stored.version == wanted.version && stored.touched != wanted.touched
+}
+
+fn contents(set: &WorkingSet, steps: &mut Vec<Step>) {
+    let put: Vec<_> = set.contents.iter().filter_map(|(ticket, bytes)| Some((ticket, bytes.as_ref()?))).collect();
+    let gone: Vec<_> = set.contents.iter().filter(|(_, bytes)| bytes.is_none()).map(|(ticket, _)| ticket).collect();
+    columns!(steps, PUT_CONTENTS, put, row => [row.0.as_uuid(), row.1.to_vec()]);
+    columns!(steps, DELETE_CONTENTS, gone, id => [id.as_uuid()]);
+}
+
+fn permits(set: &WorkingSet, steps: &mut Vec<Step>) {
+    let Sorted { new, changed, gone } = sorted(&set.permits);
+    let columns_of = |permit: &Permit| PermitColumns::of(permit.clone());
+    let new: Vec<_> = new.into_iter().map(columns_of).collect();
+    let changed: Vec<_> = changed.into_iter().map(|(_, wanted)| columns_of(wanted)).collect();
+    for (sql, rows) in [(INSERT_PERMITS, new), (UPDATE_PERMITS, changed)] {
+        columns!(steps, sql, rows, row => [
+            row.id, row.caller.clone(), row.uses, row.reserved, row.committed, row.expires, row.revoked,
+        ]);
+    }
+    columns!(steps, DELETE_PERMITS, gone, id => [id.as_uuid()]);
+}
+
+fn jobs(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<(), StoreError> {
+    // Jobs are never removed by a change; see `forget`.
+    let new = set.accepted.iter().filter_map(|id| set.wanted_job(*id));
+    let new = new.cloned().map(JobColumns::of).collect::<Result<Vec<_>, _>>()?;
+    let changed = sorted(&set.jobs).changed.into_iter();
+    let changed = changed.map(|(_, wanted)| JobColumns::of(wanted.clone())).collect::<Result<Vec<_>, _>>()?;
+    columns!(steps, INSERT_JOBS, new, row => [
+        row.id, row.caller.clone(), row.token.clone(), row.permit, row.accepted, row.deadline, row.state, row.claim, row.ended,
+        row.body.clone(), row.outcome.clone(),
+    ]);
+    columns!(steps, UPDATE_JOBS, changed, row => [row.id, row.state, row.claim, row.ended, row.outcome.clone()]);
+    Ok(())
+}
+
+fn requests(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<u64, StoreError> {
+    let new = sorted(&set.requests).new;
+    let mut rows = Vec::with_capacity(new.len());
+    for request in new {
+        rows.push((request, request_text(&request.done)?));
+    }
+    let expected = rows.len() as u64;
+    columns!(steps, INSERT_REQUESTS, rows, row => [
+        row.0.caller.as_str().to_owned(), row.0.key.as_str().to_owned(), row.1.clone(), millis(row.0.expires),
+    ]);
+    Ok(expected)
+}
+
+fn audit(set: &WorkingSet, steps: &mut Vec<Step>) {
+    if set.records.is_empty() {
+        return;
+    }
+    let gateway: Uuid = set.head.gateway.as_uuid();
+    let seqs: Vec<_> = set.records.iter().map(|record| count(record.seq)).collect();
+    let texts: Vec<_> = set.records.iter().map(|record| record.text.clone()).collect();
+    let hashes: Vec<_> = set.records.iter().map(|record| record.hash.as_bytes().to_vec()).collect();
+    steps.push(Step::new(INSERT_AUDIT, vec![Box::new(gateway), Box::new(seqs), Box::new(texts), Box::new(hashes)]));
+}

@@ -1,0 +1,99 @@
+//! What gateways tell each other: which jobs ended, and for which tokens there is work.
+//!
+//! One broadcast channel; a notification that is lost is made good by the poll. Tokens are told by a short hash: waking somebody for nothing
+//! costs one look.
+
+use std::collections::BTreeSet;
+
+use super::session::Step;
+use crate::{
+    domain::{audit::Sha256, ids::JobId, token::TokenIdentity},
+    store::{columns::token_text, rows::Moved},
+};
+
+/// The channel's name.
+pub(super) const CHANNEL: &str = "sealgate";
+
+const NOTIFY: &str = "SELECT pg_notify('sealgate', $1)";
+
+/// PostgreSQL takes less than 8,000 bytes.
+const PAYLOAD_MAX: usize = 7_900;
+
+/// One thing that was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    /// A job ended.
+    Ended(JobId),
+    /// There is work for the token with this [`token_mark`].
+    Work(String),
+}
+
+/// Statements that tell everybody what moved.
+pub(super) fn tell(moved: &[Moved]) -> Vec<Step> {
+    payloads(moved).into_iter().map(|payload| Step::new(NOTIFY, vec![Box::new(payload)])).collect()
+}
+
+fn payloads(moved: &[Moved]) -> Vec<String> {
+    // The same token once, however many jobs it got.
+    let words: BTreeSet<String> = moved
+        .iter()
+        .map(|moved| match moved {
+            Moved::Ended(job) => format!("e{}", job.as_uuid().simple()),
+            Moved::Queued(token) => format!("q{}", token_mark(token)),
+        })
+        .collect();
+    let mut payloads: Vec<String> = Vec::new();
+    for word in words {
+        match payloads.last_mut() {
+            Some(last) if last.len() + word.len() < PAYLOAD_MAX => {
+                last.push(' ');
+                last.push_str(&word);
+            }
+            _ => payloads.push(word),
+        }
+    }
+    payloads
+}
+
+/// What a payload tells; what is not understood comes from a newer version and is left out.
+pub(super) fn heard(payload: &str) -> Vec<News> {
+    let news = |word: &str| {
+        if let Some(id) = word.strip_prefix('e') {
+            return uuid::Uuid::try_parse(id).ok().map(|id| News::Ended(id.into()));
+        }
+        word.strip_prefix('q').map(|mark| News::Work(mark.to_owned()))
+    };
+    payload.split(' ').filter_map(news).collect()
+}
+
+/// The short hash of a token.
+pub(super) fn token_mark(token: &TokenIdentity) -> String {
+    let text = token_text(token).unwrap_or_default();
+    hex::encode(&Sha256::of(text.as_bytes()).as_bytes()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_heard_in_payloads_that_postgresql_takes() {
+        let token = TokenIdentity {
+            module: "softhsm".parse().unwrap(),
+            manufacturer: String::new(),
+            model: String::new(),
+            serial: "1".to_owned(),
+            label: "one".to_owned(),
+        };
+        let ended: Vec<JobId> = (0..1_000).map(|_| JobId::random()).collect();
+        let mut moved: Vec<_> = ended.iter().copied().map(Moved::Ended).collect();
+        moved.extend([Moved::Queued(token.clone()), Moved::Queued(token.clone())]);
+        let told = payloads(&moved);
+        assert!(told.len() > 1 && told.iter().all(|payload| payload.len() < 8_000));
+        let news: Vec<_> = told.iter().flat_map(|payload| heard(payload)).collect();
+        assert_eq!(news.len(), 1_001);
+        assert!(ended.iter().all(|job| news.contains(&News::Ended(*job))));
+        assert!(news.contains(&News::Work(token_mark(&token))));
+        assert_eq!(heard("x1 e2"), []);
+    }
+}

@@ -1,0 +1,295 @@
+//! The rows that one group of changes is about: read with a few statements, changed in memory by the rules, written with a few statements.
+//!
+//! Invariants: what a rule asks for was read before, under a lock, or is not there; rows are locked tickets first, then jobs, then permits,
+//! each in the order of their ids, so that gateways never wait for each other in a circle; only what changed is written.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    sync::Arc,
+};
+
+use uuid::Uuid;
+
+use super::{
+    row::{self, job_columns, permit_columns, ticket_columns},
+    session::{Answer, Step},
+};
+use crate::{
+    domain::{
+        audit::{AuditEvent, AuditHead, SealedRecord},
+        idempotency::IdempotentRequest,
+        ids::{CallerId, IdempotencyKey, JobId, PermitId, TicketId},
+        job::JobState,
+        permit::Permit,
+        ticket::Ticket,
+        timestamp::Timestamp,
+        token::TokenIdentity,
+    },
+    store::{
+        Change, StoreError,
+        columns::{request_of, token_of, token_text},
+        rows::{JobRow, Rows},
+    },
+};
+
+type RequestName = (CallerId, IdempotencyKey);
+
+const TICKETS: &str = concat!(ticket_columns!(), "WHERE id = ANY($1) ORDER BY id FOR UPDATE");
+const JOBS: &str = concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE");
+/// A job's permit never changes, so it may be looked up without a lock.
+const PERMITS: &str = concat!(
+    permit_columns!(),
+    "WHERE id = ANY(array_cat($1::uuid[], ARRAY(SELECT permit FROM jobs WHERE id = ANY($2) AND permit IS NOT NULL))) ORDER BY id FOR UPDATE"
+);
+const REQUESTS: &str = "SELECT r.caller, r.key, r.done, r.expires FROM unnest($1::text[], $2::text[]) AS wanted(caller, key) \
+    JOIN requests r ON r.caller = wanted.caller AND r.key = wanted.key";
+const TICKET_COUNTS: &str = "SELECT caller, count(*) FROM tickets WHERE caller = ANY($1) GROUP BY caller";
+const QUEUE_COUNTS: &str = "SELECT token, count(*) FROM jobs WHERE token = ANY($1) AND state = 'queued' GROUP BY token";
+
+/// What a group of changes needs to see.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) tickets: BTreeSet<TicketId>,
+    pub(super) jobs: BTreeSet<JobId>,
+    permits: BTreeSet<PermitId>,
+    requests: BTreeSet<RequestName>,
+    callers: BTreeSet<CallerId>,
+    queues: BTreeSet<TokenIdentity>,
+}
+
+impl Wanted {
+    pub(super) fn add(&mut self, change: &Change) {
+        match change {
+            Change::InsertTicket { ticket, .. } => {
+                self.tickets.insert(ticket.id);
+                self.callers.insert(ticket.caller.clone());
+            }
+            Change::UpdateTicket(ticket) => drop(self.tickets.insert(ticket.id)),
+            Change::DeleteTicket(id) => drop(self.tickets.insert(*id)),
+            Change::InsertPermit(permit) => drop(self.permits.insert(permit.id)),
+            Change::RevokePermit(id) => drop(self.permits.insert(*id)),
+            Change::AcceptJob { job, .. } => {
+                self.jobs.insert(job.id);
+                self.permits.extend(job.permit);
+                self.queues.insert(job.key.token.clone());
+            }
+            Change::EndJob { job, .. } | Change::RequeueJob { job, .. } | Change::CancelJob(job) | Change::ResolveDoubt { job, .. } => {
+                self.jobs.insert(*job);
+            }
+            Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::PutContent { .. } | Change::Audit(_) => {}
+        }
+    }
+
+    /// The statements that read it. [`WorkingSet::fill`] takes their answers.
+    pub(super) fn reads(&self) -> Result<Vec<Step>, StoreError> {
+        let tickets = ids(&self.tickets, TicketId::as_uuid);
+        let jobs = ids(&self.jobs, JobId::as_uuid);
+        let permits = ids(&self.permits, PermitId::as_uuid);
+        let (callers, keys): (Vec<_>, Vec<_>) =
+            self.requests.iter().map(|(caller, key)| (caller.as_str().to_owned(), key.as_str().to_owned())).unzip();
+        let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
+        let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![
+            Step::new(TICKETS, vec![Box::new(tickets)]),
+            Step::new(JOBS, vec![Box::new(jobs.clone())]),
+            Step::new(PERMITS, vec![Box::new(permits), Box::new(jobs)]),
+            Step::new(REQUESTS, vec![Box::new(callers), Box::new(keys)]),
+            Step::new(TICKET_COUNTS, vec![Box::new(counted)]),
+            Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
+        ])
+    }
+}
+
+fn ids<T>(of: &BTreeSet<T>, uuid: impl Fn(&T) -> Uuid) -> Vec<Uuid> {
+    of.iter().map(uuid).collect()
+}
+
+/// A row as it is stored and as it shall be.
+pub(super) struct Pair<T> {
+    pub(super) stored: Option<T>,
+    pub(super) wanted: Option<T>,
+}
+
+impl<T> Default for Pair<T> {
+    fn default() -> Self {
+        Self { stored: None, wanted: None }
+    }
+}
+
+impl<T: Clone> Pair<T> {
+    fn of(stored: T) -> Self {
+        Self { wanted: Some(stored.clone()), stored: Some(stored) }
+    }
+}
+
+/// Rows in memory, within one transaction.
+pub(super) struct WorkingSet {
+    pub(super) tickets: HashMap<TicketId, Pair<Ticket>>,
+    pub(super) permits: HashMap<PermitId, Pair<Permit>>,
+    pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
+    pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
+    pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
+    /// New jobs in the order in which they were accepted.
+    pub(super) accepted: Vec<JobId>,
+    pub(super) head: AuditHead,
+    pub(super) records: Vec<SealedRecord>,
+    tickets_of: HashMap<CallerId, usize>,
+    queued_for: HashMap<TokenIdentity, usize>,
+}
+
+impl WorkingSet {
+    pub(super) fn new(head: AuditHead) -> Self {
+        Self {
+            tickets: HashMap::new(),
+            permits: HashMap::new(),
+            jobs: HashMap::new(),
+            requests: HashMap::new(),
+            contents: HashMap::new(),
+            accepted: Vec::new(),
+            head,
+            records: Vec::new(),
+            tickets_of: HashMap::new(),
+            queued_for: HashMap::new(),
+        }
+    }
+
+    /// Takes the answers to [`Wanted::reads`].
+    pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts] = answers else {
+            return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
+        };
+        for row in &tickets.rows {
+            let ticket = row::ticket(row)?;
+            self.tickets.insert(ticket.id, Pair::of(ticket));
+        }
+        for row in &jobs.rows {
+            let job = row::job(row)?;
+            self.jobs.insert(job.job.id, Pair::of(job));
+        }
+        for row in &permits.rows {
+            let permit = row::permit(row)?;
+            self.permits.insert(permit.id, Pair::of(permit));
+        }
+        for row in &requests.rows {
+            let name = (name(row::column(row, 0)?)?, name(row::column(row, 1)?)?);
+            let request = request_of(&name.0, &name.1, row::column(row, 2)?, row::column(row, 3)?)?;
+            self.requests.insert(name, Pair::of(request));
+        }
+        for row in &ticket_counts.rows {
+            self.tickets_of.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
+        }
+        for row in &queue_counts.rows {
+            self.queued_for.insert(token_of(row::column(row, 0)?)?, row::number(row, 1)?);
+        }
+        Ok(())
+    }
+
+    /// Notes that a ticket was used, if it is there.
+    pub(super) fn touch(&mut self, id: TicketId, now: Timestamp) {
+        if let Some(ticket) = self.tickets.get_mut(&id).and_then(|pair| pair.wanted.as_mut()) {
+            ticket.touched = ticket.touched.max(now);
+        }
+    }
+
+    /// A ticket as it shall be.
+    pub(super) fn wanted_ticket(&self, id: TicketId) -> Option<&Ticket> {
+        self.tickets.get(&id)?.wanted.as_ref()
+    }
+
+    /// A job as it shall be.
+    pub(super) fn wanted_job(&self, id: JobId) -> Option<&JobRow> {
+        self.jobs.get(&id)?.wanted.as_ref()
+    }
+}
+
+fn name<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|error| crate::store::columns::unreadable("a name", error))
+}
+
+/// Counts one down and another one up, where they differ.
+fn recount<K: Eq + Hash>(counts: &mut HashMap<K, usize>, old: Option<K>, new: Option<K>) {
+    if old == new {
+        return;
+    }
+    if let Some(count) = old.and_then(|old| counts.get_mut(&old)) {
+        *count = count.saturating_sub(1);
+    }
+    if let Some(new) = new {
+        *counts.entry(new).or_default() += 1;
+    }
+}
+
+fn queue_of(row: Option<&JobRow>) -> Option<TokenIdentity> {
+    row.filter(|row| row.job.state == JobState::Queued).map(|row| row.job.key.token.clone())
+}
+
+impl Rows for WorkingSet {
+    fn ticket(&mut self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
+        Ok(self.wanted_ticket(id).cloned())
+    }
+
+    fn put_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Result<(), StoreError> {
+        let pair = self.tickets.entry(id).or_default();
+        let new = row.as_ref().map(|ticket| ticket.caller.clone());
+        let old = std::mem::replace(&mut pair.wanted, row).map(|ticket| ticket.caller);
+        recount(&mut self.tickets_of, old, new);
+        Ok(())
+    }
+
+    fn permit(&mut self, id: PermitId) -> Result<Option<Permit>, StoreError> {
+        Ok(self.permits.get(&id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Result<(), StoreError> {
+        self.permits.entry(id).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
+        Ok(self.wanted_job(id).cloned())
+    }
+
+    fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError> {
+        let pair = self.jobs.entry(id).or_default();
+        if pair.stored.is_none() && pair.wanted.is_none() {
+            self.accepted.push(id);
+        }
+        let new = queue_of(row.as_ref());
+        let old = std::mem::replace(&mut pair.wanted, row);
+        if pair.wanted.is_none() {
+            self.accepted.retain(|accepted| *accepted != id);
+        }
+        recount(&mut self.queued_for, queue_of(old.as_ref()), new);
+        Ok(())
+    }
+
+    fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
+        Ok(self.requests.get(&(caller.clone(), key.clone())).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
+        self.requests.entry((caller.clone(), key.clone())).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        Ok(self.tickets_of.get(caller).copied().unwrap_or(0))
+    }
+
+    fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
+        Ok(self.queued_for.get(token).copied().unwrap_or(0))
+    }
+
+    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
+        self.contents.insert(ticket, bytes);
+        Ok(())
+    }
+
+    fn append_audit(&mut self, now: Timestamp, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+        let head = &mut self.head;
+        self.records.extend(events.into_iter().map(|event| head.append(now, event)));
+        Ok(())
+    }
+}

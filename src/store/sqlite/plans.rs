@@ -1,0 +1,144 @@
+//! How SQLite goes about each statement, in tests: what is asked for each job must not be looked for row by row.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use rusqlite::Connection;
+
+/// Every statement that has been run, with its plan.
+static PLANS: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
+
+/// Notes the plan of a statement.
+pub(super) fn note(connection: &Connection, sql: &str) {
+    let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !plans.contains_key(sql) {
+        let steps = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).and_then(|mut explained| {
+            let parameters = vec![rusqlite::types::Null; explained.parameter_count()];
+            explained.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3))?.collect()
+        });
+        plans.insert(sql.to_owned(), steps.unwrap_or_else(|error| vec![format!("SCAN: {error}")]));
+    }
+}
+
+/// The steps of plans that go through a whole table, with their statements.
+fn scans() -> Vec<(String, String)> {
+    let plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = plans.iter().flat_map(|(sql, steps)| steps.iter().map(move |step| (sql.clone(), step.clone())));
+    all.filter(|(_, step)| step.starts_with("SCAN") && !is_bounded(step)).collect()
+}
+
+/// Whether what is gone through is no longer than a queue: what was chosen for a claim, or an index of queued or claimed jobs only.
+fn is_bounded(step: &str) -> bool {
+    ["SCAN next", "SCAN (subquery-"].iter().any(|chosen| step.starts_with(chosen))
+        || ["INDEX jobs_queued", "INDEX jobs_signing"].iter().any(|index| step.contains(index))
+}
+
+mod tests {
+    use std::time::Duration;
+
+    use crate::{
+        domain::{
+            algorithm::{HashAlgorithm, SignatureAlgorithm},
+            audit::{AuditEvent, Consent},
+            caller::Provenance,
+            digest::{SigningInput, ToSign},
+            hash::digest,
+            idempotency::{IdempotentRequest, RequestDone},
+            ids::{GatewayId, JobId, PermitId, TicketId},
+            job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
+            key::KeyChoice,
+            permit::Permit,
+            ticket::{Content, ContentPlace, SignatureOptions, Ticket},
+            token::{KeySelector, TokenIdentity},
+        },
+        store::{
+            Change, Store as _,
+            sqlite::{SqliteSettings, SqliteStore},
+        },
+    };
+
+    #[tokio::test]
+    async fn nothing_that_is_done_for_each_job_goes_through_a_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(SqliteSettings::new(dir.path().join("db"), GatewayId::random())).unwrap();
+        let (now, later) = (store.now(), store.now().after(Duration::from_secs(60)));
+        let caller = "ci".parse().unwrap();
+        let mut ticket = Ticket {
+            id: TicketId::random(),
+            caller,
+            touched: now,
+            options: SignatureOptions::default(),
+            content: None,
+            metadata: Some("text".to_owned()),
+            key: KeyChoice::Default,
+            signing: None,
+            version: 0,
+        };
+        let caller = ticket.caller.clone();
+        store
+            .commit(vec![Change::InsertTicket { ticket: ticket.clone(), limit: 5 }, Change::Audit(AuditEvent::GatewayStopped)])
+            .await
+            .unwrap();
+        ticket.content = Some(Content { place: ContentPlace::Stored, len: 3, sha256: digest(HashAlgorithm::Sha256, b"abc") });
+        let put = Change::PutContent { ticket: ticket.id, bytes: b"abc".to_vec().into() };
+        store.commit(vec![Change::UpdateTicket(ticket.clone()), put]).await.unwrap();
+        let text = String::new;
+        let token = TokenIdentity { module: "m".parse().unwrap(), manufacturer: text(), model: text(), serial: text(), label: text() };
+        let permit =
+            Permit { id: PermitId::random(), caller: caller.clone(), uses: 9, reserved: 0, committed: 0, expires: later, revoked: false };
+        let input = SigningInput::Digest(digest(HashAlgorithm::Sha256, b"abc"));
+        let job = SigningJob {
+            id: JobId::random(),
+            caller: caller.clone(),
+            from: Provenance::default(),
+            key: KeyAddress { token: token.clone(), selector: KeySelector { id: Some(vec![1]), label: None }, name: None },
+            to_sign: ToSign::new(SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256), input).unwrap(),
+            certificate_serial: None,
+            permit: Some(permit.id),
+            consent: Consent::Policy,
+            with_pin: false,
+            accepted: now,
+            deadline: later,
+            state: JobState::Queued,
+            claim: None,
+            outcome: None,
+        };
+        let late = SigningJob { id: JobId::random(), deadline: now, ..job.clone() };
+        let request = IdempotentRequest {
+            caller: caller.clone(),
+            key: "key".parse().unwrap(),
+            done: RequestDone { fingerprint: [0; 32].into(), signings: Vec::new() },
+            expires: later,
+        };
+        let accept = |job: &SigningJob| Change::AcceptJob { job: job.clone(), queue_bound: 5 };
+        store.commit(vec![Change::InsertPermit(permit.clone()), accept(&job), accept(&late), Change::KeepRequest(request)]).await.unwrap();
+        store.expire_jobs(now).await.unwrap();
+        for _ in 0..2 {
+            let claimed = store.claim_jobs(&token, 16, now).await.unwrap().remove(0);
+            store.commit(vec![Change::RequeueJob { job: claimed.id, claim: claimed.claim }]).await.unwrap();
+        }
+        let claimed = store.claim_jobs(&token, 16, now).await.unwrap().remove(0);
+        let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, "");
+        store.commit(vec![Change::EndJob { job: claimed.id, claim: claimed.claim, outcome }]).await.unwrap();
+        store.wait_for_end(job.id).await.unwrap();
+        store.commit(vec![Change::ResolveDoubt { job: job.id, signed: false }, Change::RevokePermit(permit.id)]).await.unwrap();
+        store.find_permit(permit.id).await.unwrap().unwrap();
+        store.find_request(&caller, &"key".parse().unwrap()).await.unwrap().unwrap();
+        store.find_ticket(ticket.id).await.unwrap().unwrap();
+        store.read_content(ticket.id).await.unwrap().unwrap();
+        store.touch_ticket(ticket.id, later).await.unwrap();
+        store.count_tickets(&caller).await.unwrap();
+        store.count_queued(&token).await.unwrap();
+        store.queues().await.unwrap();
+        store.claimed_jobs().await.unwrap();
+        store.audit_head().await.unwrap();
+        store.audit_records(store.gateway, 1, 10).await.unwrap();
+        store.commit(vec![Change::DeleteTicket(ticket.id)]).await.unwrap();
+        store.remove_idle_tickets(later, 10).await.unwrap();
+        store.forget_ended(later.after(Duration::from_secs(60)), 10).await.unwrap();
+        assert!(super::PLANS.lock().unwrap().len() > 25, "the statements were not seen");
+        assert_eq!(super::scans(), []);
+    }
+}
