@@ -105,7 +105,10 @@ impl Gateway {
         let callers = Arc::new(callers(&config.callers)?);
         let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
         let durable = open_store(&data, trial).await?;
-        let store: Arc<dyn Store> = durable.clone().map_or_else(|| Arc::new(MemoryStore::new()) as Arc<dyn Store>, |store| store);
+        let store: Arc<dyn Store> = match &durable {
+            Some(store) => Arc::clone(store) as Arc<dyn Store>,
+            None => Arc::new(MemoryStore::new()),
+        };
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;

@@ -76,7 +76,7 @@ async fn fill(tickets: Arc<TicketService>, caller: Caller, number: usize) -> (us
     let mut upload = tickets.begin_upload(&caller, id).await.unwrap();
     upload.write(&marked(number, scattered(number))).await.unwrap();
     tickets.finish_upload(&caller, id, upload).await.unwrap();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let text = String::from_utf8(marked(number, scattered(number + 1) % 3000)).unwrap();
         tickets.set_metadata(&caller, id, text).await.unwrap();
     }
@@ -97,7 +97,7 @@ async fn nothing_is_left_of_documents_that_were_deleted_or_have_expired() {
         let numbers = round * TICKETS + 1..=(round + 1) * TICKETS;
         let made: JoinSet<_> = numbers.map(|number| fill(Arc::clone(&gateway.tickets), caller.clone(), number)).collect();
         live.extend(made.join_all().await);
-        let (gone, stays): (Vec<_>, _) = live.into_iter().partition(|(number, _)| scattered(number + round) % 2 == 0);
+        let (gone, stays): (Vec<_>, _) = live.into_iter().partition(|(number, _)| scattered(number + round).is_multiple_of(2));
         for (_, id) in gone {
             gateway.tickets.delete(&caller, id).await.unwrap();
         }
