@@ -30,6 +30,7 @@ use sealgate::{
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
         key::KeyChoice,
         permit::Permit,
+        pin::{LedgerInstance, LedgerKey, LedgerRefusal, LoginAttempt, LoginVerdict, Pin, PinLedger as _, PinOrigin},
         signature::SignatureValue,
         ticket::{SignatureOptions, Ticket},
         timestamp::Timestamp,
@@ -37,7 +38,8 @@ use sealgate::{
     },
     store::{
         Change, Conflict, Store, StoreError,
-        postgres::{PostgresError, PostgresSettings, PostgresStore},
+        pin_ledger::StoredPinLedger,
+        postgres::{PostgresError, PostgresSettings, PostgresStore, SharedPinLedger},
     },
 };
 use tempfile::TempDir;
@@ -299,13 +301,56 @@ async fn each_gateway_has_an_audit_log_of_its_own() {
     assert_eq!(stores[0].audit_logs().await.unwrap().len(), 2);
 }
 
+// PINs.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_card_that_rejected_a_pin_at_one_gateway_is_tried_at_another_one_by_an_operator_only() {
+    let url = database().await;
+    drop(open(&url).await);
+    tokio::task::spawn_blocking(move || {
+        let ledger = || SharedPinLedger::start(Arc::new(StoredPinLedger::in_memory().unwrap()), settings(&url)).unwrap();
+        let (here, there) = (ledger(), ledger());
+        let pin = |text: &str| Pin::new(text.to_owned()).unwrap();
+        let attempt =
+            |pin, origin| LoginAttempt { token: LedgerKey::of(&token()), pin, origin, known_good: false, instance: LedgerInstance(1) };
+        let (wrong, right) = (pin("1111"), pin("2222"));
+
+        let first = attempt(&wrong, PinOrigin::Configured);
+        here.begin(&first).unwrap();
+        here.end(&first, LoginVerdict::Rejected);
+        for origin in [PinOrigin::Configured, PinOrigin::Request] {
+            // What was told is written before the next question is answered, but not by whom.
+            let start = std::time::Instant::now();
+            let refused = loop {
+                match there.begin(&attempt(&right, origin)) {
+                    Ok(()) if start.elapsed() < PATIENCE => there.end(&attempt(&right, origin), LoginVerdict::NotTried),
+                    other => break other,
+                }
+            };
+            assert_eq!(refused, Err(LedgerRefusal::RejectedElsewhere));
+        }
+        // Here the gateway's own record decides: another value may be tried.
+        here.begin(&attempt(&right, PinOrigin::Configured)).unwrap();
+        here.end(&attempt(&right, PinOrigin::Configured), LoginVerdict::NotTried);
+        // An operator logs it in there, and all is well everywhere.
+        let typed = attempt(&right, PinOrigin::Operator { insist: false });
+        there.begin(&typed).unwrap();
+        there.end(&typed, LoginVerdict::Accepted);
+        there.begin(&attempt(&right, PinOrigin::Configured)).unwrap();
+        assert_eq!(here.begin(&first), Err(LedgerRefusal::RejectedBefore));
+    })
+    .await
+    .unwrap();
+}
+
 // The database's format.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let url = database().await;
     drop(open(&url).await);
-    assert_eq!(sql(&url, "SELECT count(*) FROM sealgate_schema WHERE applied <= now() AND sealgate <> ''").await, "1");
+    let complete = "SELECT count(*) = max(version) AND bool_and(applied <= now() AND sealgate <> '') FROM sealgate_schema";
+    assert_eq!(sql(&url, complete).await, "t");
     drop(open(&url).await);
     sql(&url, "INSERT INTO sealgate_schema (version, sealgate) VALUES (999, 'later')").await;
     let refused = PostgresStore::open(settings(&url)).await.err().unwrap();
@@ -328,6 +373,46 @@ async fn a_user_of_the_database_that_may_make_no_tables_uses_those_that_are_ther
     sql(&url, "CREATE ROLE clerk LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk").await;
     let store = open(&url.replace("sealgate@", "clerk@")).await;
     store.commit(vec![accept(&job(&store))]).await.unwrap();
+}
+
+// TLS.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sslmode_means_what_it_means_to_psql() {
+    let made = tokio::task::spawn_blocking(|| {
+        let made = Postgres::with_tls("localhost");
+        let other = Postgres::with_tls("localhost");
+        (made, std::fs::read(&other.2).unwrap())
+    });
+    let ((server, port, ca), other_ca) = made.await.unwrap();
+    let other = server.directory().join("other.pem");
+    std::fs::write(&other, other_ca).unwrap();
+    let opened = |host: &str, options: &str| {
+        let settings = settings(&format!("postgres://sealgate@{host}:{port}/postgres?{options}"));
+        async move { PostgresStore::open(settings).await }
+    };
+    let (ca, other) = (ca.display(), other.display());
+    for (host, options) in [
+        ("localhost", "sslmode=disable".to_owned()),
+        ("localhost", "sslmode=require".to_owned()),
+        ("127.0.0.1", "sslmode=require".to_owned()),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={ca}")),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={ca}")),
+    ] {
+        let store = opened(host, &options).await.unwrap_or_else(|error| panic!("{options}: {error}"));
+        store.commit(vec![Change::Audit(AuditEvent::GatewayStopped)]).await.unwrap();
+    }
+    for (host, options) in [
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={ca}")),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={other}")),
+        ("localhost", format!("sslmode=verify-ca&sslrootcert={other}")),
+        ("localhost", format!("sslmode=require&sslrootcert={other}")),
+        ("localhost", "sslmode=verify-full".to_owned()),
+        ("localhost", "sslmode=verify-full&sslrootcert=/nowhere.pem".to_owned()),
+    ] {
+        assert!(opened(host, &options).await.is_err(), "{host} {options}");
+    }
+    drop(server);
 }
 
 // The database away.

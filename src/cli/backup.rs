@@ -17,9 +17,12 @@ use super::{
     output,
     place::GatewayArgs,
 };
-use crate::store::{
-    pin_ledger::{LEDGER_FILE, SECRET_FILE},
-    sqlite,
+use crate::{
+    config::StoreSettings,
+    store::{
+        pin_ledger::{LEDGER_FILE, SECRET_FILE},
+        sqlite,
+    },
 };
 
 /// The folder of long documents, in a gateway's folder and in a backup.
@@ -39,7 +42,15 @@ pub(super) struct Args {
 
 /// Makes the copy.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let from = args.gateway.place()?.config.data_dir;
+    let config = args.gateway.place()?.config;
+    if config.store != StoreSettings::Sqlite {
+        // There may be an older database in the folder, which is not the gateway's state.
+        bail!(
+            "the state of this gateway is in PostgreSQL: back that database up with its own tools, and {} with it",
+            config.data_dir.display()
+        );
+    }
+    let from = config.data_dir;
     if !database(&from).is_file() {
         bail!("{} holds no database; has this gateway ever run?", from.display());
     }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
@@ -18,11 +17,12 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
+    store::{OpenStore, StoreTrial},
 };
 use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers},
-    config::{self, CallerSettings, Config},
+    config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, MetricsSettings, Services},
@@ -34,12 +34,7 @@ use crate::{
         recovery::{LastRun, settle_claims},
         service::{SigningService, SigningSettings},
     },
-    store::{
-        Change, Store,
-        memory::MemoryStore,
-        pin_ledger::StoredPinLedger,
-        sqlite::{SqliteSettings, SqliteStore},
-    },
+    store::{Change, Store},
     telemetry::metrics::Exporter,
     ticket::{TicketService, TicketSettings},
     token::{marks::Settled, supervisor::Tokens},
@@ -62,26 +57,10 @@ const LAST_RUN_MAX: Duration = Duration::from_secs(10);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
-/// Another store than the configuration's, to measure what durability costs.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) enum StoreTrial {
-    /// Nothing is kept.
-    Memory,
-    /// The default store, on a disk that takes so much longer for each commit.
-    Sqlite {
-        /// The time in milliseconds.
-        commit_ms: u64,
-        /// Whether changes that wait at the same time share a commit, as they do.
-        grouped: bool,
-    },
-}
-
 /// A gateway that runs.
 pub(super) struct Gateway {
     data: DataFolder,
-    store: Arc<dyn Store>,
-    /// The same store, where it is one that must be closed.
-    durable: Option<Arc<SqliteStore>>,
+    store: OpenStore,
     tokens: Tokens,
     signing: Arc<SigningService>,
     checkpoints: Option<Checkpointer>,
@@ -103,12 +82,9 @@ impl Gateway {
         // First of all: what is measured from here on takes its handles when it starts.
         let exporter = Exporter::install()?;
         let callers = Arc::new(callers(&config.callers)?);
-        let ledger = Arc::new(StoredPinLedger::open(data.dir())?);
-        let durable = open_store(&data, trial).await?;
-        let store: Arc<dyn Store> = match &durable {
-            Some(store) => Arc::clone(store) as Arc<dyn Store>,
-            None => Arc::new(MemoryStore::new()),
-        };
+        let durable = OpenStore::open(config, &data, trial).await?;
+        let store = durable.store();
+        let ledger = OpenStore::pin_ledger(config, &data)?;
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
@@ -133,7 +109,7 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store, durable, tokens, signing, checkpoints, server, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -180,8 +156,8 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, durable, tokens, signing, checkpoints, server, housekeeping } = self;
-        let (finishing, log) = (Arc::clone(&signing), Arc::clone(&store));
+        let Self { data, store, tokens, signing, checkpoints, server, housekeeping } = self;
+        let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
             .then("requests are finished", REQUESTS_MAX + SLACK, async move { server.stop().await })
@@ -192,8 +168,7 @@ impl Gateway {
                 tokens.stop().await;
             })
             .always("the store is closed", STORE_MAX, async move {
-                // It blocks until the last changes are on disk.
-                let _ = tokio::task::spawn_blocking(move || durable.iter().for_each(|store| store.close())).await;
+                store.close(STORE_MAX).await;
             })
             .always("files are removed", FILES_MAX, async move {
                 housekeeping.iter().for_each(AbortHandle::abort);
@@ -245,21 +220,6 @@ async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
     }
 }
 
-/// Opens the store; `None` where nothing is to be kept.
-async fn open_store(data: &DataFolder, trial: Option<StoreTrial>) -> anyhow::Result<Option<Arc<SqliteStore>>> {
-    let mut settings = SqliteSettings::new(data.database(), data.gateway_id()?);
-    match trial {
-        None => {}
-        Some(StoreTrial::Memory) => return Ok(None),
-        Some(StoreTrial::Sqlite { commit_ms, grouped }) => {
-            settings.commit_delay = Duration::from_millis(commit_ms);
-            settings.batch_max = if grouped { settings.batch_max } else { 1 };
-        }
-    }
-    let store = tokio::task::spawn_blocking(move || SqliteStore::open(settings)).await??;
-    Ok(Some(Arc::new(store)))
-}
-
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
     let bind = |listener: &config::Listener| Ok(Listener { socket: bind_one(listener.address)?, caller: listener.caller.clone() });
     config.listeners.iter().map(bind).collect()
@@ -300,13 +260,23 @@ fn signing_settings(config: &Config) -> SigningSettings {
 
 fn ticket_settings(config: &Config, data: &DataFolder) -> TicketSettings {
     let settings = &config.ticket_api;
-    TicketSettings {
+    let own = TicketSettings {
         idle_lifetime: settings.idle,
         tickets_per_caller: settings.tickets_per_caller,
         upload_bytes_max: settings.upload_max_bytes,
         spool_threshold: settings.spool_threshold_bytes,
         blocking_get_bound: settings.blocking_get,
         ..TicketSettings::new(data.spool())
+    };
+    match &config.store {
+        StoreSettings::Sqlite => own,
+        StoreSettings::Postgres(PostgresSettings { spool_dir: Some(shared), .. }) => {
+            TicketSettings { spool_dir: shared.clone(), spool_shared: true, ..own }
+        }
+        // What is in a file here could be read by no other gateway: content that the store does not take is refused.
+        StoreSettings::Postgres(PostgresSettings { spool_dir: None, .. }) => {
+            TicketSettings { upload_bytes_max: own.upload_bytes_max.min(own.spool_threshold.max(1)), content_disk_max: 0, ..own }
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod secret;
 mod serve;
 mod sign;
 mod slots;
+mod store;
 mod ticket_client;
 mod unlock;
 

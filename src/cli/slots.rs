@@ -87,12 +87,19 @@ fn print(found: &SlotsDto) -> anyhow::Result<()> {
 }
 
 fn row(slot: &SlotDto) -> Vec<String> {
-    let state = if slot.reason.is_empty() { slot.state.to_string() } else { format!("{} ({})", slot.state, slot.reason) };
+    let mut state = if slot.reason.is_empty() { slot.state.to_string() } else { format!("{} ({})", slot.state, slot.reason) };
+    if let Some(gateway) = &slot.gateway {
+        state = format!("{state} at gateway {gateway}");
+    }
     vec![state, slot.login.to_string(), slot.module.to_string(), slot.uri.to_string()]
 }
 
 /// What a person should do about a slot that does not sign; `None` if nothing.
 fn advice(slot: &SlotDto) -> Option<String> {
+    if slot.gateway.is_some() {
+        // Operators of that gateway act there.
+        return None;
+    }
     let uri = &slot.uri;
     Some(match slot.state {
         SlotState::NeedsPin => format!("sealgate: to unlock it: sealgate unlock '{uri}'"),

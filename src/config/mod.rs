@@ -11,6 +11,7 @@ mod mistakes;
 mod modules;
 mod raw;
 mod settings;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -28,6 +29,7 @@ pub use self::{
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
     settings::{AuditSettings, HttpSettings, Language, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
+    store::{DatabaseUrl, PostgresSettings, StoreSettings},
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -64,6 +66,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The audit log.
     pub audit: AuditSettings,
+    /// Where tickets, permits and jobs are kept.
+    pub store: StoreSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -127,9 +131,11 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let log_format = settings::log_format(raw.log, mistakes);
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
+    let store = store::check(raw.store, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
+        store,
         listeners,
         modules,
         token_policies,

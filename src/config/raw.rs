@@ -33,6 +33,7 @@ pub(super) struct RawConfig {
     pub(super) metrics: Option<Item<RawMetrics>>,
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
+    pub(super) store: Option<Item<RawStore>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -165,6 +166,16 @@ pub(super) struct RawTicketApi {
     pub(super) result_minutes: Option<u64>,
 }
 
+/// `[store]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStore {
+    pub(super) url: Option<String>,
+    pub(super) password: Option<RawPin>,
+    pub(super) name: Option<String>,
+    pub(super) spool_dir: Option<PathBuf>,
+}
+
 /// `[permit]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -243,7 +254,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[metrics]`, `[log]` and `[audit]`";
+                        `[permit]`, `[http]`, `[metrics]`, `[log]`, `[audit]` and `[store]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -284,6 +295,7 @@ impl Reader<'_> {
             "caller" => raw.callers = self.many(key, start, value),
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
+            "store" => raw.store = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),
             "log" => raw.log = self.one(key, start, value),

@@ -53,7 +53,7 @@ fn one(item: Item<RawToken>, names: &Names, base: &Path, uris: &mut Unique<Pkcs1
     if login.is_some_and(|login| login != LoginMode::Configured) && raw.pin.is_some() {
         mistakes.note(&at, "pin", "a PIN is read only with `login = \"configured\"`; use that, or remove `pin`");
     }
-    let pin = raw.pin.and_then(|pin| pin_source(pin, &at, base, mistakes));
+    let pin = raw.pin.and_then(|pin| pin_source(pin, &at, "pin", base, mistakes));
     Some(TokenPolicy { uri: uri?, login: login?, pin, queue_bound })
 }
 
@@ -66,23 +66,27 @@ fn check_uri(uri: &Pkcs11Uri, at: &Place, names: &Names, mistakes: &mut Mistakes
     }
 }
 
-fn pin_source(raw: RawPin, at: &Place, base: &Path, mistakes: &mut Mistakes) -> Option<PinSource> {
+/// Where a secret stands; `field` is what the file calls it.
+pub(super) fn pin_source(raw: RawPin, at: &Place, field: &str, base: &Path, mistakes: &mut Mistakes) -> Option<PinSource> {
     let RawPin::Source(source) = raw else {
-        let what = "a PIN does not belong in this file; write it in a file of its own that only the gateway's user can read, and `pin = { file = \
-                    \"…\" }` here";
-        mistakes.note(at, "pin", what);
+        let secret = if field == "pin" { "PIN" } else { field };
+        let what = format!(
+            "a {secret} does not belong in this file; write it in a file of its own that only the gateway's user can read, and `{field} = {{ \
+             file = \"…\" }}` here"
+        );
+        mistakes.note(at, field, what);
         return None;
     };
     match (source.file, source.env, source.credential) {
         (Some(file), None, None) => {
             let file = base.join(file);
-            check_pin_file(&file, at, mistakes);
+            check_pin_file(&file, at, field, mistakes);
             Some(PinSource::File(file))
         }
         (None, Some(variable), None) => Some(PinSource::Environment(variable)),
         (None, None, Some(credential)) => Some(PinSource::Credential(credential)),
         _ => {
-            mistakes.note(at, "pin", "give exactly one of `file`, `env` and `credential`");
+            mistakes.note(at, field, "give exactly one of `file`, `env` and `credential`");
             None
         }
     }
@@ -90,9 +94,9 @@ fn pin_source(raw: RawPin, at: &Place, base: &Path, mistakes: &mut Mistakes) -> 
 
 /// A PIN that others can read is no secret. A file that cannot even be looked at is left to the login to complain about: commands that only
 /// read the configuration may run as somebody else.
-fn check_pin_file(file: &Path, at: &Place, mistakes: &mut Mistakes) {
+fn check_pin_file(file: &Path, at: &Place, field: &str, mistakes: &mut Mistakes) {
     match fs::metadata(file) {
-        Ok(metadata) if !metadata.is_file() => mistakes.note(at, "pin.file", format!("{} is not a file", file.display())),
+        Ok(metadata) if !metadata.is_file() => mistakes.note(at, &format!("{field}.file"), format!("{} is not a file", file.display())),
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
             let what = format!("others can read the PIN; run: chmod 600 {}", file.display());
             mistakes.note_file(at, "pin.file", what, FileFault::PinExposed(file.to_owned()));

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod job;
 pub mod key;
 pub mod key_uri;
+pub mod lease;
 pub mod permit;
 pub mod pin;
 pub mod public_key;

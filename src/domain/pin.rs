@@ -158,6 +158,9 @@ pub enum LedgerRefusal {
     /// The ledger cannot be read or written, so no try may be spent.
     #[error("the record of PIN tries is not available: {0}")]
     Unavailable(String),
+    /// Another gateway had a PIN rejected by this token.
+    #[error("another gateway had a PIN rejected by this token; an operator must unlock it here")]
+    RejectedElsewhere,
 }
 
 /// What is remembered of login attempts on one token.

@@ -22,7 +22,7 @@ use crate::{
     telemetry::metrics::CANARIES,
 };
 
-use super::{dispatcher::Workshop, own};
+use super::{dispatcher::Workshop, keyring::Site, own};
 
 /// What every canary signs, followed by the time: nobody takes it for a document.
 const CANARY_TEXT: &str = "Sealgate canary signature, not a document: ";
@@ -99,7 +99,10 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
             _ = stop.changed() => continue,
         }
         for (name, target) in workshop.keyring.configured_targets() {
-            if target.slot.login_mode() == LoginMode::Configured && target.slot.status().state.takes_work() {
+            // Whoever has a token makes its canaries.
+            let Site::Here(slot) = &target.site else { continue };
+            let ours = workshop.keyring.leases.holds(slot.token());
+            if ours && slot.login_mode() == LoginMode::Configured && slot.status().state.takes_work() {
                 let now = Timestamp::from(SystemTime::now());
                 let text = format!("{CANARY_TEXT}{}", now.as_millis());
                 let failure = own::sign(&workshop, &target, text.as_bytes()).await.err().map(|denied| denied.to_string());

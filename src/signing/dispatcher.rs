@@ -84,11 +84,14 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     let (mut may_be_work, mut claim_max) = (true, CLAIM_MAX.0);
     let times = Arc::new(TokenTimes::of(slot.token()));
     let mut status = slot.watch();
+    let mut lease = workshop.keyring.leases.watch();
     let mut pause = PAUSE.0;
     let mut rest_until = Instant::now();
     while !*stop.borrow_and_update() {
         let rests = Instant::now() < rest_until;
-        let takes_work = status.borrow_and_update().state.takes_work() && !rests;
+        let leases = &workshop.keyring.leases;
+        // Another gateway may have the same token, or have taken it over.
+        let takes_work = status.borrow_and_update().state.takes_work() && !rests && leases.holds(slot.token());
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
         let wants_work = takes_work && running.len() <= claim_max / 2 && claiming.is_terminated();
         if wants_work && may_be_work {
@@ -96,6 +99,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         } else if wants_work && waiting.is_terminated() {
             waiting.set(workshop.store.wait_for_work(slot.token()).fuse());
         }
+        leases.set_busy(slot.token(), !running.is_empty() || !claiming.is_terminated());
         tokio::select! {
             claimed = &mut claiming, if !claiming.is_terminated() => match claimed {
                 Ok((jobs, all)) => {
@@ -121,6 +125,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
             },
             () = sleep_until(rest_until), if rests => {}
             _ = status.changed() => {}
+            () = workshop.keyring.leases.changed(&mut lease) => {}
             _ = stop.changed() => {}
         }
     }
@@ -131,6 +136,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         jobs.into_iter().for_each(|job| running.push(begin(&workshop, &slot, &times, job)));
     }
     while running.next().await.is_some() {}
+    workshop.keyring.leases.set_busy(slot.token(), false);
 }
 
 /// How many jobs may be claimed from now on: more if the token had nothing left to do while others waited, fewer if it has much before it.

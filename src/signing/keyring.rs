@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use crate::{
@@ -17,8 +18,10 @@ use crate::{
         job::KeyAddress,
         key::{ConfiguredKey, KeyChoice},
         key_uri::Pkcs11Uri,
+        lease::AnnouncedKey,
         pin::Pin,
-        token::{KeyDescription, KeySelector, SlotState, TokenIdentity},
+        timestamp::Timestamp,
+        token::{KeyDescription, KeySelector, LoginMode, SlotState, SlotStatus, TokenIdentity},
         verify::{Verifier, VerifyError},
     },
     token::{
@@ -29,7 +32,10 @@ use crate::{
     },
 };
 
-use super::service::{Denied, SigningKey};
+use super::{
+    leases::{LeaseBook, Remote},
+    service::{Denied, SigningKey},
+};
 
 /// A key and what verifies its signatures.
 #[derive(Debug)]
@@ -41,10 +47,55 @@ pub(super) struct KnownKey {
     pub(super) verifier: Option<Arc<Verifier>>,
 }
 
-/// What a caller's choice leads to: a slot and the object attributes that name the key on its token.
+/// Where a token is: at this gateway, or at another one on the same store, which signs then.
+#[derive(Debug, Clone)]
+pub(super) enum Site {
+    Here(SlotHandle),
+    Elsewhere(Remote),
+}
+
+impl Site {
+    pub(super) fn token(&self) -> &TokenIdentity {
+        match self {
+            Self::Here(slot) => slot.token(),
+            Self::Elsewhere(remote) => remote.token.token(),
+        }
+    }
+
+    pub(super) fn status(&self) -> SlotStatus {
+        match self {
+            Self::Here(slot) => slot.status(),
+            Self::Elsewhere(remote) => remote.status(),
+        }
+    }
+
+    /// For how long it has been in this state.
+    pub(super) fn for_how_long(&self) -> Duration {
+        match self {
+            Self::Elsewhere(remote) if !remote.lives() => remote.silent_for(),
+            site => Timestamp::from(SystemTime::now()).since(site.status().since),
+        }
+    }
+
+    pub(super) fn login_mode(&self) -> LoginMode {
+        match self {
+            Self::Here(slot) => slot.login_mode(),
+            Self::Elsewhere(remote) => remote.token.announced.slot.login,
+        }
+    }
+
+    pub(super) fn queue_bound(&self) -> usize {
+        match self {
+            Self::Here(slot) => slot.policy().queue_bound,
+            Self::Elsewhere(remote) => remote.token.announced.queue_bound,
+        }
+    }
+}
+
+/// What a caller's choice leads to: a token and the object attributes that name the key on its token.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
-    pub(super) slot: SlotHandle,
+    pub(super) site: Site,
     selector: KeySelector,
     configured: Option<&'a ConfiguredKey>,
 }
@@ -59,14 +110,26 @@ type Epoch = u64;
 pub(super) struct Keyring {
     tokens: Tokens,
     configured: HashMap<KeyName, ConfiguredKey>,
+    /// Who has which token.
+    pub(super) leases: LeaseBook,
     known: Mutex<HashMap<Place, (Epoch, Arc<KnownKey>)>>,
+    /// Keys of other gateways' tokens, with what was announced of them.
+    known_elsewhere: Mutex<HashMap<Place, (AnnouncedKey, Arc<KnownKey>)>>,
     quarantined: Mutex<HashSet<KeyAddress>>,
 }
 
 impl Keyring {
-    pub(super) fn new(tokens: Tokens, keys: Vec<ConfiguredKey>) -> Self {
+    /// `shared`: whether the store is shared with other gateways.
+    pub(super) fn new(tokens: Tokens, keys: Vec<ConfiguredKey>, shared: bool) -> Self {
         let configured = keys.into_iter().map(|key| (key.name.clone(), key)).collect();
-        Self { tokens, configured, known: Mutex::default(), quarantined: Mutex::default() }
+        Self {
+            tokens,
+            configured,
+            leases: LeaseBook::new(shared),
+            known: Mutex::default(),
+            known_elsewhere: Mutex::default(),
+            quarantined: Mutex::default(),
+        }
     }
 
     pub(super) fn tokens(&self) -> &Tokens {
@@ -79,7 +142,7 @@ impl Keyring {
         self.configured.values().find(named).map(|entry| entry.name.clone())
     }
 
-    /// Finds the slot of the key that `caller` chose.
+    /// Finds the token of the key that `caller` chose.
     pub(super) fn locate(&self, caller: &Caller, choice: &KeyChoice) -> Result<Target<'_>, Denied> {
         let (uri, configured) = match choice {
             KeyChoice::Default => self.named(caller, caller.default_key.as_ref().ok_or(Denied::NoKey)?)?,
@@ -102,11 +165,24 @@ impl Keyring {
     }
 
     fn target<'a>(&'a self, uri: &Pkcs11Uri, configured: Option<&'a ConfiguredKey>) -> Result<Target<'a>, Denied> {
-        let slot = self.tokens.find(uri).map_err(|error| match error {
-            FindError::None => Denied::TokenAbsent,
-            FindError::Ambiguous(count) => Denied::TokenAmbiguous(count),
-        })?;
-        Ok(Target { slot, selector: uri.key_selector(), configured })
+        Ok(Target { site: self.site(uri)?, selector: uri.key_selector(), configured })
+    }
+
+    /// Whoever has the lease of a token signs with it, so what that gateway says of it counts, although the token may be here, too.
+    fn site(&self, uri: &Pkcs11Uri) -> Result<Site, Denied> {
+        match self.tokens.find(uri) {
+            Ok(slot) => {
+                let present = slot.status().state != SlotState::Absent;
+                let elsewhere = self.leases.elsewhere(slot.token()).filter(|remote| remote.lives() || !present);
+                Ok(elsewhere.map_or(Site::Here(slot), Site::Elsewhere))
+            }
+            Err(FindError::Ambiguous(count)) => Err(Denied::TokenAmbiguous(count)),
+            Err(FindError::None) => match self.leases.find(uri).as_slice() {
+                [] => Err(Denied::TokenAbsent),
+                [remote] => Ok(Site::Elsewhere(remote.clone())),
+                several => Err(Denied::TokenAmbiguous(several.len())),
+            },
+        }
     }
 
     fn named(&self, caller: &Caller, name: &KeyName) -> Result<(&Pkcs11Uri, Option<&ConfiguredKey>), Denied> {
@@ -126,11 +202,14 @@ impl Keyring {
 
     /// As [`describe`](Self::describe), for the gateway itself.
     pub(super) async fn known(&self, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
-        let known = match self.cached(target) {
-            Some(known) => known,
+        let known = match (&target.site, self.cached(target)) {
+            (_, Some(known)) => known,
             // The question would stand behind a person, and whoever asks with it, for minutes.
-            None if target.slot.status().state == SlotState::WaitingAtReader => return Err(Denied::SlotUnavailable(target.slot.status())),
-            None => self.ask_token(target, pin).await?,
+            (Site::Here(slot), None) if slot.status().state == SlotState::WaitingAtReader => {
+                return Err(Denied::SlotUnavailable(slot.status()));
+            }
+            (Site::Here(slot), None) => self.ask_token(slot, target, pin).await?,
+            (Site::Elsewhere(remote), None) => self.read_announced(remote, target)?,
         };
         if lock(&self.quarantined).contains(&known.key.address) {
             return Err(Denied::Quarantined);
@@ -140,30 +219,58 @@ impl Keyring {
 
     /// What is known of the target's key without asking anybody.
     pub(super) fn cached(&self, target: &Target<'_>) -> Option<Arc<KnownKey>> {
-        let place = (target.slot.token().clone(), target.selector.clone());
-        lock(&self.known).get(&place).filter(|(epoch, _)| *epoch == target.slot.epoch()).map(|(_, known)| Arc::clone(known))
+        let place = (target.site.token().clone(), target.selector.clone());
+        match &target.site {
+            Site::Here(slot) => {
+                lock(&self.known).get(&place).filter(|(epoch, _)| *epoch == slot.epoch()).map(|(_, known)| Arc::clone(known))
+            }
+            Site::Elsewhere(remote) => {
+                let announced = &remote.token.announced.keys;
+                lock(&self.known_elsewhere).get(&place).filter(|(key, _)| announced.contains(key)).map(|(_, known)| Arc::clone(known))
+            }
+        }
     }
 
     /// What verifies a job's signature: its key was described when it was accepted, or is described now (after a restart).
     pub(super) async fn verifier_for(&self, slot: &SlotHandle, address: &KeyAddress) -> Result<Arc<KnownKey>, Denied> {
         let configured = address.name.as_ref().and_then(|name| self.configured.get(name));
-        let target = Target { slot: slot.clone(), selector: address.selector.clone(), configured };
+        let target = Target { site: Site::Here(slot.clone()), selector: address.selector.clone(), configured };
         match self.cached(&target) {
             Some(known) => Ok(known),
-            None => self.ask_token(&target, None).await,
+            None => self.ask_token(slot, &target, None).await,
         }
     }
 
-    async fn ask_token(&self, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
-        let epoch = target.slot.epoch();
+    /// What another gateway announced of the target's key.
+    fn read_announced(&self, remote: &Remote, target: &Target<'_>) -> Result<Arc<KnownKey>, Denied> {
+        let KeySelector { id, label } = &target.selector;
+        let meant = |announced: &&AnnouncedKey| {
+            id.as_ref().is_none_or(|id| *id == announced.key.id) && label.as_ref().is_none_or(|label| *label == announced.key.label)
+        };
+        let announced: Vec<_> = remote.token.announced.keys.iter().filter(meant).collect();
+        let announced = match announced.as_slice() {
+            [] if remote.token.announced.keys.is_empty() => return Err(Denied::SlotUnavailable(unread(remote))),
+            [] => return Err(Denied::KeyNotFound),
+            [announced] => (*announced).clone(),
+            several => return Err(Denied::KeyAmbiguous(several.len())),
+        };
+        let known = Arc::new(self.make_known(target, announced.key.clone(), announced.algorithms.clone())?);
+        let mut cache = lock(&self.known_elsewhere);
+        cache.retain(|(token, _), (key, _)| token != remote.token.token() || remote.token.announced.keys.contains(key));
+        cache.insert((remote.token.token().clone(), target.selector.clone()), (announced, Arc::clone(&known)));
+        Ok(known)
+    }
+
+    async fn ask_token(&self, slot: &SlotHandle, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
+        let epoch = slot.epoch();
         let command = Command::DescribeKey { key: target.selector.clone(), pin: pin.map(Pin::duplicate) };
-        let (key, algorithms) = match target.slot.call(command).await {
+        let (key, algorithms) = match slot.call(command).await {
             Ok(Reply::Key { key, algorithms }) => (key, algorithms),
             Ok(_) => return Err(Denied::Device("the token answered something else than it was asked".to_owned())),
-            Err(error) => return Err(denied(&target.slot, error)),
+            Err(error) => return Err(denied(slot, error)),
         };
         let known = Arc::new(self.make_known(target, key, algorithms)?);
-        let token = target.slot.token();
+        let token = slot.token();
         let mut cache = lock(&self.known);
         cache.retain(|(of, _), (since, _)| of != token || *since == epoch);
         // Under the URI's words and under the key's own, which is how its jobs name it.
@@ -174,7 +281,7 @@ impl Keyring {
     }
 
     fn make_known(&self, target: &Target<'_>, key: KeyDescription, algorithms: Vec<SignatureAlgorithm>) -> Result<KnownKey, Denied> {
-        let token = target.slot.token();
+        let token = target.site.token();
         let by_object = self.configured.values().find(|entry| entry.uri.matches_token(token) && entry.uri.matches_key(&key));
         let configured = target.configured.or(by_object);
         let public_key = key.public_key.ok_or(Denied::NoPublicKey)?;
@@ -217,6 +324,12 @@ fn may_use(caller: &Caller, name: Option<&KeyName>) -> Result<(), Denied> {
         (KeyAccess::Only(_), Some(name)) if caller.keys.allows(name) => Ok(()),
         (KeyAccess::Only(_), _) => Err(Denied::ForeignKey),
     }
+}
+
+/// The keys of a token that its gateway has not read yet, or cannot read without a request's PIN.
+fn unread(remote: &Remote) -> SlotStatus {
+    let reason = format!("gateway {} has the token and has not read its keys yet, or needs a PIN to see them", remote.token.name);
+    SlotStatus { reason, ..remote.status() }
 }
 
 /// What a token's refusal means to a caller.

@@ -10,6 +10,7 @@ mod dispatcher;
 mod ended;
 pub mod jobs;
 mod keyring;
+mod leases;
 pub mod own;
 mod pin_watch;
 mod pins;

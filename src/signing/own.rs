@@ -14,10 +14,13 @@ use crate::{
 
 use super::{
     dispatcher::Workshop,
-    keyring::{Target, denied},
+    keyring::{Site, Target, denied},
     service::{Denied, SigningService, algorithm_for},
     verify::PoolError,
 };
+
+/// Only jobs are handed from one gateway to another.
+const ELSEWHERE: &str = "another gateway has the token of this key; a gateway signs its own things with tokens of its own";
 
 /// A signature of the gateway's own, and all that verifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +42,8 @@ impl SigningService {
     pub async fn sign_own(&self, key: &KeyName, message: &[u8]) -> Result<OwnSignature, Denied> {
         let workshop = self.workshop();
         let target = workshop.keyring.target_of(key).ok_or_else(|| Denied::UnknownKey(key.clone()))??;
-        if !target.slot.status().state.takes_work() {
-            return Err(Denied::SlotUnavailable(target.slot.status()));
+        if !target.site.status().state.takes_work() {
+            return Err(Denied::SlotUnavailable(target.site.status()));
         }
         sign(workshop, &target, message).await
     }
@@ -48,14 +51,15 @@ impl SigningService {
 
 /// Signs a message and verifies the signature.
 pub(super) async fn sign(workshop: &Workshop, target: &Target<'_>, message: &[u8]) -> Result<OwnSignature, Denied> {
+    let Site::Here(slot) = &target.site else { return Err(Denied::Device(ELSEWHERE.to_owned())) };
     let known = workshop.keyring.known(target, None).await?;
     let algorithm = algorithm_for(&known, None)?;
     let to_sign = ToSign::of_message(algorithm, message).map_err(|error| Denied::NotSupported(error.to_string()))?;
     let command = Command::Sign { key: known.key.address.selector.clone(), to_sign: to_sign.clone(), pin: None, mark: None };
-    let value = match target.slot.call(command).await {
+    let value = match slot.call(command).await {
         Ok(Reply::Signature(signature)) => signature,
         Ok(_) => return Err(Denied::Device("the token answered something else than it was asked".to_owned())),
-        Err(error) => return Err(denied(&target.slot, error)),
+        Err(error) => return Err(denied(slot, error)),
     };
     let signed = |value| OwnSignature { algorithm, public_key: known.key.public_key.clone(), value };
     let Some(verifier) = known.verifier.as_ref() else { return Ok(signed(value)) };

@@ -4,12 +4,12 @@ use std::{
     collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
     sync::watch,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{error, warn};
@@ -30,7 +30,7 @@ use crate::{
     },
     permit::PermitService,
     store::{Change, Conflict, Store, StoreError},
-    token::{command::Command, slot::SlotHandle, supervisor::Tokens},
+    token::{command::Command, supervisor::Tokens},
 };
 
 pub use crate::store::JobFilter;
@@ -39,8 +39,8 @@ use super::{
     canary::{self, Canaries},
     dispatcher::{self, Workshop},
     ended::EndedJobs,
-    keyring::{Keyring, KnownKey, denied},
-    pin_watch,
+    keyring::{Keyring, KnownKey, Site, denied},
+    leases, pin_watch,
     pins::JobPins,
     tokens::TokenDesk,
     verify::VerifyPool,
@@ -109,7 +109,7 @@ pub struct SigningKey {
 pub struct Authorised {
     caller: Caller,
     known: Arc<KnownKey>,
-    slot: SlotHandle,
+    site: Site,
     algorithm: SignatureAlgorithm,
 }
 
@@ -253,6 +253,8 @@ pub struct SigningService {
     settings: SigningSettings,
     stop: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
+    /// Renews the leases until everything that was claimed is settled; nothing to do where the store is not shared.
+    announcer: Mutex<Option<(watch::Sender<bool>, JoinHandle<()>)>>,
 }
 
 impl SigningService {
@@ -269,10 +271,16 @@ impl SigningService {
     ) -> std::io::Result<Arc<Self>> {
         let verifiers = VerifyPool::start(settings.verifier_threads, VERIFY_QUEUE)?;
         let ended = EndedJobs::of(&keys);
-        let keyring = Keyring::new(tokens, keys);
+        let keyring = Keyring::new(tokens, keys, store.is_shared());
         let workshop = Workshop { store, keyring, verifiers, pins: JobPins::default(), canaries: Canaries::default(), ended };
-        let service =
-            Arc::new(Self { workshop: Arc::new(workshop), permits, settings, stop: watch::Sender::new(false), tasks: Mutex::default() });
+        let workshop = Arc::new(workshop);
+        let announcer = workshop.store.is_shared().then(|| {
+            let stop = watch::Sender::new(false);
+            let task = tokio::spawn(leases::keep_announcing(Arc::clone(&workshop), stop.subscribe()));
+            (stop, task)
+        });
+        let (stop, tasks, announcer) = (watch::Sender::new(false), Mutex::default(), Mutex::new(announcer));
+        let service = Arc::new(Self { workshop, permits, settings, stop, tasks, announcer });
         let mut tasks = service.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn(dispatch_all(Arc::clone(&service.workshop), service.stop.subscribe()));
         tasks.spawn(pin_watch::watch_pins(Arc::clone(&service.workshop), service.stop.subscribe()));
@@ -322,21 +330,30 @@ impl SigningService {
     ) -> Result<Authorised, Denied> {
         let keyring = &self.workshop.keyring;
         let target = keyring.locate(caller, choice)?;
-        self.check_slot(&target.slot, keyring.cached(&target).is_some())?;
+        // A PIN is never passed on from one gateway to another.
+        if pin.is_some() && matches!(target.site, Site::Elsewhere(_)) {
+            return Err(Denied::PinRefused("the token is at another gateway; send the request there, or without a PIN".to_owned()));
+        }
+        let known_already = match target.site {
+            Site::Here(_) => keyring.cached(&target).is_some(),
+            Site::Elsewhere(_) => true,
+        };
+        self.check_site(&target.site, known_already)?;
         let known = keyring.describe(caller, &target, pin).await?;
         let algorithm = algorithm_for(&known, algorithm)?;
-        if let Some(pin) = pin.filter(|_| target.slot.login_mode() != LoginMode::PerRequest) {
+        if let (Some(pin), Site::Here(slot)) = (pin, &target.site)
+            && slot.login_mode() != LoginMode::PerRequest
+        {
             let check = Command::CheckPin { pin: pin.duplicate() };
-            target.slot.call(check).await.map_err(|error| denied(&target.slot, error))?;
+            slot.call(check).await.map_err(|error| denied(slot, error))?;
         }
-        Ok(Authorised { caller: caller.clone(), known, slot: target.slot, algorithm })
+        Ok(Authorised { caller: caller.clone(), known, site: target.site, algorithm })
     }
 
     /// Refuses what the slot will not do: at once if a person is needed, and after a grace if the token is away.
-    fn check_slot(&self, slot: &SlotHandle, key_known: bool) -> Result<(), Denied> {
-        let status = slot.status();
-        let away_for = Timestamp::from(SystemTime::now()).since(status.since);
-        let may_come_back = key_known && away_for < self.settings.absent_grace;
+    fn check_site(&self, site: &Site, key_known: bool) -> Result<(), Denied> {
+        let status = site.status();
+        let may_come_back = key_known && site.for_how_long() < self.settings.absent_grace;
         match status.state {
             state if state.needs_a_person() => Err(Denied::SlotUnavailable(status)),
             SlotState::Absent | SlotState::Recovering if !may_come_back => Err(Denied::SlotUnavailable(status)),
@@ -375,7 +392,7 @@ impl SigningService {
 
     /// Adds the changes that accept a job.
     fn prepare(&self, order: JobOrder, with: &mut Vec<Change>) -> Result<(), SubmitError> {
-        let JobOrder { authorised: Authorised { caller, known, slot, algorithm }, job, to_sign, payment } = order;
+        let JobOrder { authorised: Authorised { caller, known, site, algorithm }, job, to_sign, payment } = order;
         if to_sign.algorithm() != algorithm {
             return Err(Denied::NotSupported(format!("{algorithm} was allowed, not {}", to_sign.algorithm())).into());
         }
@@ -384,12 +401,12 @@ impl SigningService {
             Payment::Permit(permit) => Some(permit),
             Payment::Pin(pin) => {
                 self.workshop.pins.keep(job, pin);
-                (slot.login_mode() != LoginMode::PerRequest).then(|| self.ask_now(&caller, with))
+                (site.login_mode() != LoginMode::PerRequest).then(|| self.ask_now(&caller, with))
             }
             Payment::AskNow => Some(self.ask_now(&caller, with)),
         };
         let accepted = self.workshop.store.now();
-        let queue_bound = slot.policy().queue_bound;
+        let queue_bound = site.queue_bound();
         let row = SigningJob {
             id: job,
             caller: caller.id.clone(),
@@ -461,6 +478,14 @@ impl SigningService {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
+                error!(error = %error, "a task of the signing service failed");
+            }
+        }
+        // Only now: what is being signed is ours.
+        let announcer = self.announcer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, task)) = announcer {
+            stop.send_replace(true);
+            if let Err(error) = task.await {
                 error!(error = %error, "a task of the signing service failed");
             }
         }

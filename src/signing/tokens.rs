@@ -27,6 +27,7 @@ use super::{
     dispatcher::Workshop,
     jobs::JobDesk,
     keyring::Target,
+    leases::Remote,
     pin_watch,
     service::{Denied, algorithm_for},
 };
@@ -81,7 +82,27 @@ impl TokenDesk {
     /// Every token that has been seen, with its state now.
     #[must_use]
     pub fn slots(&self) -> Vec<SlotReport> {
-        self.0.keyring.tokens().slots().iter().map(SlotHandle::report).collect()
+        self.0.keyring.tokens().slots().iter().map(|slot| self.report(slot)).collect()
+    }
+
+    /// A token that another gateway has is not signed with here, whatever its state.
+    fn report(&self, slot: &SlotHandle) -> SlotReport {
+        let mut report = slot.report();
+        let elsewhere = self.0.keyring.leases.elsewhere(slot.token()).filter(Remote::lives);
+        if let Some(remote) = elsewhere.filter(|_| report.status.state != SlotState::Absent) {
+            report.status.reason = format!("gateway {} has this token; this one waits", remote.token.name);
+        }
+        report
+    }
+
+    /// The tokens that other gateways on the same store have: the gateway's name, and what it says.
+    #[must_use]
+    pub fn remote_slots(&self) -> Vec<(String, SlotReport)> {
+        let report = |remote: Remote| {
+            let slot = SlotReport { status: remote.status(), ..remote.token.announced.slot.clone() };
+            (remote.token.name.clone(), slot)
+        };
+        self.0.keyring.leases.remote().into_iter().map(report).collect()
     }
 
     /// Counts changes of what [`slots`](Self::slots) shows, but for work that comes and goes.
@@ -120,6 +141,7 @@ impl TokenDesk {
     #[must_use]
     pub fn any_can_sign(&self) -> bool {
         self.0.keyring.tokens().slots().iter().any(|slot| slot.status().state.takes_work())
+            || self.0.keyring.leases.remote().iter().any(|remote| remote.status().state.takes_work())
     }
 
     /// Whether the configured key of this name can sign now, as far as is known without signing; `None` if there is no such key.
@@ -135,12 +157,12 @@ impl TokenDesk {
     }
 
     async fn readiness(&self, name: &KeyName, target: &Target<'_>) -> Result<(), Denied> {
-        let status = target.slot.status();
+        let status = target.site.status();
         if !status.state.takes_work() {
             return Err(Denied::SlotUnavailable(status));
         }
         // A per-request slot shows its keys only with a PIN, which nobody brings here.
-        if target.slot.login_mode() == LoginMode::PerRequest && self.0.keyring.cached(target).is_none() {
+        if target.site.login_mode() == LoginMode::PerRequest && self.0.keyring.cached(target).is_none() {
             return Ok(());
         }
         algorithm_for(&*self.0.keyring.known(target, None).await?, None)?;

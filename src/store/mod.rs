@@ -22,6 +22,7 @@ use crate::domain::{
     idempotency::IdempotentRequest,
     ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
     job::{JobOutcome, JobState, QueueLength, SigningJob},
+    lease::{Leases, TokenAnnouncement},
     permit::{Permit, PermitRefusal},
     ticket::Ticket,
     timestamp::Timestamp,
@@ -114,6 +115,32 @@ pub trait Store: Send + Sync {
 
     /// Waits until there may be queued jobs for `token`; may return early, never late.
     async fn wait_for_work(&self, token: &TokenIdentity);
+
+    /// Whether several gateways may share this store, so that a token needs a lease before its jobs are claimed.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Announces all tokens of this gateway, renews and takes the leases of `wanted` that are free, and gives up all others that it has.
+    ///
+    /// A lease whose gateway did not renew it is free once this gateway has seen, for as long as a lease lasts, a store that could be renewed in:
+    /// an outage of the store itself costs nobody a token.
+    ///
+    /// # Errors
+    /// The store was not reached; every lease lasts until its time is over.
+    async fn announce(&self, tokens: &[TokenAnnouncement], wanted: &[TokenIdentity]) -> Result<Leases, StoreError> {
+        let _ = tokens;
+        Ok(Leases { held: wanted.to_vec(), remote: Vec::new() })
+    }
+
+    /// Ends the jobs that were being signed by a gateway that has lost its lease of their token: nobody knows whether they were signed. Returns
+    /// them. They are in doubt.
+    ///
+    /// # Errors
+    /// The store was not reached.
+    async fn settle_orphans(&self) -> Result<Vec<JobId>, StoreError> {
+        Ok(Vec::new())
+    }
 }
 
 /// One change. Several in one [`Store::commit`] happen together.

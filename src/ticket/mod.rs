@@ -60,8 +60,10 @@ pub struct TicketSettings {
     pub upload_bytes_max: u64,
     /// The most bytes of one upload that the store keeps; longer ones go to the spool directory. Default: 256 KiB.
     pub spool_threshold: u64,
-    /// Where long uploads are spooled; made if missing, mode 0700, for this gateway alone.
+    /// Where long uploads are spooled; made if missing, mode 0700, for this gateway alone unless it is shared.
     pub spool_dir: PathBuf,
+    /// Other gateways on the same store use this spool directory, too. Default: no.
+    pub spool_shared: bool,
     /// The most bytes of content in the store, of all tickets together; what is beyond is spooled. Default: 1 GiB.
     pub content_stored_max: u64,
     /// The most bytes of spooled content, of all tickets together. Default: 10 GiB.
@@ -82,6 +84,7 @@ impl TicketSettings {
             upload_bytes_max: 100 << 20,
             spool_threshold: 256 << 10,
             spool_dir,
+            spool_shared: false,
             content_stored_max: 1 << 30,
             content_disk_max: 10 << 30,
             blocking_get_bound: Duration::from_secs(55),
@@ -276,6 +279,10 @@ impl TicketService {
             removed += tickets.len();
             tickets.into_iter().filter_map(|ticket| ticket.content).for_each(|content| self.spool.discard(content));
             if last {
+                if self.store.is_shared() {
+                    // Other gateways take content and give it up without our knowing.
+                    self.spool.recount(self.store.content_usage().await?);
+                }
                 return Ok(removed);
             }
         }

@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tempfile::TempPath;
@@ -35,6 +36,9 @@ use crate::{
 const PIECE_LEN: usize = 256 * 1024;
 /// What may be hashed without leaving the event loop, in bytes: well below a millisecond.
 const INLINE_HASH_MAX: usize = 64 * 1024;
+/// A file in a shared spool directory that nobody refers to and that nobody has written to for so long is left over from a crash.
+const SHARED_LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the spool's files are called.
 const FILE_PREFIX: &str = "content-";
 
@@ -59,14 +63,25 @@ impl Spool {
         // Fails for a directory that belongs to somebody else.
         fs::set_permissions(dir, Permissions::from_mode(0o700))?;
         let lock = File::create(dir.join(".lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another gateway uses this spool directory"),
-            TryLockError::Error(error) => error,
-        })?;
-        remove_leftovers(dir, referred)?;
+        if settings.spool_shared {
+            // What is being received by another gateway is referred to by nobody yet.
+            remove_leftovers(dir, referred, SHARED_LEFTOVER_AGE)?;
+        } else {
+            lock.try_lock().map_err(|error| match error {
+                TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another gateway uses this spool directory"),
+                TryLockError::Error(error) => error,
+            })?;
+            remove_leftovers(dir, referred, Duration::ZERO)?;
+        }
         let stored = Arc::new(Budget::new(usage.stored, settings.content_stored_max));
         let disk = Arc::new(Budget::new(usage.spooled, settings.content_disk_max));
         Ok(Self { settings, stored, disk, _lock: lock })
+    }
+
+    /// Corrects how much is used by what the store says.
+    pub(super) fn recount(&self, usage: ContentUsage) {
+        self.stored.used.store(usage.stored, Ordering::Relaxed);
+        self.disk.used.store(usage.spooled, Ordering::Relaxed);
     }
 
     /// Begins an upload.
@@ -243,17 +258,23 @@ pub(super) fn unavailable(error: io::Error) -> TicketError {
     TicketError::SpoolUnavailable
 }
 
-fn remove_leftovers(dir: &Path, referred: &[String]) -> io::Result<()> {
+/// Removes the files that nobody refers to and that were not written to for `age`.
+fn remove_leftovers(dir: &Path, referred: &[String], age: Duration) -> io::Result<()> {
     let referred: HashSet<_> = referred.iter().map(String::as_str).collect();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(FILE_PREFIX) && !referred.contains(&*name) {
+        if name.starts_with(FILE_PREFIX) && !referred.contains(&*name) && is_older(&entry, age) {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+fn is_older(entry: &fs::DirEntry, age: Duration) -> bool {
+    let written = entry.metadata().and_then(|metadata| metadata.modified());
+    age.is_zero() || written.is_ok_and(|written| written.elapsed().is_ok_and(|since| since > age))
 }
 
 /// A number of bytes that all uploads together may take.
@@ -273,7 +294,9 @@ impl Budget {
     }
 
     fn release(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        // Another gateway on the same store may have taken what is given back here.
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 }
 

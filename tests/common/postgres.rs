@@ -56,12 +56,47 @@ impl Postgres {
         }
         let settings = settings.iter().map(ToString::to_string).collect();
         let mut server = Self { programs: programs(), user, directory, keeper: None, settings };
+        server.init();
+        server.start();
+        server
+    }
+
+    /// A new server that takes TLS connections on a port of this machine, with a certificate for `name` from a CA of its own. Returns the port
+    /// and the CA's certificate.
+    pub fn with_tls(name: &str) -> (Self, u16, PathBuf) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let mut server = Self::with_settings(&[]);
+        server.stop();
+        let ca = server.make_certificates(name);
+        let file = |file: &str| server.directory.path().join(file).display().to_string();
+        let settings =
+            ["ssl=on".to_owned(), format!("ssl_cert_file={}", file("server.pem")), format!("ssl_key_file={}", file("server.key"))];
+        server.settings.extend(settings);
+        // The socket stays where it is found; only connections over the network go by the port.
+        server.settings.extend(["listen_addresses=127.0.0.1".to_owned(), format!("port={port}")]);
+        server.start();
+        (server, port, ca)
+    }
+
+    fn make_certificates(&self, name: &str) -> PathBuf {
+        let script = format!(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj '/CN=Database CA' && \
+             openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj '/CN={name}' && \
+             printf 'subjectAltName=DNS:{name}' > san && \
+             openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out server.pem && \
+             chmod 600 server.key && chmod 644 ca.pem"
+        );
+        let output = self.as_user(Path::new("sh")).args(["-c", &script]).output().expect("sh");
+        assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+        self.directory.path().join("ca.pem")
+    }
+
+    fn init(&self) {
+        let server = self;
         let data = server.data();
         let arguments = ["--auth=trust", "--username=sealgate", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--pgdata"];
         let output = server.program("initdb").args(arguments).arg(&data).output().expect("initdb starts");
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
-        server.start();
-        server
     }
 
     /// The directory of its socket, its log and its data; the server's user may write here.
@@ -125,7 +160,12 @@ impl Postgres {
 
     /// The URL of a database.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://sealgate@/{database}?host={}", self.directory.path().display())
+        format!("postgres://sealgate@/{database}?host={}&port={}", self.directory.path().display(), self.port())
+    }
+
+    fn port(&self) -> String {
+        let port = self.settings.iter().find_map(|setting| setting.strip_prefix("port="));
+        port.unwrap_or("5432").to_owned()
     }
 
     /// Runs SQL in a database, by its name or its URL, and returns what `psql` prints: rows, columns separated by `|`.
@@ -175,10 +215,10 @@ impl Postgres {
 
     fn wait_until_ready(&mut self) {
         let ready = self.programs.join("pg_isready");
-        let socket = self.directory.path().to_owned();
+        let (socket, port) = (self.directory.path().to_owned(), self.port());
         let is_ready = || {
             let mut ask = Command::new(&ready);
-            ask.arg("--quiet").arg("--host").arg(&socket).stdin(Stdio::null());
+            ask.arg("--quiet").args(["--port", &port]).arg("--host").arg(&socket).stdin(Stdio::null());
             ask.status().is_ok_and(|status| status.success())
         };
         let log = self.log_file();

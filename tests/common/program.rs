@@ -72,6 +72,12 @@ impl Gateway {
         gateway
     }
 
+    /// Waits until the log has a line that contains `text`, if it has none yet.
+    pub fn wait_until_said(&mut self, text: &str) -> String {
+        let said = self.log.iter().find(|line| line.contains(text)).cloned();
+        said.unwrap_or_else(|| self.wait_for(text))
+    }
+
     /// Waits for a line of the log that contains `text`.
     pub fn wait_for(&mut self, text: &str) -> String {
         loop {

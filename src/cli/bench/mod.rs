@@ -23,7 +23,7 @@ use self::{
     stats::{Figures, Turn},
     trial::Trial,
 };
-use super::{dev, gateway::StoreTrial, output, secret, ticket_client::TicketClient};
+use super::{dev, output, secret, store::StoreTrial, ticket_client::TicketClient};
 use crate::domain::key_uri::Pkcs11Uri;
 
 /// What the gateway that is asked about is called.

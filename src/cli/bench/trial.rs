@@ -18,11 +18,7 @@ use tempfile::TempDir;
 use toml::{Table, Value};
 
 use crate::{
-    cli::{
-        gateway::{Gateway, StoreTrial},
-        host_program, output, server_runtime,
-        ticket_client::TicketClient,
-    },
+    cli::{gateway::Gateway, host_program, output, server_runtime, store::StoreTrial, ticket_client::TicketClient},
     config::Config,
     shutdown::StopSignals,
 };

@@ -255,6 +255,7 @@ mod tests {
             since: Timestamp::from_millis(0),
             flags: TokenFlags { user_pin_initialized: true, login_required: true, ..flags },
             outstanding: 0,
+            gateway: None,
         };
         let mut findings = Findings::default();
         let rejections = BTreeMap::new();

@@ -21,7 +21,7 @@ use crate::{
 
 /// What was printed of each token last.
 #[derive(Default)]
-struct Printed(HashMap<(ModuleName, Pkcs11Uri), (SlotState, String)>);
+struct Printed(HashMap<(Option<String>, ModuleName, Pkcs11Uri), (SlotState, String)>);
 
 /// Prints until a signal, until the gateway ends, or until nobody reads.
 pub(super) fn run(place: &Place, json: bool) -> anyhow::Result<()> {
@@ -89,7 +89,7 @@ impl Printed {
                 slot.state = SlotState::Ready;
             }
             let shown = (slot.state, slot.reason.clone());
-            let before = self.0.insert((slot.module.clone(), slot.uri.clone()), shown.clone());
+            let before = self.0.insert((slot.gateway.clone(), slot.module.clone(), slot.uri.clone()), shown.clone());
             (before.as_ref() != Some(&shown)).then_some(slot)
         };
         slots.into_iter().filter_map(news).collect()
@@ -98,7 +98,8 @@ impl Printed {
 
 fn line(slot: &SlotDto) -> String {
     let reason = if slot.reason.is_empty() { String::new() } else { format!("  ({})", slot.reason) };
-    format!("{}  {}  {}  {}{reason}", utc(slot.since), slot.state, slot.module, slot.uri)
+    let place = slot.gateway.as_ref().map_or_else(String::new, |gateway| format!("  at gateway {gateway}"));
+    format!("{}  {}  {}  {}{place}{reason}", utc(slot.since), slot.state, slot.module, slot.uri)
 }
 
 /// A time as people and programs read it (RFC 3339, in UTC).
@@ -126,6 +127,7 @@ mod tests {
             since: Timestamp::from_millis(1_767_323_045_678),
             flags: TokenFlags::default(),
             outstanding: 0,
+            gateway: None,
         }
     }
 

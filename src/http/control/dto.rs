@@ -80,6 +80,17 @@ pub struct SlotDto {
     pub flags: TokenFlags,
     /// Commands sent to the slot and not answered yet.
     pub outstanding: usize,
+    /// The gateway that has the token, where that is another one on the same store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+}
+
+impl SlotDto {
+    /// A token of another gateway.
+    #[must_use]
+    pub fn elsewhere((gateway, report): (String, SlotReport)) -> Self {
+        Self { gateway: Some(gateway), ..Self::from(report) }
+    }
 }
 
 /// Every key that can be seen now.
@@ -196,6 +207,7 @@ impl From<SlotReport> for SlotDto {
             since: status.since,
             flags,
             outstanding,
+            gateway: None,
         }
     }
 }

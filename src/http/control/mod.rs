@@ -4,7 +4,7 @@
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
 //! | `GET /health` | | [`HealthDto`] |
-//! | `GET /slots` | every token that was seen, with its state now | [`SlotsDto`] |
+//! | `GET /slots` | every token that was seen, here and by other gateways on the same store, with its state now | [`SlotsDto`] |
 //! | `GET /slots/changes?since=N` | the same when something has changed since change N (at once without it), after 25 s in any case | [`SlotChangesDto`] |
 //! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`] |
 //! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
@@ -73,7 +73,8 @@ async fn slots(desk: Data<TokenDesk>) -> HttpResponse {
 }
 
 fn slots_now(desk: &TokenDesk) -> SlotsDto {
-    SlotsDto { slots: desk.slots().into_iter().map(SlotDto::from).collect(), module_problems: desk.module_problems() }
+    let (own, elsewhere) = (desk.slots().into_iter().map(SlotDto::from), desk.remote_slots().into_iter().map(SlotDto::elsewhere));
+    SlotsDto { slots: own.chain(elsewhere).collect(), module_problems: desk.module_problems() }
 }
 
 /// What is asked for at `/slots/changes`.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Callers take turns, beginning after the one that was served last ($6), and each caller's jobs go oldest first. The callers are found by
-/// hopping over the index, so a long queue of one caller costs no more than a short one.
+/// hopping over the index, so a long queue of one caller costs no more than a short one. While another gateway has the token, there is nothing.
 const CLAIM: &str = concat!(
     "WITH RECURSIVE callers(caller) AS (
         (SELECT caller FROM jobs WHERE token = $1 AND state = 'queued' ORDER BY caller LIMIT 1)
@@ -40,6 +40,8 @@ const CLAIM: &str = concat!(
         WHERE c.caller IS NOT NULL),
     picked AS (
         SELECT j.id, r.turn FROM ready r JOIN jobs j ON j.id = r.id WHERE j.state = 'queued'
+            AND NOT EXISTS (SELECT 1 FROM token_leases l WHERE l.token = $1 AND l.gateway <> $5
+                AND l.until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
         ORDER BY r.turn, r.caller <= $6, r.caller LIMIT $3 FOR UPDATE OF j SKIP LOCKED)
     UPDATE jobs SET state = 'signing', claim = $4, owner = $5 FROM picked WHERE jobs.id = picked.id
     RETURNING ",

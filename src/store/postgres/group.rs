@@ -8,6 +8,7 @@ use super::{
     Shared,
     claim::{self, FORGET, IDLE, LATE, Served},
     flush::{self, INSERT_REQUESTS},
+    leases::ORPHANS,
     news, row,
     session::{Answer, Fault, Session, Step, Value},
     working_set::{Wanted, WorkingSet},
@@ -31,6 +32,10 @@ use crate::{
 /// The most jobs that expire in one transaction; there is a next one.
 const EXPIRE_MAX: i64 = 1_000;
 
+/// What the client and the operator are told of a job whose gateway has gone.
+const ORPHANED: &str = "the gateway that was signing is gone; nobody knows whether the token signed, and the job is not repeated. An operator can \
+                        look and settle it with `sealgate jobs resolve`";
+
 /// Locked first, so that nobody but us, not even an older connection of ours, is in a transaction of this gateway's.
 const OWN_ROW: &str = "SELECT 1 FROM gateways WHERE id = $1 FOR UPDATE";
 const HEAD: &str = "SELECT seq, hash FROM audit WHERE gateway = $1 ORDER BY seq DESC LIMIT 1";
@@ -44,6 +49,7 @@ pub(super) enum Work {
     Expire { now: Timestamp },
     RemoveIdle { idle_since: Timestamp, limit: usize },
     Forget { before: Timestamp, limit: usize },
+    SettleOrphans,
 }
 
 impl Work {
@@ -95,7 +101,7 @@ impl Group {
         served: &Served,
     ) -> Result<Self, Fault> {
         let gateway = shared.settings.gateway;
-        let found = find(session, works).await?;
+        let found = find(session, gateway, works).await?;
         let mut set = read(session, gateway, &wanted(works, &found, touched), head).await?;
         for (ticket, at) in touched {
             set.touch(*ticket, *at);
@@ -144,6 +150,14 @@ impl Group {
                     }
                 }
                 Ok(Made::Tickets(removed))
+            }
+            Work::SettleOrphans => {
+                let signing = |id: &JobId| set.wanted_job(*id).filter(|row| row.job.state == JobState::Signing).map(|row| row.job.claim);
+                let orphans: Vec<_> = found.jobs.iter().filter_map(|id| Some((*id, signing(id)?))).collect();
+                let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, ORPHANED);
+                let end = |(job, claim): &(JobId, _)| Change::EndJob { job: *job, claim: *claim, outcome: outcome.clone() };
+                self.moved.extend(rows::commit(set, orphans.iter().map(end).collect(), now)?);
+                Ok(Made::Ended(orphans.into_iter().map(|(job, _)| job).collect()))
             }
             Work::Claim { .. } | Work::Forget { .. } => Ok(Made::Nothing),
         }
@@ -237,7 +251,7 @@ fn claims<'a>(works: &[&'a Work]) -> Vec<JointClaim<'a>> {
 }
 
 /// Looks for late jobs and idle tickets, without locks.
-async fn find(session: &Session, works: &[&Work]) -> Result<Vec<Found>, Fault> {
+async fn find(session: &Session, gateway: GatewayId, works: &[&Work]) -> Result<Vec<Found>, Fault> {
     let mut found = vec![Found::default(); works.len()];
     for (work, found) in works.iter().zip(&mut found) {
         match work {
@@ -250,7 +264,11 @@ async fn find(session: &Session, works: &[&Work]) -> Result<Vec<Found>, Fault> {
                 found.tickets = rows.iter().map(|row| row.get::<_, Uuid>(0).into()).collect();
                 found.jobs = rows.iter().filter_map(|row| Some(row.get::<_, Option<Uuid>>(1)?.into())).collect();
             }
-            _ => {}
+            Work::SettleOrphans => {
+                let rows = session.query(ORPHANS, &[&gateway.as_uuid()]).await?;
+                found.jobs = rows.iter().map(|row| row.get::<_, Uuid>(0).into()).collect();
+            }
+            Work::Commit(_) | Work::Claim { .. } | Work::Forget { .. } => {}
         }
     }
     Ok(found)

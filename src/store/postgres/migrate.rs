@@ -9,7 +9,11 @@ use super::{
 };
 
 /// Each migration that this program knows, oldest first. One that was released never changes.
-const MIGRATIONS: [(i32, &str); 1] = [(1, include_str!("../migrations/postgres/0001_state.sql"))];
+const MIGRATIONS: [(i32, &str); 3] = [
+    (1, include_str!("../migrations/postgres/0001_state.sql")),
+    (2, include_str!("../migrations/postgres/0002_leases.sql")),
+    (3, include_str!("../migrations/postgres/0003_pins.sql")),
+];
 
 /// The newest of them.
 pub(super) const NEWEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].0;

@@ -9,9 +9,11 @@ mod claim;
 mod clock;
 mod flush;
 mod group;
+mod leases;
 mod listener;
 mod migrate;
 mod news;
+mod pin_board;
 mod readers;
 mod row;
 mod session;
@@ -36,12 +38,14 @@ use uuid::Uuid;
 use self::{
     clock::Clock,
     group::{Made, Work},
+    leases::{Heart, ORPHANS},
     readers::Readers,
     row::{job_columns, permit_columns, ticket_columns},
     session::{Fault, Session},
     writer::Writer,
 };
 pub use self::{
+    pin_board::SharedPinLedger,
     settings::{PostgresSettings, UrlError},
     tls::TlsError,
 };
@@ -55,6 +59,7 @@ use crate::domain::{
     idempotency::IdempotentRequest,
     ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
     job::{QueueLength, SigningJob},
+    lease::{Leases, TokenAnnouncement},
     permit::Permit,
     ticket::Ticket,
     timestamp::Timestamp,
@@ -67,7 +72,7 @@ const TOUCHED_MAX: usize = 16_384;
 /// The pause between two tries to reach the database.
 const PAUSE: Duration = Duration::from_millis(200);
 
-const OWN_GATEWAY: &str = "INSERT INTO gateways (id) VALUES ($1) ON CONFLICT DO NOTHING";
+const OWN_GATEWAY: &str = "INSERT INTO gateways (id, name) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = excluded.name";
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// Why a database cannot be used.
@@ -140,6 +145,7 @@ pub struct PostgresStore {
     /// `None` once the store is closed.
     writer: Mutex<Option<(Writer, JoinHandle<()>)>>,
     readers: Readers,
+    heart: Heart,
     listener: AbortHandle,
 }
 
@@ -165,7 +171,7 @@ impl PostgresStore {
             }
         };
         migrate::migrate(&session).await?;
-        session.query(OWN_GATEWAY, &[&settings.gateway.as_uuid()]).await?;
+        session.query(OWN_GATEWAY, &[&settings.gateway.as_uuid(), &settings.name]).await?;
         let asked = Instant::now();
         let rows = session.query(NOW, &[]).await?;
         let millis = rows.first().map_or(0, |row| row.get::<_, i64>(0));
@@ -174,7 +180,7 @@ impl PostgresStore {
         let shared = Arc::new(Shared { settings, clock, waiters: Waiters::default(), touched: Mutex::default() });
         let writer = Writer::start(Arc::clone(&shared));
         let listener = tokio::spawn(listener::listen(Arc::clone(&shared))).abort_handle();
-        Ok(Self { shared, writer: Mutex::new(Some(writer)), readers, listener })
+        Ok(Self { shared, writer: Mutex::new(Some(writer)), readers, heart: Heart::default(), listener })
     }
 
     /// Writes what has been accepted and closes the connections; later changes are refused. Waits at most `bound`.
@@ -369,5 +375,27 @@ impl Store for PostgresStore {
 
     async fn wait_for_work(&self, token: &TokenIdentity) {
         self.shared.waiters.wait_for_work(self, token).await;
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn announce(&self, tokens: &[TokenAnnouncement], wanted: &[TokenIdentity]) -> Result<Leases, StoreError> {
+        self.heart.beat(&self.shared.settings, tokens, wanted).await
+    }
+
+    async fn settle_orphans(&self) -> Result<Vec<JobId>, StoreError> {
+        if !self.heart.may_take().await {
+            return Ok(Vec::new());
+        }
+        let found = self.readers.query(ORPHANS, &[&self.shared.settings.gateway.as_uuid()]).await?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.write(Work::SettleOrphans).await? {
+            Made::Ended(orphans) => Ok(orphans),
+            _ => Err(other_answer()),
+        }
     }
 }

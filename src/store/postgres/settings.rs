@@ -25,6 +25,8 @@ pub struct PostgresSettings {
     pub(super) config: Config,
     pub(super) trust: Trust,
     pub(super) gateway: GatewayId,
+    /// What operators call the gateway.
+    pub(super) name: String,
     pub(super) wait: Duration,
 }
 
@@ -76,13 +78,20 @@ impl PostgresSettings {
         })?;
         let (ssl_mode, verification) = ssl(&mode, root.is_some())?;
         config.ssl_mode(ssl_mode).connect_timeout(CONNECT).tcp_user_timeout(SILENCE).keepalives_idle(SILENCE);
-        Ok(Self { config, trust: Trust { verification, root }, gateway, wait: WAIT })
+        Ok(Self { config, trust: Trust { verification, root }, name: gateway.to_string(), gateway, wait: WAIT })
     }
 
     /// The same, with a password that was read from elsewhere.
     #[must_use]
     pub fn with_password(mut self, password: &SecretString) -> Self {
         self.config.password(password.expose_secret());
+        self
+    }
+
+    /// The same, for a gateway that operators call by this name rather than by its id.
+    #[must_use]
+    pub fn with_name(mut self, name: String) -> Self {
+        self.name = name;
         self
     }
 

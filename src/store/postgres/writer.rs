@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use metrics::{Counter, Histogram, counter, histogram};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -30,7 +29,7 @@ use super::{
 };
 use crate::{
     domain::{audit::AuditHead, ids::TicketId, timestamp::Timestamp},
-    store::StoreError,
+    store::{StoreError, meter::CommitMeter},
 };
 
 /// The most changes that wait. A change that finds no room in time is refused, and its client asked to come again.
@@ -121,23 +120,12 @@ struct Desk {
     head: Option<AuditHead>,
     served: Served,
     away: bool,
-    commits: Counter,
-    batch_size: Histogram,
-    seconds: Histogram,
+    meter: CommitMeter,
 }
 
 impl Desk {
     fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            session: None,
-            head: None,
-            served: Served::new(),
-            away: false,
-            commits: counter!("sealgate_commits_total", "store" => "postgres"),
-            batch_size: histogram!("sealgate_commit_batch_size", "store" => "postgres"),
-            seconds: histogram!("sealgate_commit_seconds", "store" => "postgres"),
-        }
+        Self { shared, session: None, head: None, served: Served::new(), away: false, meter: CommitMeter::of("postgres") }
     }
 
     async fn work(mut self, mut queue: mpsc::Receiver<Order>) {
@@ -304,9 +292,7 @@ impl Desk {
     /// Notes and tells what was committed.
     fn settle(&mut self, group: Group, orders: Vec<Order>, started: Instant) {
         if group.changes_anything {
-            self.commits.increment(1);
-            self.batch_size.record(orders.len() as f64);
-            self.seconds.record(started.elapsed());
+            self.meter.committed(orders.len(), started.elapsed());
         }
         self.head = Some(group.head);
         self.served = group.served;

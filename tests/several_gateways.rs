@@ -1,0 +1,304 @@
+//! Several gateways on one PostgreSQL database: the real program, real SoftHSM tokens, a real server that is stopped and started.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{
+    openssl::openssl,
+    postgres::Postgres,
+    program::{Gateway, dev_json, path_in, run, sealgate, stderr, stdout},
+};
+use sealgate::domain::audit::Sha256;
+use tempfile::TempDir;
+
+/// After so long a test that waits for an event has failed.
+const PATIENCE: Duration = Duration::from_secs(90);
+const API_KEY: &str = "several00000000000000000000000gateways";
+
+/// A SoftHSM token with keys and certificates, as development mode makes them.
+struct Token {
+    directory: TempDir,
+    uri: String,
+    key_uri: String,
+    ca: PathBuf,
+}
+
+impl Token {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let maker = Gateway::dev(directory.path());
+        let made = dev_json(directory.path());
+        maker.stop();
+        let key = made["keys"].as_array().unwrap().iter().find(|key| key["name"] == "ec-p256").unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        Self { uri: text(&made["token_uri"]), key_uri: text(&key["uri"]), ca: path_in(&made["ca_certificate"]), directory }
+    }
+
+    fn softhsm_conf(&self) -> PathBuf {
+        self.directory.path().join("softhsm2.conf")
+    }
+}
+
+/// What gateways have in common: a database, and tokens whose keys are called `key-0`, `key-1` and so on at each of them.
+struct Rig {
+    server: Postgres,
+    database: String,
+    tokens: Vec<Token>,
+    directory: TempDir,
+}
+
+impl Rig {
+    fn new(tokens: usize) -> Self {
+        let server = Postgres::start_new();
+        let database = server.new_database();
+        Self { server, database, tokens: (0..tokens).map(|_| Token::new()).collect(), directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn data_dir(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn config(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}.toml"))
+    }
+
+    /// A gateway with this name, which has this token.
+    fn gateway(&self, name: &str, token: usize) -> Gateway {
+        let module = dev_module();
+        let conf = self.tokens[token].softhsm_conf();
+        let hash = Sha256::of(API_KEY.as_bytes());
+        let mut config = format!(
+            "data_dir = {:?}\n[store]\nurl = {:?}\nname = {name:?}\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[module]]\nname = \"softhsm\"\n\
+             path = {module:?}\nenv = {{ SOFTHSM2_CONF = {conf:?} }}\n[[caller]]\nname = \"ci\"\napi_key_sha256 = \"{hash}\"\n\
+             default_key = \"key-0\"\nconsent = \"auto\"\n",
+            self.data_dir(name),
+            self.database
+        );
+        for (n, token) in self.tokens.iter().enumerate() {
+            let pin = token.directory.path().join("pin");
+            config.push_str(&format!("[[token]]\nuri = {:?}\nlogin = \"configured\"\npin = {{ file = {pin:?} }}\n", token.uri));
+            config.push_str(&format!("[[key]]\nname = \"key-{n}\"\nuri = {:?}\nchain = [{:?}]\n", token.key_uri, token.ca));
+        }
+        fs::write(self.config(name), config).unwrap();
+        Gateway::serve(&self.config(name))
+    }
+
+    /// A client that signs a document through a gateway.
+    fn sign(&self, gateway: &Gateway, key: &str, n: usize) -> Signing {
+        let document = self.directory.path().join(format!("document {n}"));
+        let signature = self.directory.path().join(format!("signature {n}"));
+        fs::write(&document, format!("document {n}")).unwrap();
+        let mut command = sealgate();
+        command.args(["sign", "--url", &gateway.url, "--key", key, "-o"]).arg(&signature).arg(&document).env("SEALGATE_API_KEY", API_KEY);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Signing { child, document, signature }
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.server.sql(&self.database, sql)
+    }
+
+    /// What `sealgate slots` prints for a gateway.
+    fn slots(&self, name: &str) -> String {
+        let output = run(["slots".as_ref(), "--config".as_ref(), self.config(name).as_os_str()]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    }
+
+    /// Waits until a key can sign, as seen by a gateway.
+    fn wait_for_key(&self, gateway: &Gateway, key: &str) {
+        let url = format!("{}/readyz/key/{key}", gateway.url);
+        wait(&format!("{key} at {}", gateway.url), || {
+            let curl =
+                Command::new("curl").args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url]).output().unwrap();
+            stdout(&curl) == "200"
+        });
+    }
+}
+
+/// A client that waits for its signature.
+struct Signing {
+    child: Child,
+    document: PathBuf,
+    signature: PathBuf,
+}
+
+impl Signing {
+    /// What the client said when it failed; `None` if it got its signature, which OpenSSL accepts.
+    fn failure(self, ca: &Path) -> Option<String> {
+        let output = self.child.wait_with_output().unwrap();
+        if !output.status.success() {
+            return Some(stderr(&output));
+        }
+        let arguments = ["cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-out", "/dev/null", "-CAfile"].map(Into::into);
+        let paths = [ca.as_os_str(), "-in".as_ref(), self.signature.as_os_str(), "-content".as_ref(), self.document.as_os_str()];
+        let verified = openssl(arguments.iter().map(|text: &std::ffi::OsString| text.as_os_str()).chain(paths));
+        assert!(verified.status.success(), "{}", stderr(&verified));
+        None
+    }
+
+    fn succeeds(self, ca: &Path) {
+        assert_eq!(self.failure(ca), None);
+    }
+}
+
+fn dev_module() -> PathBuf {
+    common::softhsm::SoftHsm::module()
+}
+
+/// Asks until it is so: what happens inside another program can only be asked for.
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "not within {} s: {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn signal(pid: u32, signal: &str) {
+    // Who has just ended needs no signal.
+    let _ = Command::new("kill").args(["-s", signal, &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// Stops a gateway's modules where they stand, so that signatures that have begun do not end.
+fn freeze_modules(gateway: &Gateway) -> Vec<u32> {
+    let modules = gateway.children();
+    modules.iter().for_each(|pid| signal(*pid, "STOP"));
+    modules
+}
+
+/// Ends a gateway as a crash does, with its modules.
+fn kill(mut gateway: Gateway, modules: &[u32]) {
+    gateway.signal("KILL");
+    modules.iter().for_each(|pid| signal(*pid, "KILL"));
+    gateway.wait();
+}
+
+#[test]
+fn a_client_of_one_gateway_gets_a_signature_of_another_ones_token() {
+    let rig = Rig::new(2);
+    let (a, b) = (rig.gateway("a", 0), rig.gateway("b", 1));
+    for gateway in [&a, &b] {
+        rig.wait_for_key(gateway, "key-0");
+        rig.wait_for_key(gateway, "key-1");
+    }
+    rig.sign(&a, "key-1", 1).succeeds(&rig.tokens[1].ca);
+    rig.sign(&b, "key-0", 2).succeeds(&rig.tokens[0].ca);
+    rig.sign(&a, "key-0", 3).succeeds(&rig.tokens[0].ca);
+    // Who signed has it in its own audit log.
+    let signed_at = "SELECT string_agg(g.name || ':' || n, ' ' ORDER BY g.name) FROM gateways g JOIN \
+                     (SELECT gateway, count(*) AS n FROM audit WHERE text LIKE '%\"event\":\"signed\"%' GROUP BY gateway) s ON s.gateway = g.id";
+    assert_eq!(rig.sql(signed_at), "a:2 b:1");
+    let slots = rig.slots("a");
+    assert!(slots.contains("at gateway b"), "{slots}");
+    // Content that only one gateway could read is not taken.
+    let big = rig.directory.path().join("document 4");
+    let signing = rig.sign(&a, "key-0", 4);
+    signing.succeeds(&rig.tokens[0].ca);
+    fs::write(&big, vec![0; 3 << 20]).unwrap();
+    let refused = sealgate()
+        .args(["sign", "--url", &a.url, "--key", "key-0", "-o"])
+        .arg(rig.directory.path().join("none"))
+        .arg(&big)
+        .env("SEALGATE_API_KEY", API_KEY)
+        .output()
+        .unwrap();
+    assert!(!refused.status.success() && stderr(&refused).contains("413"), "{}", stderr(&refused));
+    assert!(a.stop().0.success() && b.stop().0.success());
+}
+
+#[test]
+fn of_two_gateways_with_one_token_the_second_waits_says_so_and_goes_on_when_the_first_has_stopped() {
+    let rig = Rig::new(1);
+    let a = rig.gateway("a", 0);
+    rig.wait_for_key(&a, "key-0");
+    rig.sign(&a, "key-0", 1).succeeds(&rig.tokens[0].ca);
+    let mut b = rig.gateway("b", 0);
+    b.wait_until_said("gateway a has the token");
+    wait("b's slots say that it waits", || rig.slots("b").contains("gateway a has this token; this one waits"));
+    // A client of the second one is served by the first one's session.
+    rig.sign(&b, "key-0", 2).succeeds(&rig.tokens[0].ca);
+    assert_eq!(rig.sql("SELECT count(DISTINCT owner) FROM jobs"), "1");
+    assert!(a.stop().0.success());
+    b.wait_until_said("has come to this gateway");
+    rig.sign(&b, "key-0", 3).succeeds(&rig.tokens[0].ca);
+    assert_eq!(rig.sql("SELECT count(DISTINCT owner) FROM jobs"), "2");
+}
+
+#[test]
+fn when_a_gateway_dies_what_it_was_signing_is_in_doubt_and_what_was_queued_goes_on_at_another_one() {
+    const JOBS: usize = 24;
+    let rig = Rig::new(1);
+    let a = rig.gateway("a", 0);
+    rig.wait_for_key(&a, "key-0");
+    let mut b = rig.gateway("b", 0);
+    b.wait_until_said("gateway a has the token");
+    let modules = freeze_modules(&a);
+    let clients: Vec<_> = (0..JOBS).map(|n| rig.sign(&b, "key-0", n)).collect();
+    wait("all jobs are accepted, and some claimed", || {
+        rig.sql(&format!("SELECT count(*) = {JOBS} AND count(*) FILTER (WHERE state = 'signing') > 0 FROM jobs")) == "t"
+    });
+    let signing: usize = rig.sql("SELECT count(*) FROM jobs WHERE state = 'signing'").parse().unwrap();
+    assert!(signing < JOBS);
+    kill(a, &modules);
+    let failures: Vec<_> = clients.into_iter().filter_map(|client| client.failure(&rig.tokens[0].ca)).collect();
+    let counted = "SELECT string_agg(state || ':' || n, ' ' ORDER BY state) FROM (SELECT state, count(*) AS n FROM jobs GROUP BY state) s";
+    assert_eq!(rig.sql(counted), format!("in-doubt:{signing} signed:{}", JOBS - signing), "{failures:?}");
+    assert_eq!(failures.len(), signing, "{failures:?}");
+    // The gateway that died comes back, and claims nothing of what was settled without it.
+    let mut back = rig.gateway("a", 0);
+    back.wait_until_said("gateway b has the token");
+    rig.sign(&back, "key-0", JOBS).succeeds(&rig.tokens[0].ca);
+}
+
+#[test]
+fn a_database_that_is_stopped_and_started_under_load_costs_nobody_a_signature() {
+    const CLIENTS: usize = 12;
+    let mut rig = Rig::new(2);
+    let (a, b) = (rig.gateway("a", 0), rig.gateway("b", 1));
+    for gateway in [&a, &b] {
+        rig.wait_for_key(gateway, "key-0");
+        rig.wait_for_key(gateway, "key-1");
+    }
+    let mut clients = Vec::new();
+    for n in 0..CLIENTS * 3 {
+        let (gateway, token) = if n % 2 == 0 { (&a, n / 2 % 2) } else { (&b, n / 2 % 2) };
+        clients.push((rig.sign(gateway, &format!("key-{token}"), n), token));
+        if n % CLIENTS == CLIENTS - 2 {
+            rig.server.stop();
+        } else if n % CLIENTS == CLIENTS - 1 {
+            // Some of the clients come while it is away.
+            rig.server.start();
+        }
+    }
+    for (client, token) in clients {
+        client.succeeds(&rig.tokens[token].ca);
+    }
+    assert_eq!(rig.sql("SELECT count(*) FROM jobs WHERE state <> 'signed'"), "0");
+    assert!(a.stop().0.success() && b.stop().0.success());
+}
+
+#[test]
+fn a_password_is_read_from_its_file_and_never_from_the_configuration() {
+    let rig = Rig::new(1);
+    drop(rig.gateway("a", 0));
+    let file = rig.directory.path().join("password");
+    fs::write(&file, "secret\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let config = fs::read_to_string(rig.config("a")).unwrap();
+    fs::write(rig.config("b"), config.replace("[store]\n", &format!("[store]\npassword = {{ file = {file:?} }}\n"))).unwrap();
+    drop(Gateway::serve(&rig.config("b")));
+    fs::write(rig.config("c"), config.replace("sealgate@/", "sealgate:hunter2@/")).unwrap();
+    let refused = run(["serve".as_ref(), "--config".as_ref(), rig.config("c").as_os_str()]);
+    let said = stderr(&refused);
+    assert!(!refused.status.success() && said.contains("a password does not belong in this file") && !said.contains("hunter2"), "{said}");
+}
