@@ -117,7 +117,7 @@ async fn sign_all(client: Arc<Client>, jobs: usize, done: watch::Sender<usize>) 
     for n in 0..CONCURRENCY {
         let (client, done) = (Arc::clone(&client), done.clone());
         // Half of the clients ask for permits, the others' consent comes with each job.
-        let permits = n % 2 == 0;
+        let permits = n.is_multiple_of(2);
         let share = jobs / CONCURRENCY + usize::from(n < jobs % CONCURRENCY);
         clients.spawn(async move { sign_some(&client, share, permits, &done).await });
     }
@@ -128,7 +128,7 @@ async fn sign_some(client: &Client, jobs: usize, permits: bool, done: &watch::Se
     let mut permit = None;
     let mut ended = Vec::with_capacity(jobs);
     for job in 0..jobs {
-        if permits && job % PERMIT_USES == 0 {
+        if permits && job.is_multiple_of(PERMIT_USES) {
             permit = Some(client.permit(PERMIT_USES).await);
         }
         let ticket = client.ticket_with(uuid::Uuid::new_v4().as_bytes()).await;

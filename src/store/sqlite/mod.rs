@@ -191,7 +191,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
-        self.readers.read(move |connection| tables::ticket(connection, id)).await
+        self.readers.read_row(|connection| tables::ticket(connection, id))
     }
 
     async fn touch_ticket(&self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
@@ -199,8 +199,7 @@ impl Store for SqliteStore {
     }
 
     async fn count_tickets(&self, caller: &CallerId) -> Result<usize, StoreError> {
-        let caller = caller.clone();
-        self.readers.read(move |connection| tables::count_tickets(connection, &caller)).await
+        self.readers.read_row(|connection| tables::count_tickets(connection, caller))
     }
 
     async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError> {
@@ -220,7 +219,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
-        self.readers.read(move |connection| tables::permit(connection, id)).await
+        self.readers.read_row(|connection| tables::permit(connection, id))
     }
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
@@ -228,7 +227,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
-        let row = self.readers.read(move |connection| tables::job(connection, id)).await?;
+        let row = self.readers.read_row(|connection| tables::job(connection, id))?;
         Ok(row.map(|row| row.job))
     }
 
@@ -243,8 +242,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
-        let (caller, key) = (caller.clone(), key.clone());
-        self.readers.read(move |connection| tables::request(connection, &caller, &key)).await
+        self.readers.read_row(|connection| tables::request(connection, caller, key))
     }
 
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
@@ -254,7 +252,7 @@ impl Store for SqliteStore {
 
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         // Most of the time there is nothing to write.
-        if !self.readers.read(move |connection| tables::any_late(connection, now)).await? {
+        if !self.readers.read_row(|connection| tables::any_late(connection, now))? {
             return Ok(Vec::new());
         }
         let moved = self.writer.write(move |tables| tables.expire_jobs(now)).await?;
@@ -268,8 +266,7 @@ impl Store for SqliteStore {
     }
 
     async fn count_queued(&self, token: &TokenIdentity) -> Result<usize, StoreError> {
-        let token = token.clone();
-        self.readers.read(move |connection| tables::count_queued(connection, &token)).await
+        self.readers.read_row(|connection| tables::count_queued(connection, token))
     }
 
     async fn queues(&self) -> Result<Vec<QueueLength>, StoreError> {

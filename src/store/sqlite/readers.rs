@@ -43,18 +43,25 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let _turn = self.turns.acquire().await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let pool = Arc::clone(&self.pool);
-        let done = spawn_blocking(move || {
-            let connection = pool.take()?;
-            let value = read(&connection)?;
-            // A connection whose statement failed is not put back.
-            pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            Ok(value)
-        });
+        let done = spawn_blocking(move || pool.read(read));
         done.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    }
+
+    /// Reads one row by its key, here and now: that takes some ten microseconds, and handing it to another thread and back takes longer.
+    pub(super) fn read_row<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.pool.read(read)
     }
 }
 
 impl Pool {
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let connection = self.take()?;
+        let value = read(&connection)?;
+        // A connection whose statement failed is not put back.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        Ok(value)
+    }
+
     fn take(&self) -> Result<Connection, StoreError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         idle.map_or_else(|| self.open().map_err(unavailable), Ok)
