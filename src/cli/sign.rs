@@ -32,7 +32,7 @@ const STANDARD_OUTPUT: &str = "-";
 /// Arguments of `sign`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The gateway's address, for example http://127.0.0.1:9091 or https://sign.example.org.
+    /// The gateway's address, for example http://127.0.0.1:9091, or one that begins with https.
     #[arg(long, value_name = "URL")]
     url: String,
     /// The CA of the gateway's own certificate, in PEM. [default: those that this machine trusts]
