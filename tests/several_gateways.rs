@@ -114,6 +114,22 @@ impl Rig {
         stdout(&output)
     }
 
+    /// Carries the audit logs out of the database while the gateways run, and proves them; the looking leaves nothing behind.
+    fn proves_both_audit_logs(&self) {
+        let (config, export) = (self.config("a"), self.directory.path().join("audit.jsonl"));
+        let exported = run(["audit", "export", "--config", config.to_str().unwrap(), "-o", export.to_str().unwrap()]);
+        assert!(exported.status.success(), "{}", stderr(&exported));
+        let head = run(["audit", "head", "--config", config.to_str().unwrap()]);
+        assert_eq!(stdout(&head).lines().count(), 2, "one head a gateway: {}{}", stdout(&head), stderr(&head));
+        let proved = run(["audit", "verify", export.to_str().unwrap(), "--json"]);
+        let proved: serde_json::Value = serde_json::from_slice(&proved.stdout).unwrap_or_else(|_| panic!("{}", stderr(&proved)));
+        assert_eq!((&proved["sound"], proved["chains"].as_array().map(Vec::len)), (&true.into(), Some(2)), "{proved}");
+        let text = fs::read_to_string(&export).unwrap();
+        fs::write(&export, text.replacen("\"event\":\"signed\"", "\"event\":\"singed\"", 1)).unwrap();
+        assert_eq!(run(["audit", "verify", export.to_str().unwrap()]).status.code(), Some(1));
+        assert_eq!(self.sql("SELECT count(*) FROM gateways"), "2");
+    }
+
     /// Waits until a key can sign, as seen by a gateway.
     fn wait_for_key(&self, gateway: &Gateway, key: &str) {
         let url = format!("{}/readyz/key/{key}", gateway.url);
@@ -198,6 +214,7 @@ fn a_client_of_one_gateway_gets_a_signature_of_another_ones_token() {
     let signed_at = "SELECT string_agg(g.name || ':' || n, ' ' ORDER BY g.name) FROM gateways g JOIN \
                      (SELECT gateway, count(*) AS n FROM audit WHERE text LIKE '%\"event\":\"signed\"%' GROUP BY gateway) s ON s.gateway = g.id";
     assert_eq!(rig.sql(signed_at), "a:2 b:1");
+    rig.proves_both_audit_logs();
     let slots = rig.slots("a");
     assert!(slots.contains("at gateway b"), "{slots}");
     // Content that only one gateway could read is not taken.

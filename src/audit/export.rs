@@ -12,7 +12,7 @@ use crate::{
         audit::{SealedRecord, Sha256},
         ids::GatewayId,
     },
-    store::{Store, StoreError, sqlite::AuditReader},
+    store::{Store, StoreError, postgres::PostgresAuditReader, sqlite::AuditReader},
 };
 
 const BEGINNING: &str = "{\"record\":";
@@ -88,6 +88,17 @@ impl LogSource for AuditReader {
 
     async fn records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
         Self::records(self, gateway, from, limit)
+    }
+}
+
+#[async_trait(?Send)]
+impl LogSource for PostgresAuditReader {
+    async fn logs(&self) -> Result<Vec<GatewayId>, StoreError> {
+        Self::logs(self).await
+    }
+
+    async fn records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
+        Self::records(self, gateway, from, limit).await
     }
 }
 

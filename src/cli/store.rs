@@ -6,16 +6,17 @@ use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::data_folder::DataFolder;
+use super::data_folder::{DataFolder, database};
 use crate::{
+    audit::export::LogSource,
     config::{self, Config, StoreSettings},
-    domain::{pin::PinLedger, token::PinSource},
+    domain::{ids::GatewayId, pin::PinLedger, token::PinSource},
     store::{
         Store,
         memory::MemoryStore,
         pin_ledger::StoredPinLedger,
-        postgres::{PostgresSettings, PostgresStore, SharedPinLedger},
-        sqlite::{SqliteSettings, SqliteStore},
+        postgres::{PostgresAuditReader, PostgresSettings, PostgresStore, SharedPinLedger},
+        sqlite::{SqliteSettings, SqliteStore, open_to_read},
     },
 };
 
@@ -58,7 +59,7 @@ impl OpenStore {
                 Ok(Self::Sqlite(Arc::new(store)))
             }
             StoreSettings::Postgres(settings) => {
-                let settings = postgres(settings, data)?;
+                let settings = postgres(settings, data.gateway_id()?)?;
                 let store = PostgresStore::open(settings).await.context("the gateway needs its database to start")?;
                 Ok(Self::Postgres(Arc::new(store)))
             }
@@ -70,7 +71,7 @@ impl OpenStore {
         let own: Arc<dyn PinLedger> = Arc::new(StoredPinLedger::open(data.dir())?);
         match &config.store {
             StoreSettings::Sqlite => Ok(own),
-            StoreSettings::Postgres(settings) => Ok(Arc::new(SharedPinLedger::start(own, postgres(settings, data)?)?)),
+            StoreSettings::Postgres(settings) => Ok(Arc::new(SharedPinLedger::start(own, postgres(settings, data.gateway_id()?)?)?)),
         }
     }
 
@@ -94,8 +95,25 @@ impl OpenStore {
     }
 }
 
-fn postgres(settings: &config::PostgresSettings, data: &DataFolder) -> anyhow::Result<PostgresSettings> {
-    let opened = PostgresSettings::new(settings.url.as_str(), data.gateway_id()?);
+/// The audit logs in the store of this configuration, to be read beside a gateway that runs or without one.
+pub(super) fn audit_logs(config: &Config) -> anyhow::Result<Box<dyn LogSource>> {
+    match &config.store {
+        StoreSettings::Sqlite => audit_logs_of(&database(&config.data_dir)),
+        // Reading needs no identity, and leaves none behind.
+        StoreSettings::Postgres(settings) => Ok(Box::new(PostgresAuditReader::new(postgres(settings, GatewayId::random())?))),
+    }
+}
+
+/// The audit logs in this SQLite database.
+pub(super) fn audit_logs_of(database: &Path) -> anyhow::Result<Box<dyn LogSource>> {
+    if !database.is_file() {
+        bail!("there is no audit log at {}: no gateway has run there yet", database.display());
+    }
+    Ok(Box::new(open_to_read(database)?))
+}
+
+fn postgres(settings: &config::PostgresSettings, gateway: GatewayId) -> anyhow::Result<PostgresSettings> {
+    let opened = PostgresSettings::new(settings.url.as_str(), gateway);
     let mut opened = opened.context("correct [store] in the configuration")?;
     if let Some(name) = settings.name.clone().or_else(machine) {
         opened = opened.with_name(name);

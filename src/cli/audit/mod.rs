@@ -12,18 +12,22 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 
 use self::anchors::AnchorArgs;
-use super::{FAILED, data_folder::database, output, place::GatewayArgs, runtime};
-use crate::{
-    audit::{
-        chain::{Anchors, SoundChain},
-        export::{self, ExportError, LogSource},
-        verify::{VerifyError, verify_export, verify_store},
-    },
-    store::sqlite::open_to_read,
+use super::{
+    FAILED,
+    data_folder::database,
+    output,
+    place::GatewayArgs,
+    runtime,
+    store::{audit_logs, audit_logs_of},
+};
+use crate::audit::{
+    chain::{Anchors, SoundChain},
+    export::{self, ExportError, LogSource},
+    verify::{VerifyError, verify_export, verify_store},
 };
 
 /// How a database file begins.
@@ -104,8 +108,8 @@ fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 fn head(args: &HeadArgs) -> anyhow::Result<ExitCode> {
     let anchors = args.anchors.load()?;
-    let database = database(&args.gateway.place()?.config.data_dir);
-    match proved(&database, &anchors) {
+    let source = audit_logs(&args.gateway.place()?.config)?;
+    match runtime()?.block_on(verify_store(source.as_ref(), &anchors)).map_err(Problem::from) {
         Ok(chains) => {
             chains.iter().try_for_each(|chain| output::json(&chain.head))?;
             Ok(ExitCode::SUCCESS)
@@ -119,7 +123,7 @@ fn head(args: &HeadArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export(args: &ExportArgs) -> anyhow::Result<()> {
-    let source = open(&database(&args.gateway.place()?.config.data_dir))?;
+    let source = audit_logs(&args.gateway.place()?.config)?;
     let source = source.as_ref();
     match &args.output {
         None => match runtime()?.block_on(export::export(source, args.from, output::stream())) {
@@ -183,18 +187,11 @@ fn proved(log: &Path, anchors: &Anchors) -> Result<Vec<SoundChain>, Problem> {
     if !begins_as_database(&mut reader)? {
         return Ok(verify_export(reader, anchors)?);
     }
-    let source = open(&file)?;
+    let source = audit_logs_of(&file)?;
     Ok(runtime()?.block_on(verify_store(source.as_ref(), anchors))?)
 }
 
 fn begins_as_database(reader: &mut BufReader<File>) -> anyhow::Result<bool> {
     let beginning = reader.fill_buf().context("the log cannot be read")?;
     Ok(beginning.bytes().take(SQLITE_MAGIC.len()).filter_map(Result::ok).eq(SQLITE_MAGIC.iter().copied()))
-}
-
-fn open(database: &Path) -> anyhow::Result<Box<dyn LogSource>> {
-    if !database.is_file() {
-        bail!("there is no audit log at {}: no gateway has run there yet", database.display());
-    }
-    Ok(Box::new(open_to_read(database)?))
 }

@@ -5,6 +5,7 @@
 //! good; while the database is away, work waits a few seconds and is then refused, and nothing that was accepted is forgotten; when it is
 //! back, everything goes on by itself.
 
+mod audit;
 mod claim;
 mod clock;
 mod flush;
@@ -33,8 +34,8 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
-use uuid::Uuid;
 
+pub use self::audit::PostgresAuditReader;
 use self::{
     clock::Clock,
     group::{Made, Work},
@@ -352,15 +353,11 @@ impl Store for PostgresStore {
     }
 
     async fn audit_logs(&self) -> Result<Vec<GatewayId>, StoreError> {
-        let sql = "SELECT id FROM gateways WHERE EXISTS (SELECT 1 FROM audit WHERE gateway = id) ORDER BY id";
-        let rows = self.readers.query(sql, &[]).await?;
-        rows.iter().map(|row| row::column::<Uuid>(row, 0).map(Into::into)).collect()
+        audit::logs(&self.readers).await
     }
 
     async fn audit_records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
-        let sql = "SELECT seq, text, hash FROM audit WHERE gateway = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
-        let rows = self.readers.query(sql, &[&gateway.as_uuid(), &count(from), &count(limit as u64)]).await?;
-        rows.iter().map(row::record).collect()
+        audit::records(&self.readers, gateway, from, limit).await
     }
 
     async fn wait_for_end(&self, id: JobId) -> Result<SigningJob, StoreError> {
