@@ -1,6 +1,6 @@
 //! What only a store that gateways share must do, and what it does when its database goes away.
 //!
-//! What every store must do stands in store_contract.rs.
+//! What every store must do stands in store_contract.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,0 +1,111 @@
+//! What every store must do, whatever it keeps its state in.
+//!
+//! Each function is one promise of [`Store`](sealgate::store::Store), checked against an empty store. [`contract!`] runs them all on one
+//! implementation.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod jobs;
+mod parts;
+#[path = "../common/postgres.rs"]
+#[allow(dead_code)]
+mod postgres_server;
+mod records;
+mod tickets;
+
+use std::sync::Arc;
+
+use sealgate::{
+    domain::ids::GatewayId,
+    store::{
+        memory::MemoryStore,
+        postgres::{PostgresSettings, PostgresStore},
+        sqlite::{SqliteSettings, SqliteStore},
+    },
+};
+use tempfile::TempDir;
+
+use self::{parts::AnyStore, postgres_server::Postgres};
+
+/// Every promise.
+mod promises {
+    pub use super::{jobs::*, records::*, tickets::*};
+}
+
+/// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
+macro_rules! contract {
+    ($store:ident, $new:expr) => {
+        contract!(
+            $store,
+            $new,
+            [
+                a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted,
+                a_caller_has_at_most_as_many_tickets_as_it_may,
+                of_two_writers_of_a_ticket_the_second_is_refused,
+                a_touch_is_no_change_and_is_not_undone_by_one,
+                idle_tickets_are_removed_but_not_while_their_job_is_open,
+                a_commit_that_fails_at_its_last_change_changed_nothing,
+                a_commit_sees_its_own_earlier_changes,
+                a_permit_is_spent_by_a_signature_and_given_back_by_a_failure,
+                each_refusal_of_a_permit_is_reported,
+                a_permit_that_is_revoked_pays_for_nothing_more,
+                a_permit_is_not_overspent_by_a_race,
+                permits_that_can_still_be_used_are_listed_the_first_to_end_first,
+                the_queue_of_a_token_has_a_bound,
+                jobs_are_claimed_oldest_first_and_once,
+                callers_take_turns,
+                a_race_of_claims_gives_each_job_to_one,
+                a_job_that_is_put_back_comes_before_all_others_of_its_caller,
+                a_job_past_its_deadline_is_not_claimed_and_expires,
+                only_lawful_moves_of_a_job_are_made,
+                cancelling_ends_only_what_is_still_queued,
+                waiting_for_an_end_ends_with_the_job,
+                everybody_who_waits_for_an_end_is_woken,
+                waiting_for_work_ends_when_a_job_is_queued_for_that_token,
+                ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
+                content_is_stored_replaced_and_gone_with_its_ticket,
+                content_that_is_moved_to_the_spool_directory_is_gone_from_the_store,
+                spooled_files_are_listed_and_counted,
+                jobs_are_listed_newest_first_by_state_and_caller,
+                what_is_claimed_and_not_settled_is_listed,
+                a_request_is_kept_once_for_each_caller_and_forgotten_when_it_expires,
+                a_doubt_is_resolved_once_and_its_use_kept_or_given_back,
+                queues_tell_how_many_wait_and_since_when,
+                audit_records_are_chained_and_read_in_pages,
+                the_end_of_a_job_is_recorded_with_it,
+                a_claim_that_is_stale_settles_nothing,
+                a_conflict_leaves_neither_audit_record_nor_content,
+                a_conflict_concerns_only_its_own_commit,
+                many_jobs_at_once_all_end_once,
+            ]
+        );
+    };
+    ($store:ident, $new:expr, [$($promise:ident),+ $(,)?]) => {
+        mod $store {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $promise() {
+                    let (store, _kept) = $new.await;
+                    promises::$promise(store).await;
+                }
+            )+
+        }
+    };
+}
+
+contract!(memory, async { (Arc::new(MemoryStore::new()) as AnyStore, ()) });
+contract!(sqlite, sqlite_store());
+contract!(postgres, postgres_store());
+
+async fn sqlite_store() -> (AnyStore, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = SqliteSettings::new(directory.path().join("sealgate.db"), GatewayId::random());
+    (Arc::new(SqliteStore::open(settings).unwrap()), directory)
+}
+
+async fn postgres_store() -> (AnyStore, ()) {
+    let url = tokio::task::spawn_blocking(|| Postgres::shared().new_database()).await.unwrap();
+    let settings = PostgresSettings::new(&url, GatewayId::random()).unwrap();
+    (Arc::new(PostgresStore::open(settings).await.unwrap()), ())
+}
