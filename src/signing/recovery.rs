@@ -4,9 +4,13 @@
 //! back to the queue. Certainty comes from the marks that the slots write before `C_Sign`, and only if they are all there: the machine has not
 //! been down since, for what was not synced may be lost then, and whoever writes marks has ended.
 
-use std::path::Path;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use tracing::info;
+use uuid::Uuid;
 
 use super::ended::{EndedJobs, JobTimes};
 use crate::{
@@ -15,6 +19,7 @@ use crate::{
         job::{FailureCause, JobOutcome, SigningJob},
         key::ConfiguredKey,
         timestamp::Timestamp,
+        token::TokenIdentity,
     },
     store::{Change, Store, StoreError},
     token::marks,
@@ -30,6 +35,13 @@ pub struct LastRun<'a> {
     pub marks_are_whole: bool,
 }
 
+impl LastRun<'_> {
+    /// The signatures that were begun last on `token`; `None` if nothing certain is known.
+    fn begun(&self, token: &TokenIdentity) -> Option<HashSet<Uuid>> {
+        if self.marks_are_whole { marks::begun(self.marks, token) } else { None }
+    }
+}
+
 /// Settles what the run before this one had claimed. To be called before any job is claimed. `keys` are the configured ones: what is in doubt
 /// is counted by them.
 ///
@@ -40,7 +52,12 @@ pub async fn settle_claims(store: &dyn Store, last_run: LastRun<'_>, keys: &[Con
     if claimed.is_empty() {
         return Ok(());
     }
-    let (begun, waiting): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|job| may_have_begun(job, last_run));
+    // Each token's marks are read once, whatever it had claimed.
+    let mut marks = HashMap::new();
+    let (begun, waiting): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|job| {
+        let marks = marks.entry(job.key.token.clone()).or_insert_with_key(|token| last_run.begun(token));
+        marks.as_ref().is_none_or(|begun| begun.contains(&job.id.as_uuid()))
+    });
     info!("{} jobs that the last run had claimed wait again, {} are in doubt", waiting.len(), begun.len());
     let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, IN_DOUBT);
     let in_doubt = begun.iter().map(|job| Change::EndJob { job: job.id, claim: job.claim, outcome: outcome.clone() });
@@ -109,8 +126,3 @@ const RESTORED: &str = "the state was restored from a backup, and nobody knows w
 /// What the client and the operator are told.
 const IN_DOUBT: &str = "the gateway ended while the token may have been signing; nobody knows whether it did, and the job is not repeated. An \
                         operator can look and settle it with `sealgate jobs resolve`";
-
-fn may_have_begun(job: &SigningJob, last_run: LastRun<'_>) -> bool {
-    let begun = marks::begun(last_run.marks, &job.key.token).filter(|_| last_run.marks_are_whole);
-    begun.is_none_or(|begun| begun.contains(&job.id.as_uuid()))
-}

@@ -19,7 +19,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use self::{readers::Readers, writer::Writer};
 use super::{
@@ -86,6 +86,12 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    fn unusable(path: &Path, problem: &dyn std::fmt::Display) -> Self {
+        Self::Unusable { path: path.to_owned(), problem: problem.to_string() }
+    }
+}
+
 /// Tickets, permits, jobs and the audit log in an SQLite database.
 pub struct SqliteStore {
     writer: Writer,
@@ -101,7 +107,7 @@ impl SqliteStore {
     /// [`OpenError`].
     pub fn open(settings: SqliteSettings) -> Result<Self, OpenError> {
         let path = settings.path.clone();
-        let unusable = |error: &dyn std::fmt::Display| OpenError::Unusable { path: path.clone(), problem: error.to_string() };
+        let unusable = |error: &dyn std::fmt::Display| OpenError::unusable(&path, error);
         schema::make_private(&path).map_err(|error| unusable(&error))?;
         let mut connection = Connection::open(&path).map_err(|error| unusable(&error))?;
         schema::set_up(&connection).map_err(|error| unusable(&error))?;
@@ -128,10 +134,7 @@ impl SqliteStore {
 /// # Errors
 /// [`OpenError::Unusable`].
 pub fn open_to_read(path: &Path) -> Result<AuditReader, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let unusable = |error: rusqlite::Error| OpenError::Unusable { path: path.to_owned(), problem: error.to_string() };
-    let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
-    Ok(AuditReader(connection))
+    schema::open_read_only(path).map(AuditReader).map_err(|error| OpenError::unusable(path, &error))
 }
 
 /// Copies a database, as it is at one moment, into a new file; a running gateway is not disturbed. Blocks.
@@ -139,9 +142,8 @@ pub fn open_to_read(path: &Path) -> Result<AuditReader, OpenError> {
 /// # Errors
 /// [`OpenError::Unusable`], also if the new file is there already.
 pub fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let unusable = |error: &dyn std::fmt::Display| OpenError::Unusable { path: from.to_owned(), problem: error.to_string() };
-    let connection = Connection::open_with_flags(from, flags).map_err(|error| unusable(&error))?;
+    let unusable = |error: &dyn std::fmt::Display| OpenError::unusable(from, error);
+    let connection = schema::open_read_only(from).map_err(|error| unusable(&error))?;
     // An empty file may be copied into; made by us it is private.
     schema::make_private(to).map_err(|error| unusable(&error))?;
     connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(|error| unusable(&error))?;
