@@ -129,6 +129,10 @@ macro_rules! name_id {
 }
 
 name_id! {
+    /// The name of an operator.
+    OperatorName
+}
+name_id! {
     /// The name of a configured key; stands for exactly one key on one token.
     KeyName
 }

@@ -17,6 +17,7 @@ pub mod job;
 pub mod key;
 pub mod key_uri;
 pub mod lease;
+pub mod operator;
 pub mod permit;
 pub mod pin;
 pub mod public_key;
