@@ -18,17 +18,18 @@ use crate::{
     domain::{
         algorithm::{KeyKind, SignatureAlgorithm},
         audit::Consent,
-        caller::Caller,
+        caller::{Caller, ConsentPolicy},
+        consent::ShownDocument,
         digest::ToSign,
         ids::{JobId, KeyName, PermitId},
         job::{JobState, KeyAddress, SigningJob},
         key::{ConfiguredKey, KeyChoice},
-        permit::PermitRefusal,
+        permit::{Permit, PermitRefusal, PermitState},
         pin::Pin,
         timestamp::Timestamp,
         token::{LoginMode, SlotState, SlotStatus},
     },
-    permit::PermitService,
+    permit::{PermitService, UnpaidJob},
     store::{Change, Conflict, Store, StoreError},
     token::{command::Command, supervisor::Tokens},
 };
@@ -124,6 +125,8 @@ pub struct JobOrder {
     pub to_sign: ToSign,
     /// What pays for it.
     pub payment: Payment,
+    /// What an operator who is asked can be shown.
+    pub document: Option<ShownDocument>,
 }
 
 /// What pays for a signature.
@@ -195,6 +198,12 @@ pub enum SubmitError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// As many requests of the caller wait for operators as may.
+    #[error("{limit} requests of this caller wait for operators already")]
+    TooManyWaiting {
+        /// The most that may.
+        limit: usize,
+    },
     /// A request with the same idempotency key was quicker.
     #[error("a request with this idempotency key was made before")]
     RequestKnown,
@@ -232,6 +241,14 @@ impl Authorised {
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.known.key
+    }
+
+    /// Whether a PIN that comes with the request is consent enough: whoever knows it is logged in with it for this signature. Not where two persons
+    /// must agree.
+    #[must_use]
+    pub fn pin_is_consent(&self) -> bool {
+        let policy = self.caller.consent.with_key(self.known.key.address.name.as_ref());
+        self.site.login_mode() == LoginMode::PerRequest && policy < ConsentPolicy::TwoOperators
     }
 
     /// The algorithm.
@@ -392,18 +409,25 @@ impl SigningService {
 
     /// Adds the changes that accept a job.
     fn prepare(&self, order: JobOrder, with: &mut Vec<Change>) -> Result<(), SubmitError> {
-        let JobOrder { authorised: Authorised { caller, known, site, algorithm }, job, to_sign, payment } = order;
+        let JobOrder { authorised, job, to_sign, payment, document } = order;
+        let pin_is_consent = authorised.pin_is_consent();
+        let Authorised { caller, known, site, algorithm } = authorised;
+        let key = &known.key.address;
+        if caller.consent.with_key(key.name.as_ref()) == ConsentPolicy::Deny {
+            return Err(PermitRefusal::ByPolicy.into());
+        }
         if to_sign.algorithm() != algorithm {
             return Err(Denied::NotSupported(format!("{algorithm} was allowed, not {}", to_sign.algorithm())).into());
         }
         let with_pin = matches!(payment, Payment::Pin(_));
-        let permit = match payment {
-            Payment::Permit(permit) => Some(permit),
+        let unpaid = UnpaidJob { job, key, to_sign: &to_sign, document };
+        let paid = match payment {
+            Payment::Permit(permit) => Paid::before(Some(permit)),
             Payment::Pin(pin) => {
                 self.workshop.pins.keep(job, pin);
-                (site.login_mode() != LoginMode::PerRequest).then(|| self.ask_now(&caller, with))
+                if pin_is_consent { Paid::before(None) } else { self.permits.pay_for(&caller, unpaid, with)?.into() }
             }
-            Payment::AskNow => Some(self.ask_now(&caller, with)),
+            Payment::AskNow => self.permits.pay_for(&caller, unpaid, with)?.into(),
         };
         let accepted = self.workshop.store.now();
         let queue_bound = site.queue_bound();
@@ -411,28 +435,21 @@ impl SigningService {
             id: job,
             caller: caller.id.clone(),
             from: caller.from.clone(),
-            key: known.key.address.clone(),
+            key: key.clone(),
             to_sign,
             certificate_serial: known.key.certificate_serial.clone(),
-            consent: if permit.is_some() { Consent::Policy } else { Consent::Pin },
-            permit,
+            // The store puts in who gave the permit.
+            consent: if paid.permit.is_some() { Consent::Policy } else { Consent::Pin },
+            permit: paid.permit,
             with_pin,
             accepted,
-            deadline: accepted.after(self.settings.job_deadline),
-            state: JobState::Queued,
+            deadline: paid.decide_by.unwrap_or(accepted).after(self.settings.job_deadline),
+            state: if paid.decide_by.is_some() { JobState::AwaitingConsent } else { JobState::Queued },
             claim: None,
             outcome: None,
         };
         with.push(Change::AcceptJob { job: row, queue_bound });
         Ok(())
-    }
-
-    /// A permit for this one signature. Consent is by policy: see [`PermitService`].
-    fn ask_now(&self, caller: &Caller, with: &mut Vec<Change>) -> PermitId {
-        let permit = self.permits.single_use(caller);
-        let id = permit.id;
-        with.extend(self.permits.stored(caller, permit));
-        id
     }
 
     /// Finds a job.
@@ -499,6 +516,25 @@ impl SigningService {
     }
 }
 
+/// What pays for a job.
+struct Paid {
+    permit: Option<PermitId>,
+    /// When an operator must have decided about the permit, where one is asked.
+    decide_by: Option<Timestamp>,
+}
+
+impl Paid {
+    const fn before(permit: Option<PermitId>) -> Self {
+        Self { permit, decide_by: None }
+    }
+}
+
+impl From<Permit> for Paid {
+    fn from(permit: Permit) -> Self {
+        Self { permit: Some(permit.id), decide_by: (permit.state == PermitState::Asked).then_some(permit.expires) }
+    }
+}
+
 /// The algorithm to sign with: the one asked for or the key's own, if key, token and verifier can do it.
 pub(super) fn algorithm_for(known: &KnownKey, asked: Option<SignatureAlgorithm>) -> Result<SignatureAlgorithm, Denied> {
     let key = &known.key;
@@ -526,6 +562,7 @@ fn refused(error: StoreError) -> SubmitError {
     match error {
         StoreError::Conflict(Conflict::Permit(refusal)) => SubmitError::Permit(refusal),
         StoreError::Conflict(Conflict::QueueFull { bound }) => SubmitError::QueueFull { bound, retry_after: retry_after(bound) },
+        StoreError::Conflict(Conflict::TooManyWaiting { limit }) => SubmitError::TooManyWaiting { limit },
         StoreError::Conflict(Conflict::RequestKnown) => SubmitError::RequestKnown,
         StoreError::Conflict(_) => SubmitError::Overtaken,
         StoreError::Unavailable(reason) => {
@@ -572,9 +609,11 @@ async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitService>, retent
         }
         let now = workshop.store.now();
         match workshop.store.expire_jobs(now).await {
-            Ok(expired) => note_expired(&workshop, expired).await,
+            Ok(expired) => note_ended(&workshop, expired).await,
             Err(error) => warn!(error = %error, "jobs could not be expired"),
         }
+        permits.time_out().await;
+        note_ended(&workshop, permits.take_ended()).await;
         let long_ago = Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)));
         forget_ended(&workshop, long_ago).await;
         forget_pins(&workshop).await;
@@ -582,13 +621,13 @@ async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitService>, retent
     }
 }
 
-/// Jobs that expired are told of one by one, like every end.
-async fn note_expired(workshop: &Workshop, expired: Vec<JobId>) {
-    for job in expired {
+/// Jobs that ended without coming to a token are told of one by one, like every end.
+async fn note_ended(workshop: &Workshop, ended: Vec<JobId>) {
+    for job in ended {
         match workshop.store.find_job(job).await {
             Ok(Some(job)) => workshop.note_queued_end(&job),
             Ok(None) => {}
-            Err(error) => warn!(job.id = %job, error = %error, "job {job} expired; more cannot be said of it"),
+            Err(error) => warn!(job.id = %job, error = %error, "job {job} ended; more cannot be said of it"),
         }
     }
 }

@@ -34,7 +34,7 @@ const PAD_LEN: u32 = 1024;
 
 const TICKET: &str =
     "SELECT id, caller, touched, version, body, (SELECT text FROM metadata WHERE metadata.ticket = tickets.id) FROM tickets";
-const PERMIT: &str = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits";
+const PERMIT: &str = "SELECT id, caller, uses, reserved, committed, expires, state, body FROM permits";
 const JOB: &str = "SELECT id, caller, permit, accepted, deadline, state, claim, ended, body, outcome FROM jobs";
 
 /// An error of the database, as services see it.
@@ -74,9 +74,23 @@ pub(super) fn permit(connection: &Connection, id: PermitId) -> Result<Option<Per
 }
 
 pub(super) fn live_permits(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
-    let sql = format!("{PERMIT} WHERE expires > ?1 AND NOT revoked AND reserved + committed < uses ORDER BY expires LIMIT ?2");
+    let sql = format!("{PERMIT} WHERE expires > ?1 AND state = 'granted' AND reserved + committed < uses ORDER BY expires LIMIT ?2");
     let found = all(connection, &sql, params![millis(now), count(limit as u64)], permit_columns)?;
     found.into_iter().map(PermitColumns::read).collect()
+}
+
+pub(super) fn waiting_permits(connection: &Connection, limit: usize) -> Result<Vec<Permit>, StoreError> {
+    let sql = format!("{PERMIT} WHERE state = 'asked' ORDER BY expires, id LIMIT ?1");
+    let found = all(connection, &sql, params![count(limit as u64)], permit_columns)?;
+    found.into_iter().map(PermitColumns::read).collect()
+}
+
+pub(super) fn count_waiting_permits(connection: &Connection) -> Result<usize, StoreError> {
+    number(connection, "SELECT count(*) FROM permits WHERE state = 'asked'", ())
+}
+
+pub(super) fn words(connection: &Connection, permit: PermitId) -> Result<Option<String>, StoreError> {
+    one(connection, "SELECT text FROM words WHERE permit = ?1", params![permit.as_uuid().as_bytes()], |row| row.get(0))
 }
 
 pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -127,7 +141,7 @@ pub(super) fn forgettable(connection: &Connection, before: Timestamp, limit: usi
     let jobs = "SELECT id FROM jobs WHERE ended IS NOT NULL AND ended < ?1 AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = jobs.id) \
                 ORDER BY ended LIMIT ?2";
     old.jobs = all(connection, jobs, params![millis(before), count(limit as u64)], |row| uuid(row, 0))?;
-    let permits = "SELECT id FROM permits WHERE expires < ?1 AND reserved = 0 ORDER BY expires LIMIT ?2";
+    let permits = "SELECT id FROM permits WHERE expires < ?1 AND reserved = 0 AND state <> 'asked' ORDER BY expires LIMIT ?2";
     old.permits = all(connection, permits, params![millis(before), count((limit - old.len()) as u64)], |row| uuid(row, 0))?;
     let requests = "SELECT caller, key FROM requests WHERE expires < ?1 ORDER BY expires LIMIT ?2";
     let left = count((limit - old.len()) as u64);
@@ -305,7 +319,7 @@ impl<'a> Tables<'a> {
     pub(super) fn forget(&mut self, old: &Forgettable, before: Timestamp) -> Result<usize, StoreError> {
         let (mut forgotten, before) = (0, millis(before));
         let job = "DELETE FROM jobs WHERE id = :id AND ended < :before AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = :id)";
-        let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0";
+        let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0 AND state <> 'asked'";
         for (sql, ids) in [(job, &old.jobs), (permit, &old.permits)] {
             for id in ids {
                 forgotten += self.run(sql, named_params! { ":id": id.as_bytes(), ":before": before })?;
@@ -350,15 +364,19 @@ impl Rows for Tables<'_> {
         let Some(row) = row else {
             return self.run("DELETE FROM permits WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
-        let row = PermitColumns::of(row);
-        let sql = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, revoked)
-             VALUES (:id, :caller, :uses, :reserved, :committed, :expires, :revoked)
-             ON CONFLICT (id) DO UPDATE SET reserved = :reserved, committed = :committed, revoked = :revoked";
+        let row = PermitColumns::of(row)?;
+        // What the configuration gave does not change but in these: an index would be written for the others.
+        let change = if row.body.is_some() { "uses = :uses, expires = :expires, body = :body," } else { "" };
+        let sql = format!(
+            "INSERT INTO permits (id, caller, uses, reserved, committed, expires, state, body)
+             VALUES (:id, :caller, :uses, :reserved, :committed, :expires, :state, :body)
+             ON CONFLICT (id) DO UPDATE SET {change} reserved = :reserved, committed = :committed, state = :state"
+        );
         let params = named_params! {
             ":id": row.id.as_bytes(), ":caller": row.caller, ":uses": row.uses, ":reserved": row.reserved,
-            ":committed": row.committed, ":expires": row.expires, ":revoked": row.revoked,
+            ":committed": row.committed, ":expires": row.expires, ":state": row.state, ":body": row.body,
         };
-        self.run(sql, params).map(drop)
+        self.run(&sql, params).map(drop)
     }
 
     fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -372,7 +390,8 @@ impl Rows for Tables<'_> {
         let row = JobColumns::of(row)?;
         let sql = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome)
              VALUES (:id, :caller, :token, :permit, :accepted, :deadline, :state, :claim, :ended, :body, :outcome)
-             ON CONFLICT (id) DO UPDATE SET state = :state, claim = :claim, ended = :ended, outcome = :outcome";
+             ON CONFLICT (id) DO UPDATE SET accepted = :accepted, deadline = :deadline, state = :state, claim = :claim, ended = :ended, body = :body,
+             outcome = :outcome";
         let params = named_params! {
             ":id": row.id.as_bytes(), ":caller": row.caller, ":token": row.token, ":permit": row.permit.as_ref().map(Uuid::as_bytes),
             ":accepted": row.accepted, ":deadline": row.deadline, ":state": row.state, ":claim": row.claim.as_ref().map(Uuid::as_bytes),
@@ -402,6 +421,29 @@ impl Rows for Tables<'_> {
 
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
         count_queued(self.connection, token)
+    }
+
+    fn count_waiting(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        number(self.connection, "SELECT count(*) FROM permits WHERE caller = ?1 AND state = 'asked'", params![caller.as_str()])
+    }
+
+    fn count_live(&mut self, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM permits WHERE caller = ?1 AND state = 'granted' AND reserved + committed < uses AND expires > ?2";
+        number(self.connection, sql, params![caller.as_str(), millis(now)])
+    }
+
+    fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError> {
+        let permit = *permit.as_uuid().as_bytes();
+        let changed = match words {
+            Some(words) => {
+                let sql = "INSERT INTO words (permit, pad, text) VALUES (:permit, zeroblob(:pad), :text)";
+                self.run(sql, named_params! { ":permit": permit, ":pad": PAD_LEN, ":text": words })?;
+                0
+            }
+            None => self.run("DELETE FROM words WHERE permit = :permit", named_params! { ":permit": permit })?,
+        };
+        self.memory.deleted |= changed > 0;
+        Ok(())
     }
 
     fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
@@ -460,7 +502,8 @@ fn permit_columns(row: &Row<'_>) -> rusqlite::Result<PermitColumns> {
         reserved: row.get(3)?,
         committed: row.get(4)?,
         expires: row.get(5)?,
-        revoked: row.get(6)?,
+        state: row.get(6)?,
+        body: row.get(7)?,
     })
 }
 
