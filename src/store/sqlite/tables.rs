@@ -80,7 +80,7 @@ pub(super) fn live_permits(connection: &Connection, now: Timestamp, limit: usize
 }
 
 pub(super) fn waiting_permits(connection: &Connection, limit: usize) -> Result<Vec<Permit>, StoreError> {
-    let sql = format!("{PERMIT} WHERE state = 'asked' ORDER BY expires, id LIMIT ?1");
+    let sql = format!("{PERMIT} INDEXED BY permits_waiting WHERE state = 'asked' ORDER BY expires, id LIMIT ?1");
     let found = all(connection, &sql, params![count(limit as u64)], permit_columns)?;
     found.into_iter().map(PermitColumns::read).collect()
 }

@@ -6,7 +6,7 @@ ALTER TABLE permits DROP COLUMN revoked;
 ALTER TABLE permits ADD COLUMN body TEXT;
 
 -- While a permit is asked for, `expires` is when that must be decided.
-CREATE INDEX permits_waiting ON permits (expires, caller) WHERE state = 'asked';
+CREATE INDEX permits_waiting ON permits (expires) WHERE state = 'asked';
 CREATE INDEX permits_waiting_of ON permits (caller) WHERE state = 'asked';
 CREATE INDEX permits_live_of ON permits (caller, expires) WHERE state = 'granted' AND reserved + committed < uses;
 
