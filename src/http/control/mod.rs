@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] stand there.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] and [`operators`] stand there.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -14,6 +14,7 @@
 pub mod dto;
 mod error;
 pub mod jobs;
+pub mod operators;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use self::{
 };
 use super::extract::{Pace, read_whole};
 use crate::{
+    auth::Operators,
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     signing::tokens::TokenDesk,
 };
@@ -45,10 +47,11 @@ const CHANGE_WAIT_MAX: Duration = Duration::from_secs(25);
 pub(super) type Closing = watch::Receiver<bool>;
 
 /// The routes that operators are served.
-pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
+pub(super) fn configure(desk: Data<TokenDesk>, accounts: Data<Operators>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config
             .app_data(desk)
+            .app_data(accounts)
             .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
@@ -60,6 +63,10 @@ pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl F
             .route("/jobs", get().to(jobs::list))
             .route("/jobs/{id}", get().to(jobs::show))
             .route("/jobs/{id}/resolve", post().to(jobs::resolve))
+            .route("/operators", get().to(operators::list))
+            .route("/operators", post().to(operators::add))
+            .route("/operators/{name}/password", post().to(operators::set_password))
+            .route("/operators/{name}/{change}", post().to(operators::change))
             .default_service(web::to(unknown_route));
     }
 }

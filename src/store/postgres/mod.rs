@@ -5,6 +5,7 @@
 //! good; while the database is away, work waits a few seconds and is then refused, and nothing that was accepted is forgotten; when it is
 //! back, everything goes on by itself.
 
+mod accounts;
 mod audit;
 mod claim;
 mod clock;
@@ -58,9 +59,10 @@ use super::{
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
     idempotency::IdempotentRequest,
-    ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
     ticket::Ticket,
     timestamp::Timestamp,
@@ -302,6 +304,22 @@ impl Store for PostgresStore {
         let sql = concat!("SELECT ", job_columns!(), " FROM jobs WHERE owner = $1 AND state = 'signing' ORDER BY place");
         let rows = self.readers.query(sql, &[&self.shared.settings.gateway.as_uuid()]).await?;
         rows.iter().map(|row| row::job(row).map(|row| row.job)).collect()
+    }
+
+    async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        accounts::find_operator(&self.readers, name).await
+    }
+
+    async fn list_operators(&self) -> Result<Vec<OperatorAccount>, StoreError> {
+        accounts::list_operators(&self.readers).await
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        accounts::find_session(&self.readers, id).await
+    }
+
+    async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError> {
+        accounts::list_sessions(&self.readers, operator, now).await
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

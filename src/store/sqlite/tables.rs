@@ -5,12 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 use uuid::Uuid;
 
+use super::accounts;
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord, Sha256},
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         ticket::Ticket,
         timestamp::Timestamp,
@@ -110,6 +112,7 @@ pub(super) struct Forgettable {
     jobs: Vec<Uuid>,
     permits: Vec<Uuid>,
     requests: Vec<(String, String)>,
+    sessions: Vec<[u8; 32]>,
 }
 
 impl Forgettable {
@@ -118,7 +121,7 @@ impl Forgettable {
     }
 
     fn len(&self) -> usize {
-        self.jobs.len() + self.permits.len() + self.requests.len()
+        self.jobs.len() + self.permits.len() + self.requests.len() + self.sessions.len()
     }
 }
 
@@ -132,6 +135,7 @@ pub(super) fn forgettable(connection: &Connection, before: Timestamp, limit: usi
     let requests = "SELECT caller, key FROM requests WHERE expires < ?1 ORDER BY expires LIMIT ?2";
     let left = count((limit - old.len()) as u64);
     old.requests = all(connection, requests, params![millis(before), left], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    old.sessions = accounts::expired(connection, before, limit - old.len())?;
     Ok(old)
 }
 
@@ -222,7 +226,7 @@ impl<'a> Tables<'a> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
+    pub(super) fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
         #[cfg(test)]
         super::plans::note(self.connection, sql);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
@@ -315,6 +319,10 @@ impl<'a> Tables<'a> {
         for (caller, key) in &old.requests {
             forgotten += self.run(request, named_params! { ":caller": caller, ":key": key, ":before": before })?;
         }
+        let session = "DELETE FROM operator_sessions WHERE id = :id AND expires < :before";
+        for id in &old.sessions {
+            forgotten += self.run(session, named_params! { ":id": id, ":before": before })?;
+        }
         Ok(forgotten)
     }
 }
@@ -394,6 +402,22 @@ impl Rows for Tables<'_> {
         let sql = "INSERT INTO requests (caller, key, done, expires) VALUES (:caller, :key, :done, :expires)";
         let params = named_params! { ":caller": caller, ":key": key, ":done": request_text(&row.done)?, ":expires": millis(row.expires) };
         self.run(sql, params).map(drop)
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        accounts::operator(self.connection, name)
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.write_operator(name, row)
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        accounts::session(self.connection, id)
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.write_session(id, row)
     }
 
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
@@ -484,7 +508,7 @@ fn sealed(row: &Row<'_>) -> rusqlite::Result<SealedRecord> {
     Ok(SealedRecord { seq, text: row.get(1)?, hash: Sha256::from(row.get::<_, [u8; 32]>(2)?) })
 }
 
-fn one<T>(
+pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
@@ -496,7 +520,7 @@ fn one<T>(
     found.map_err(unavailable)
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
