@@ -13,7 +13,7 @@ use super::{
     caller::{KeyAccess, Provenance},
     digest::ToSign,
     hash::digest,
-    ids::{CallerId, GatewayId, JobId, KeyName, OperatorName, PermitId, TicketId},
+    ids::{CallerId, GatewayId, JobId, KeyName, ModuleName, OperatorName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     operator::Role,
     timestamp::Timestamp,
@@ -270,6 +270,13 @@ pub enum AuditEvent {
         /// Who acted, where a person did.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<String>,
+    },
+    /// An operator had a module started again.
+    ModuleRestarted {
+        /// The module.
+        module: ModuleName,
+        /// By whom.
+        by: String,
     },
     /// An operator logged in to the console.
     OperatorLoggedIn {

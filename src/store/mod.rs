@@ -244,6 +244,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// The caller.
     pub caller: Option<CallerId>,
+    /// Accepted before this one; nothing fits if it is forgotten.
+    pub before: Option<JobId>,
 }
 
 /// How many bytes of content are kept, by place.

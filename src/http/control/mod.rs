@@ -36,6 +36,8 @@ use crate::{
     signing::tokens::TokenDesk,
 };
 
+/// Who acts here, for the audit log: the socket is open to the gateway's user only.
+const AT_THE_SOCKET: &str = "operator at the control socket";
 /// The most bytes of a request body.
 const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may make no progress.
@@ -125,13 +127,13 @@ async fn keys(desk: Data<TokenDesk>) -> HttpResponse {
 async fn unlock(desk: Data<TokenDesk>, body: Payload) -> Result<HttpResponse, ControlError> {
     let UnlockDto { uri, pin, insist, forget_rejection } = read(body).await?;
     let pin = pin.map(|pin| Pin::new(pin.reveal())).transpose().map_err(ControlError::Pin)?;
-    let token = desk.unlock(&any_or(uri), pin, insist, forget_rejection).await?;
+    let token = desk.unlock(&any_or(uri), pin, insist, forget_rejection, AT_THE_SOCKET).await?;
     Ok(json(&TokenDto { uri: token.uri() }))
 }
 
 async fn lock(desk: Data<TokenDesk>, body: Payload) -> Result<HttpResponse, ControlError> {
     let LockDto { uri } = read(body).await?;
-    let token = desk.lock(&any_or(uri)).await?;
+    let token = desk.lock(&any_or(uri), AT_THE_SOCKET).await?;
     Ok(json(&TokenDto { uri: token.uri() }))
 }
 

@@ -127,10 +127,11 @@ impl Tables {
     }
 
     pub(super) fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Vec<SigningJob> {
+        let end = filter.before.map_or(u64::MAX, |before| self.jobs.get(&before).map_or(0, |placed| placed.order));
         let fits = |job: &SigningJob| {
             filter.state.is_none_or(|state| job.state == state) && filter.caller.as_ref().is_none_or(|caller| job.caller == *caller)
         };
-        let mut found: Vec<_> = self.jobs.values().filter(|placed| fits(&placed.row.job)).collect();
+        let mut found: Vec<_> = self.jobs.values().filter(|placed| placed.order < end && fits(&placed.row.job)).collect();
         found.sort_unstable_by_key(|placed| std::cmp::Reverse(placed.order));
         found.into_iter().take(limit).map(|placed| placed.row.job.clone()).collect()
     }

@@ -294,9 +294,11 @@ impl Store for PostgresStore {
         let state = filter.state.map_or_else(|| "true".to_owned(), |state| format!("state = '{}'", state_text(state)));
         let caller = filter.caller.as_ref().map_or("$2 = ''", |_| "caller = $2");
         let columns = job_columns!();
-        let sql = format!("SELECT {columns} FROM jobs WHERE {state} AND {caller} ORDER BY place DESC LIMIT $1");
+        let until = filter.before.map_or("$3::uuid IS NULL", |_| "place < (SELECT place FROM jobs WHERE id = $3)");
+        let sql = format!("SELECT {columns} FROM jobs WHERE {state} AND {caller} AND {until} ORDER BY place DESC LIMIT $1");
         let named = filter.caller.as_ref().map_or("", |caller| caller.as_str());
-        let rows = self.readers.query(&sql, &[&count(limit as u64), &named]).await?;
+        let before = filter.before.map(|job| job.as_uuid());
+        let rows = self.readers.query(&sql, &[&count(limit as u64), &named, &before]).await?;
         rows.iter().map(|row| row::job(row).map(|row| row.job)).collect()
     }
 

@@ -243,7 +243,7 @@ impl Store for SqliteStore {
 
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
         // One gateway has this database, so every claim is its own.
-        self.list_jobs(&JobFilter { state: Some(JobState::Signing), caller: None }, usize::MAX).await
+        self.list_jobs(&JobFilter { state: Some(JobState::Signing), ..JobFilter::default() }, usize::MAX).await
     }
 
     async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {

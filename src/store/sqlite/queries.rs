@@ -82,8 +82,10 @@ pub(super) fn list_jobs(connection: &Connection, filter: &JobFilter, limit: usiz
     // The state stands in the text, so that its partial index is used.
     let state = filter.state.map_or_else(String::new, |state| format!("AND state = '{}'", state_text(state)));
     let caller = filter.caller.as_ref().map(CallerId::as_str);
-    let sql = format!("{JOB} WHERE (?1 IS NULL OR caller = ?1) {state} ORDER BY seq DESC LIMIT ?2");
-    let rows = all(connection, &sql, params![caller, count(limit as u64)], job_read)?;
+    let before = filter.before.map(|job| *job.as_uuid().as_bytes());
+    let until = if before.is_some() { "AND seq < (SELECT seq FROM jobs WHERE id = ?3)" } else { "AND ?3 IS NULL" };
+    let sql = format!("{JOB} WHERE (?1 IS NULL OR caller = ?1) {state} {until} ORDER BY seq DESC LIMIT ?2");
+    let rows = all(connection, &sql, params![caller, count(limit as u64), before], job_read)?;
     rows.into_iter().map(|row| Ok(row.into_row()?.job)).collect()
 }
 
