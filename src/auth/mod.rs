@@ -17,8 +17,8 @@ mod rate;
 mod sessions;
 
 pub use api_key::{API_KEY_LEN, ApiKey, ApiKeyHash, ApiKeyHashError, RandomUnavailable, generate_api_key};
-pub use callers::{AuthError, CallerEntry, Callers, CallersError, Credentials};
 pub use back_off::{BackOff, Patience};
+pub use callers::{AuthError, CallerEntry, Callers, CallersError, Credentials};
 pub use host::{AllowedHosts, HostNameError};
 pub use operators::{LoginError, OPERATORS_MAX, OpenSession, OperatorError, Operators, SessionSettings};
 pub use origin::{Origin, OriginError};

@@ -107,12 +107,10 @@ pub(super) struct Hasher {
 impl Hasher {
     pub(super) fn new() -> Self {
         // Of no password: its digest is all zeros. Checking against it takes as long as against any other.
-        let decoy = format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
-        Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            places: Semaphore::new(AT_ONCE + WAITING_MAX),
-            decoy: PasswordHash::new(decoy),
-        }
+        let decoy = format!(
+            "$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        );
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), places: Semaphore::new(AT_ONCE + WAITING_MAX), decoy: PasswordHash::new(decoy) }
     }
 
     pub(super) async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {

@@ -255,7 +255,9 @@ fn list(found: OperatorsDto, json: bool) -> anyhow::Result<()> {
         return output::json(&found);
     }
     if found.operators.is_empty() {
-        output::note("sealgate: nobody can log in to the console yet; add the first one with `sealgate operators add NAME --role administrator`");
+        output::note(
+            "sealgate: nobody can log in to the console yet; add the first one with `sealgate operators add NAME --role administrator`",
+        );
         return Ok(());
     }
     let head = ["NAME", "ROLE", "KEYS", "STATE", "ADDED"].map(str::to_owned).to_vec();

@@ -36,7 +36,8 @@ pub(super) fn pin_from_terminal(question: &str) -> anyhow::Result<Pin> {
 /// Reads a new password from the first line of a file that nobody else can read.
 pub(super) fn password_from_file(file: &Path) -> anyhow::Result<Password> {
     let line = line_of_private_file(file)?;
-    Password::chosen(line.expose_secret()).with_context(|| format!("write a better one to {}, or let one be made with --generate", file.display()))
+    Password::chosen(line.expose_secret())
+        .with_context(|| format!("write a better one to {}, or let one be made with --generate", file.display()))
 }
 
 /// Asks for a new password at the terminal, twice and without showing it.

@@ -94,7 +94,8 @@ impl Activity {
         let last = self.step(now);
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let first = (last + 1).saturating_sub(STEPS as u64);
-        let told = (first..=last).map(|step| Some(&ring[index(step)]).filter(|place| place.step == step).map_or_else(StepReport::default, Place::report));
+        let told = (first..=last)
+            .map(|step| Some(&ring[index(step)]).filter(|place| place.step == step).map_or_else(StepReport::default, Place::report));
         let missing = STEPS - usize::try_from(last + 1 - first).unwrap_or(STEPS);
         std::iter::repeat_n(StepReport::default(), missing).chain(told).collect()
     }

@@ -287,7 +287,8 @@ impl Plan {
         let callers = Arc::new(Callers::new(self.callers).unwrap());
         let control_socket = self.directory.path().join("control.sock");
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services = Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let services =
+            Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk(), operators: Arc::clone(&operators) };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
             socket: TcpListener::bind((self.address, 0)).unwrap(),

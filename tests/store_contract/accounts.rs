@@ -95,7 +95,8 @@ pub async fn of_a_race_to_add_or_change_an_operator_one_wins(store: AnyStore) {
 
 pub async fn sessions_are_found_touched_listed_ended_and_forgotten_when_they_expired(store: AnyStore) {
     let (ann, bob) = (account("ann"), account("bob"));
-    let [first, second, over] = [(b"1", 1, LATER), (b"2", 2, LATER), (b"3", 3, NOW)].map(|(token, began, end)| session(&ann, token, began, end));
+    let [first, second, over] =
+        [(b"1", 1, LATER), (b"2", 2, LATER), (b"3", 3, NOW)].map(|(token, began, end)| session(&ann, token, began, end));
     let others = session(&bob, b"4", 4, LATER);
     commit(&store, [&first, &second, &over, &others].map(|session| Change::InsertSession(session.clone())).to_vec()).await;
     assert_eq!(store.find_session(first.id).await.unwrap(), Some(first.clone()));

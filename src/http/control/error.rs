@@ -40,7 +40,9 @@ impl ControlError {
             Self::JobsQuery(_) => "ask with `state` (say in-doubt), `caller` and `limit`, or without them",
             Self::Job(JobCommandError::NotFound) => "see `sealgate jobs list`; what ended long ago stands in the audit log only",
             Self::Job(JobCommandError::NotInDoubt(_)) => "nothing is left to be settled; see `sealgate jobs show`",
-            Self::Job(JobCommandError::StoreUnavailable) | Self::Operator(OperatorError::StoreUnavailable) => "see the gateway's log for what its database lacks, and try again",
+            Self::Job(JobCommandError::StoreUnavailable) | Self::Operator(OperatorError::StoreUnavailable) => {
+                "see the gateway's log for what its database lacks, and try again"
+            }
             Self::Operator(error) => hint_about_operator(error),
             Self::UnknownKey => "see the [[key]]s of the configuration",
             Self::Body(_) => "send JSON as the documentation of the control socket says",
@@ -73,9 +75,9 @@ impl ResponseError for ControlError {
             Self::Job(JobCommandError::NotInDoubt(_)) => StatusCode::CONFLICT,
             Self::Operator(OperatorError::Gone) => StatusCode::NOT_FOUND,
             Self::Operator(OperatorError::Password(_)) => StatusCode::BAD_REQUEST,
-            Self::Operator(
-                OperatorError::Known | OperatorError::Changed | OperatorError::TooMany | OperatorError::LastAdministrator,
-            ) => StatusCode::CONFLICT,
+            Self::Operator(OperatorError::Known | OperatorError::Changed | OperatorError::TooMany | OperatorError::LastAdministrator) => {
+                StatusCode::CONFLICT
+            }
             Self::Job(JobCommandError::StoreUnavailable)
             | Self::Operator(OperatorError::Hash(_) | OperatorError::Random(_) | OperatorError::StoreUnavailable) => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -41,7 +41,8 @@ const LOCK_OPERATORS: &str = concat!(operator_columns!(), "WHERE name = ANY($1) 
 const LOCK_SESSIONS: &str = concat!(session_columns!(), "WHERE id = ANY($1) ORDER BY id FOR UPDATE");
 const INSERT_OPERATOR: &str = "INSERT INTO operators (name, password, disabled, added, epoch, version, body) \
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
-const UPDATE_OPERATOR: &str = "UPDATE operators SET password = $2, disabled = $3, added = $4, epoch = $5, version = $6, body = $7 WHERE name = $1";
+const UPDATE_OPERATOR: &str =
+    "UPDATE operators SET password = $2, disabled = $3, added = $4, epoch = $5, version = $6, body = $7 WHERE name = $1";
 const DELETE_OPERATOR: &str = "DELETE FROM operators WHERE name = $1";
 const PUT_SESSION: &str = "INSERT INTO operator_sessions (id, operator, epoch, began, seen, expires, address) \
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE SET seen = excluded.seen";
@@ -132,7 +133,9 @@ impl Accounts {
         }
         for (id, pair) in &self.sessions {
             match (&pair.stored, &pair.wanted) {
-                (stored, Some(wanted)) if stored.as_ref() != Some(wanted) => steps.push((Step::new(PUT_SESSION, session_values(wanted)), 1)),
+                (stored, Some(wanted)) if stored.as_ref() != Some(wanted) => {
+                    steps.push((Step::new(PUT_SESSION, session_values(wanted)), 1))
+                }
                 (Some(_), None) => steps.push((Step::new(DELETE_SESSION, vec![Box::new(id.as_bytes().to_vec())]), 1)),
                 _ => {}
             }
