@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
-        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
         digest::{Digest, SigningInput, ToSign},
         ids::{JobId, PermitId},
         job::{FailureCause, JobOutcome, JobState, SigningJob},
@@ -105,7 +105,7 @@ impl Rig {
 
     async fn unlock(&self) {
         let pin = Pin::new(FAKE_PIN.to_owned()).unwrap();
-        self.service.desk().unlock(&"pkcs11:".parse().unwrap(), Some(pin), false, false).await.unwrap();
+        self.service.desk().unlock(&"pkcs11:".parse().unwrap(), Some(pin), false, false, "test").await.unwrap();
     }
 
     async fn until(&self, wanted: impl Fn(SlotState) -> bool) {
@@ -149,6 +149,8 @@ fn caller(name: &str) -> Caller {
         default_key: Some("one".parse().unwrap()),
         consent: ConsentPolicy::Auto.into(),
         permit_uses_max: 1000,
+        scopes: Scopes::default(),
+        account: None,
         from: Provenance::default(),
     }
 }

@@ -163,6 +163,19 @@ pub(super) struct RawCaller {
     pub(super) consent: Option<String>,
     #[serde(default)]
     pub(super) consent_for: BTreeMap<String, String>,
+    pub(super) scopes: Option<Vec<String>>,
+    pub(super) account: Option<RawAccount>,
+}
+
+/// `account` of a `[[caller]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccount {
+    pub(super) login: String,
+    pub(super) full_name: String,
+    pub(super) organisation: String,
+    #[serde(default)]
+    pub(super) eio: bool,
 }
 
 /// `client_certificate` of a `[[caller]]`; exactly one of the two is given.

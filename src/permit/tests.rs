@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     domain::{
         audit::{AuditRecord, Consent},
-        caller::{ConsentRules, KeyAccess, Provenance},
+        caller::{ConsentRules, KeyAccess, Provenance, Scopes},
         consent::DecisionRefusal,
         operator::{Operator, Role},
     },
@@ -20,6 +20,8 @@ fn caller_with(id: &str, consent: impl Into<ConsentRules>) -> Caller {
         default_key: None,
         consent: consent.into(),
         permit_uses_max: 3,
+        scopes: Scopes::default(),
+        account: None,
         from: Provenance::default(),
     }
 }

@@ -5,16 +5,20 @@
 //! codes or SQL. Invariants: a job is stored before the token hears of it, its result before anybody else does; a signature leaves only
 //! after it was verified in software; what may have been signed is never signed again by itself.
 
+pub mod activity;
 pub mod canary;
 mod dispatcher;
 mod ended;
+mod housekeeping;
 pub mod jobs;
 mod keyring;
 mod leases;
+mod order;
 pub mod own;
 mod pin_watch;
 mod pins;
 pub mod recovery;
+mod refusal;
 pub mod service;
 pub mod tokens;
 pub mod verify;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
 mod consent;
 mod jobs;
 mod parts;
@@ -30,7 +31,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
-    pub use super::{consent::*, jobs::*, records::*, tickets::*};
+    pub use super::{accounts::*, consent::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
@@ -86,6 +87,10 @@ macro_rules! contract {
                 waiting_for_a_decision_ends_with_it,
                 a_caller_asks_for_no_more_permits_than_it_may_have,
                 what_was_decided_is_undone_when_the_rest_of_the_commit_does_not_fit,
+                an_operators_account_is_stored_once_changed_in_turn_and_removed,
+                a_conflict_leaves_accounts_and_sessions_as_they_were,
+                of_a_race_to_add_or_change_an_operator_one_wins,
+                sessions_are_found_touched_listed_ended_and_forgotten_when_they_expired,
             ]
         );
     };

@@ -12,6 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    accounts::{Accounts, WantedAccounts},
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
@@ -19,8 +20,9 @@ use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
         idempotency::IdempotentRequest,
-        ids::{CallerId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::JobState,
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::{Permit, PermitState},
         ticket::Ticket,
         timestamp::Timestamp,
@@ -61,6 +63,7 @@ pub(super) struct Wanted {
     queues: BTreeSet<TokenIdentity>,
     /// Whose permits are counted.
     askers: BTreeSet<CallerId>,
+    accounts: WantedAccounts,
 }
 
 impl Wanted {
@@ -91,6 +94,12 @@ impl Wanted {
                 self.jobs.insert(*job);
             }
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::InsertOperator(_)
+            | Change::UpdateOperator(_)
+            | Change::DeleteOperator(_)
+            | Change::InsertSession(_)
+            | Change::TouchSession { .. }
+            | Change::EndSession(_) => self.accounts.add(change),
             Change::PutContent { .. } | Change::Audit(_) => {}
         }
     }
@@ -105,7 +114,7 @@ impl Wanted {
         let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
         let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
         let askers: Vec<_> = self.askers.iter().map(|caller| caller.as_str().to_owned()).collect();
-        let mut reads = vec![
+        let mut steps = vec![
             Step::new(TICKETS, vec![Box::new(tickets)]),
             Step::new(JOBS, vec![Box::new(jobs.clone())]),
             Step::new(PERMITS, vec![Box::new(permits), Box::new(jobs)]),
@@ -115,10 +124,11 @@ impl Wanted {
         ];
         // Most groups ask for nothing.
         if !askers.is_empty() {
-            reads.push(Step::new(WAITING_COUNTS, vec![Box::new(askers.clone())]));
-            reads.push(Step::new(LIVE_COUNTS, vec![Box::new(askers)]));
+            steps.push(Step::new(WAITING_COUNTS, vec![Box::new(askers.clone())]));
+            steps.push(Step::new(LIVE_COUNTS, vec![Box::new(askers)]));
         }
-        Ok(reads)
+        steps.extend(self.accounts.reads());
+        Ok(steps)
     }
 }
 
@@ -139,7 +149,7 @@ impl<T> Default for Pair<T> {
 }
 
 impl<T: Clone> Pair<T> {
-    fn of(stored: T) -> Self {
+    pub(super) fn of(stored: T) -> Self {
         Self { wanted: Some(stored.clone()), stored: Some(stored) }
     }
 }
@@ -152,6 +162,7 @@ pub(super) struct WorkingSet {
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
     pub(super) words: HashMap<PermitId, Option<String>>,
+    pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
     pub(super) accepted: Vec<JobId>,
     pub(super) head: AuditHead,
@@ -171,6 +182,7 @@ impl WorkingSet {
             requests: HashMap::new(),
             contents: HashMap::new(),
             words: HashMap::new(),
+            accounts: Accounts::default(),
             accepted: Vec::new(),
             head,
             records: Vec::new(),
@@ -182,8 +194,8 @@ impl WorkingSet {
     }
 
     /// Takes the answers to [`Wanted::reads`].
-    pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, permit_counts @ ..] = answers else {
+    pub(super) fn fill(&mut self, wanted: &Wanted, answers: &[Answer]) -> Result<(), StoreError> {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, rest @ ..] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -209,12 +221,13 @@ impl WorkingSet {
         for row in &queue_counts.rows {
             self.queued_for.insert(token_of(row::column(row, 0)?)?, row::number(row, 1)?);
         }
+        let (permit_counts, accounts) = rest.split_at(if wanted.askers.is_empty() { 0 } else { rest.len().min(2) });
         for (answer, counts) in permit_counts.iter().zip([&mut self.waiting_of, &mut self.live_of]) {
             for row in &answer.rows {
                 counts.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
             }
         }
-        Ok(())
+        self.accounts.fill(accounts)
     }
 
     /// Notes that a ticket was used, if it is there.
@@ -317,6 +330,24 @@ impl Rows for WorkingSet {
 
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.requests.entry((caller.clone(), key.clone())).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        Ok(self.accounts.operators.get(name).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.accounts.operators.entry(name.clone()).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        Ok(self.accounts.sessions.get(&id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.accounts.sessions.entry(id).or_default().wanted = row;
         Ok(())
     }
 
