@@ -4,13 +4,15 @@
 //! configured gets nothing either, whatever key it holds; a key is kept as its hash and compared in constant time.
 
 mod api_key;
+mod book;
 mod callers;
 mod host;
 mod origin;
 mod peers;
 mod rate;
 
-pub use api_key::{API_KEY_LEN, ApiKey, ApiKeyHash, ApiKeyHashError, RandomUnavailable, generate_api_key};
+pub use api_key::{API_KEY_LEN, AcceptedKey, ApiKey, ApiKeyHash, ApiKeyHashError, RandomUnavailable, generate_api_key};
+pub use book::{BookSettings, CallerBook, CallerError, GRACE_MAX, ListedCaller};
 pub use callers::{AuthError, CallerEntry, Callers, CallersError, Credentials};
 pub use host::{AllowedHosts, HostNameError};
 pub use origin::{Origin, OriginError};

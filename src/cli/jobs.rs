@@ -118,7 +118,7 @@ fn resolve(args: &ResolveArgs) -> anyhow::Result<()> {
 }
 
 /// Who is at the terminal, as far as the system tells; the control socket lets in nobody but the gateway's own user.
-fn operator() -> String {
+pub(super) fn operator() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|variable| std::env::var(variable).ok());
     format!("{} (uid {})", named.unwrap_or_else(|| "unknown".to_owned()), rustix::process::getuid().as_raw())
 }

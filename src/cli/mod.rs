@@ -6,6 +6,7 @@
 mod audit;
 mod backup;
 mod bench;
+mod callers;
 mod checkpoints;
 mod control_client;
 mod data_folder;
@@ -70,6 +71,8 @@ enum Verb {
     Restore(restore::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
+    /// Look after callers: who may sign, with which keys.
+    Callers(callers::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Prove, export and pin the audit log.
@@ -146,6 +149,7 @@ impl Verb {
             Self::Backup(args) => backup::run(&args)?,
             Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
+            Self::Callers(args) => callers::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -166,6 +170,7 @@ impl Verb {
             | Self::Unlock(_)
             | Self::Lock(_)
             | Self::Jobs(_)
+            | Self::Callers(_)
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Sign(_)

@@ -11,13 +11,15 @@ use uuid::Uuid;
 use super::{StoreError, rows::JobRow};
 use crate::domain::{
     audit::Consent,
-    caller::Provenance,
+    caller::{Account, ConsentPolicy, KeyAccess, Provenance, Rate, Scopes},
+    certificate::ClientCertificateId,
     digest::ToSign,
     idempotency::{IdempotentRequest, RequestDone},
-    ids::{CallerId, IdempotencyKey},
+    ids::{CallerId, IdempotencyKey, KeyName},
     job::{JobOutcome, JobState, KeyAddress, SigningJob},
     key::KeyChoice,
     permit::Permit,
+    stored_caller::{StoredCaller, StoredKey},
     ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -99,6 +101,30 @@ struct JobBody {
     certificate_serial: Option<String>,
     consent: Consent,
     with_pin: bool,
+}
+
+/// A row of `callers`.
+pub(super) struct CallerColumns {
+    pub(super) name: String,
+    pub(super) version: i64,
+    /// [`CallerBody`] as JSON.
+    pub(super) body: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CallerBody {
+    keys: KeyAccess,
+    default_key: Option<KeyName>,
+    consent: ConsentPolicy,
+    scopes: Scopes,
+    account: Option<Account>,
+    rate: Option<Rate>,
+    api_keys: Vec<StoredKey>,
+    needs_key: bool,
+    client_certificate: Option<ClientCertificateId>,
+    origins: Vec<String>,
+    added: Timestamp,
+    revoked: Option<Timestamp>,
 }
 
 const STATES: [(JobState, &str); 8] = [
@@ -246,6 +272,61 @@ impl JobRead {
             outcome: self.outcome.map(|text| parsed::<JobOutcome>("a job's outcome", &text)).transpose()?,
         };
         Ok(JobRow { job, ended: self.ended.map(timestamp) })
+    }
+}
+
+impl CallerColumns {
+    pub(super) fn of(caller: StoredCaller) -> Result<Self, StoreError> {
+        let StoredCaller { id, keys, default_key, consent, scopes, account, rate, api_keys, needs_key, .. } = caller;
+        let StoredCaller { client_certificate, origins, added, revoked, version, .. } = caller;
+        let body = CallerBody {
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+        };
+        Ok(Self { name: id.into(), version: count(version), body: json(&body)? })
+    }
+
+    pub(super) fn read(self) -> Result<StoredCaller, StoreError> {
+        let CallerBody {
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+        } = parsed("a caller", &self.body)?;
+        Ok(StoredCaller {
+            id: caller_of(self.name)?,
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+            version: u64::try_from(self.version).unwrap_or(0),
+        })
     }
 }
 

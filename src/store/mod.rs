@@ -16,6 +16,7 @@ mod waiters;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
@@ -24,6 +25,7 @@ use crate::domain::{
     job::{JobOutcome, JobState, QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
     permit::{Permit, PermitRefusal},
+    stored_caller::StoredCaller,
     ticket::Ticket,
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -76,6 +78,16 @@ pub trait Store: Send + Sync {
 
     /// The jobs that this gateway has claimed and not settled.
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError>;
+
+    /// Finds a caller that was added by an operator.
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError>;
+
+    /// All callers that were added by operators, in the order of their names.
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError>;
+
+    /// Counts the times at which stored callers may have changed, here or by another gateway on the same store; may count too often. What
+    /// happened while the store was away counts when it is back.
+    fn caller_changes(&self) -> watch::Receiver<u64>;
 
     /// Finds what was done for a request with this idempotency key.
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
@@ -201,6 +213,12 @@ pub enum Change {
         /// Whether the token had signed.
         signed: bool,
     },
+    /// Store a new caller whose name none has.
+    InsertCaller(StoredCaller),
+    /// Replace a caller whose version is still that of this one; the stored version is one higher.
+    UpdateCaller(StoredCaller),
+    /// Remove a caller.
+    RemoveCaller(CallerId),
     /// Remember what is done for a request with an idempotency key.
     KeepRequest(IdempotentRequest),
     /// Add a record to the audit log. Records of one commit follow each other.
@@ -266,6 +284,15 @@ pub enum Conflict {
     /// The job is not in the state the change needs.
     #[error("the job has moved on")]
     JobMoved,
+    /// A caller of this name is stored already.
+    #[error("there is a caller of this name already")]
+    CallerKnown,
+    /// The caller was changed meanwhile.
+    #[error("the caller was changed meanwhile")]
+    CallerChanged,
+    /// There is no such caller.
+    #[error("there is no such caller")]
+    CallerGone,
     /// A request with this idempotency key is known already.
     #[error("a request with this idempotency key was made before")]
     RequestKnown,

@@ -12,6 +12,7 @@ use crate::domain::{
     ids::{CallerId, ClaimId, IdempotencyKey, JobId, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     permit::{Permit, PermitRefusal},
+    stored_caller::StoredCaller,
     ticket::{ContentPlace, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -37,6 +38,8 @@ pub(super) trait Rows {
     fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError>;
     fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError>;
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError>;
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError>;
     /// How many tickets the caller has.
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
     /// How many jobs are queued for the token.
@@ -54,6 +57,8 @@ pub(super) enum Moved {
     Ended(JobId),
     /// A job was queued for this token.
     Queued(TokenIdentity),
+    /// A stored caller is another now.
+    Callers,
 }
 
 /// Makes all of `changes`, in order, or none; returns what moved.
@@ -74,6 +79,7 @@ enum Undo {
     Permit(PermitId, Option<Permit>),
     Job(JobId, Option<JobRow>),
     Idempotent(CallerId, IdempotencyKey),
+    Caller(CallerId, Option<StoredCaller>),
 }
 
 struct Step<'a, R> {
@@ -109,6 +115,9 @@ impl<R: Rows> Step<'_, R> {
             },
             Change::ResolveDoubt { job, signed } => self.resolve_doubt(job, signed),
             Change::KeepRequest(request) => self.keep_request(request),
+            Change::InsertCaller(caller) => self.insert_caller(caller),
+            Change::UpdateCaller(caller) => self.update_caller(caller),
+            Change::RemoveCaller(id) => self.remove_caller(id),
             Change::Audit(event) => {
                 self.events.push(event);
                 Ok(())
@@ -132,6 +141,7 @@ impl<R: Rows> Step<'_, R> {
             Undo::Permit(id, row) => self.rows.put_permit(id, row),
             Undo::Job(id, row) => self.rows.put_job(id, row),
             Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
+            Undo::Caller(id, row) => self.rows.put_caller(&id, row),
         })
     }
 
@@ -275,6 +285,36 @@ impl<R: Rows> Step<'_, R> {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn put_caller(&mut self, id: CallerId, old: Option<StoredCaller>, new: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.rows.put_caller(&id, new)?;
+        self.moved.push(Moved::Callers);
+        self.undo.push(Undo::Caller(id, old));
+        Ok(())
+    }
+
+    fn insert_caller(&mut self, caller: StoredCaller) -> Result<(), StoreError> {
+        let id = caller.id.clone();
+        if self.rows.caller(&id)?.is_some() {
+            return Err(Conflict::CallerKnown.into());
+        }
+        self.put_caller(id, None, Some(caller))
+    }
+
+    fn update_caller(&mut self, mut caller: StoredCaller) -> Result<(), StoreError> {
+        let id = caller.id.clone();
+        let stored = self.rows.caller(&id)?.ok_or(Conflict::CallerGone)?;
+        if stored.version != caller.version {
+            return Err(Conflict::CallerChanged.into());
+        }
+        caller.version += 1;
+        self.put_caller(id, Some(stored), Some(caller))
+    }
+
+    fn remove_caller(&mut self, id: CallerId) -> Result<(), StoreError> {
+        let stored = self.rows.caller(&id)?.ok_or(Conflict::CallerGone)?;
+        self.put_caller(id, Some(stored), None)
     }
 
     fn keep_request(&mut self, request: IdempotentRequest) -> Result<(), StoreError> {

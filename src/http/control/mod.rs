@@ -1,5 +1,6 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] stand there.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] and
+//! [`callers`] stand there.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -11,6 +12,7 @@
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
 
+pub mod callers;
 pub mod dto;
 mod error;
 pub mod jobs;
@@ -30,6 +32,7 @@ use self::{
 };
 use super::extract::{Pace, read_whole};
 use crate::{
+    auth::CallerBook,
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     signing::tokens::TokenDesk,
 };
@@ -45,10 +48,11 @@ const CHANGE_WAIT_MAX: Duration = Duration::from_secs(25);
 pub(super) type Closing = watch::Receiver<bool>;
 
 /// The routes that operators are served.
-pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
+pub(super) fn configure(desk: Data<TokenDesk>, callers: Data<CallerBook>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config
             .app_data(desk)
+            .app_data(callers)
             .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
@@ -60,6 +64,12 @@ pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl F
             .route("/jobs", get().to(jobs::list))
             .route("/jobs/{id}", get().to(jobs::show))
             .route("/jobs/{id}/resolve", post().to(jobs::resolve))
+            .route("/callers", get().to(callers::list))
+            .route("/callers", post().to(callers::add))
+            .route("/callers/{name}", get().to(callers::show))
+            .route("/callers/{name}/rotate", post().to(callers::rotate))
+            .route("/callers/{name}/revoke", post().to(callers::revoke))
+            .route("/callers/{name}/remove", post().to(callers::remove))
             .default_service(web::to(unknown_route));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
+    callers,
     session::{Step, Value},
     working_set::{Pair, WorkingSet},
 };
@@ -55,6 +56,7 @@ pub(super) fn writes(set: &WorkingSet) -> Result<(Vec<Step>, u64), StoreError> {
     permits(set, &mut steps);
     jobs(set, &mut steps)?;
     let requests = requests(set, &mut steps)?;
+    callers::writes(&set.callers, &mut steps)?;
     audit(set, &mut steps);
     Ok((steps, requests))
 }

@@ -6,6 +6,7 @@
 //! back, everything goes on by itself.
 
 mod audit;
+mod callers;
 mod claim;
 mod clock;
 mod flush;
@@ -31,6 +32,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
+    sync::watch,
     task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
@@ -62,6 +64,7 @@ use crate::domain::{
     job::{QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::Ticket,
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -302,6 +305,18 @@ impl Store for PostgresStore {
         let sql = concat!("SELECT ", job_columns!(), " FROM jobs WHERE owner = $1 AND state = 'signing' ORDER BY place");
         let rows = self.readers.query(sql, &[&self.shared.settings.gateway.as_uuid()]).await?;
         rows.iter().map(|row| row::job(row).map(|row| row.job)).collect()
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        callers::find(&self.readers, id).await
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        callers::list(&self.readers).await
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.shared.waiters.caller_changes()
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

@@ -5,6 +5,7 @@
 //! disk (`synchronous=FULL`); a change that fails leaves the others of its batch alone; what is deleted is overwritten (`secure_delete`), and
 //! the write-ahead log is emptied soon afterwards.
 
+mod callers;
 #[cfg(test)]
 mod plans;
 mod readers;
@@ -20,6 +21,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use self::{readers::Readers, writer::Writer};
 use super::{
@@ -32,6 +34,7 @@ use crate::domain::{
     ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
     job::{JobState, QueueLength, SigningJob},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::Ticket,
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -241,6 +244,18 @@ impl Store for SqliteStore {
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
         // One gateway has this database, so every claim is its own.
         self.list_jobs(&JobFilter { state: Some(JobState::Signing), caller: None }, usize::MAX).await
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        self.readers.read_row(|connection| callers::caller(connection, id))
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        self.readers.read(callers::callers).await
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.caller_changes()
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

@@ -12,6 +12,7 @@ use crate::{
         ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::Ticket,
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -222,7 +223,7 @@ impl<'a> Tables<'a> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
+    pub(super) fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
         #[cfg(test)]
         super::plans::note(self.connection, sql);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
@@ -396,6 +397,14 @@ impl Rows for Tables<'_> {
         self.run(sql, params).map(drop)
     }
 
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        super::callers::caller(self.connection, id)
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.write_caller(id, row)
+    }
+
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
         count_tickets(self.connection, caller)
     }
@@ -484,7 +493,7 @@ fn sealed(row: &Row<'_>) -> rusqlite::Result<SealedRecord> {
     Ok(SealedRecord { seq, text: row.get(1)?, hash: Sha256::from(row.get::<_, [u8; 32]>(2)?) })
 }
 
-fn one<T>(
+pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
@@ -496,7 +505,7 @@ fn one<T>(
     found.map_err(unavailable)
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
