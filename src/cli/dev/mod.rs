@@ -65,10 +65,11 @@ async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Re
     let signals = StopSignals::install().context("signals cannot be waited for")?;
     let token = token(layout, module).await?;
     let api_key = generate_api_key().context("no API key was made; try again later")?;
-    DevSettings { layout, listen, module, token: &token, api_key: &api_key }.write()?;
+    let bank_token = generate_api_key().context("no API key was made; try again later")?;
+    DevSettings { layout, listen, module, token: &token, api_key: &api_key, bank_token: &bank_token }.write()?;
     let gateway = Gateway::start(&Config::load(&layout.config())?).await?;
     let shown = match gateway.ready(&token.uri, READY_MAX).await {
-        Ok(()) => show(layout, module, &token, &api_key, &gateway),
+        Ok(()) => show(layout, module, &token, [&api_key, &bank_token], &gateway),
         Err(error) => Err(error.context(format!("the development token in {} cannot sign", layout.tokens().display()))),
     };
     if let Err(error) = shown {
@@ -110,7 +111,7 @@ fn ensure_whole(layout: &Layout, token: &TokenRecord) -> anyhow::Result<()> {
 }
 
 /// Says where everything is: in `dev.json` for programs, at the terminal for people.
-fn show(layout: &Layout, module: &Path, token: &TokenRecord, api_key: &ApiKey, gateway: &Gateway) -> anyhow::Result<()> {
+fn show(layout: &Layout, module: &Path, token: &TokenRecord, [api_key, bank_token]: [&ApiKey; 2], gateway: &Gateway) -> anyhow::Result<()> {
     let address = gateway.addresses().first().context("the gateway has no address; report this as a bug")?;
     let url = format!("http://{address}");
     let key = |key: &'_ record::KeyRecord| (key.name.clone(), key.uri.clone(), layout.certificate(key.name.as_str()));
@@ -118,6 +119,7 @@ fn show(layout: &Layout, module: &Path, token: &TokenRecord, api_key: &ApiKey, g
     let json = DevJson {
         url: &url,
         api_key,
+        bank_token,
         ca_certificate: layout.certificate("ca"),
         module,
         softhsm2_conf: layout.softhsm2_conf(),

@@ -58,6 +58,8 @@ pub(super) struct DevJson<'a> {
     pub(super) url: &'a str,
     #[serde(serialize_with = "exposed")]
     pub(super) api_key: &'a ApiKey,
+    #[serde(serialize_with = "exposed")]
+    pub(super) bank_token: &'a ApiKey,
     pub(super) ca_certificate: PathBuf,
     pub(super) module: &'a Path,
     pub(super) softhsm2_conf: PathBuf,
@@ -120,6 +122,7 @@ mod tests {
         let json = DevJson {
             url: "http://127.0.0.1:9091",
             api_key: &api_key,
+            bank_token: &api_key,
             ca_certificate: layout.certificate("ca"),
             module: Path::new("/usr/lib/softhsm/libsofthsm2.so"),
             softhsm2_conf: layout.softhsm2_conf(),
@@ -132,7 +135,10 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.dev_json()).unwrap()).unwrap();
         let mut fields: Vec<&str> = read.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["api_key", "ca_certificate", "config", "keys", "module", "softhsm2_conf", "token_uri", "url", "user_pin"]);
+        assert_eq!(
+            fields,
+            ["api_key", "bank_token", "ca_certificate", "config", "keys", "module", "softhsm2_conf", "token_uri", "url", "user_pin"]
+        );
         assert_eq!(read["api_key"], api_key.reveal());
         assert_eq!(read["user_pin"], "1234");
         assert_eq!(read["keys"][0]["certificate"], layout.certificate("ec-p256").to_str().unwrap());

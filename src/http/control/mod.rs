@@ -1,6 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] and
-//! [`callers`] stand there.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`] and [`callers`] have their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, Row, named_params, params};
 
-use super::tables::{Tables, all, one};
+use super::{
+    queries::{all, one},
+    tables::Tables,
+};
 use crate::{
     domain::{ids::CallerId, stored_caller::StoredCaller},
     store::{StoreError, columns::CallerColumns},
