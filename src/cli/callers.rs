@@ -10,9 +10,8 @@ use self::arguments::{AddArgs, Lasting, RotateArgs, until};
 use super::{
     control_client::ControlClient,
     data_folder::DataFolder,
-    jobs::operator,
     output,
-    place::{GatewayArgs, Place},
+    place::{GatewayArgs, Place, person as operator},
     server_runtime,
     store::{CLOSE_MAX, OpenStore},
 };

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     audit::checkpoint::Checkpointer,
-    auth::{AllowedHosts, AllowedPeers, CallerBook, Rate, TrustedProxies},
+    auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
@@ -69,6 +69,7 @@ pub(super) struct Gateway {
     store: OpenStore,
     tokens: Tokens,
     signing: Arc<SigningService>,
+    operators: Arc<Operators>,
     checkpoints: Option<Checkpointer>,
     server: Server,
     tls: Vec<Arc<Tls>>,
@@ -109,7 +110,8 @@ impl Gateway {
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
-        let services = Services { callers, tickets, permits, desk: signing.desk() };
+        let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
+        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
         let http = http_settings(config, exporter)?;
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -118,7 +120,7 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, tls, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -129,6 +131,11 @@ impl Gateway {
     /// The same as URLs.
     pub(super) fn urls(&self) -> &[String] {
         self.server.urls()
+    }
+
+    /// Operators' accounts.
+    pub(super) fn operators(&self) -> &Operators {
+        &self.operators
     }
 
     /// From now on SIGHUP reads the files for TLS again, instead of ending the process.
@@ -176,7 +183,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.

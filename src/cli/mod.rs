@@ -18,6 +18,7 @@ mod keys;
 mod lock;
 mod module_host;
 mod modules;
+mod operators;
 mod output;
 mod place;
 mod restore;
@@ -73,6 +74,8 @@ enum Verb {
     Jobs(jobs::Args),
     /// Look after callers: who may sign, with which keys.
     Callers(callers::Args),
+    /// Look after the people who log in to the console.
+    Operators(operators::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Prove, export and pin the audit log.
@@ -150,6 +153,7 @@ impl Verb {
             Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
             Self::Callers(args) => callers::run(args)?,
+            Self::Operators(args) => operators::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -171,6 +175,7 @@ impl Verb {
             | Self::Lock(_)
             | Self::Jobs(_)
             | Self::Callers(_)
+            | Self::Operators(_)
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Sign(_)

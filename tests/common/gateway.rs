@@ -13,7 +13,7 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use sealgate::{
-    auth::{ApiKeyHash, BookSettings, CallerBook, CallerEntry},
+    auth::{ApiKeyHash, BookSettings, CallerBook, CallerEntry, Operators, SessionSettings},
     domain::{
         algorithm::{Curve, KeyKind},
         caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
@@ -88,6 +88,7 @@ pub struct Gateway {
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
     pub callers: Arc<CallerBook>,
+    pub operators: Arc<Operators>,
     signing: Arc<SigningService>,
     pub server: Server,
     http: reqwest::Client,
@@ -291,7 +292,14 @@ impl Plan {
         };
         let callers = Arc::new(CallerBook::open(self.callers, book, Arc::clone(&store)).await.unwrap());
         let control_socket = self.directory.path().join("control.sock");
-        let services = Services { callers: Arc::clone(&callers), tickets: Arc::clone(&tickets), permits, desk: signing.desk() };
+        let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
+        let services = Services {
+            callers: Arc::clone(&callers),
+            tickets: Arc::clone(&tickets),
+            permits,
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+        };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
             socket: TcpListener::bind((self.address, 0)).unwrap(),
@@ -310,6 +318,7 @@ impl Plan {
             store,
             tickets,
             callers,
+            operators,
             signing,
             server,
         }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
 mod callers;
 mod jobs;
 mod parts;
@@ -30,7 +31,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
-    pub use super::{callers::*, jobs::*, records::*, tickets::*};
+    pub use super::{accounts::*, callers::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
@@ -82,6 +83,10 @@ macro_rules! contract {
                 of_two_who_change_a_caller_the_second_is_refused,
                 a_change_of_a_caller_that_fails_later_in_its_commit_is_none,
                 changes_of_callers_are_counted,
+                an_operators_account_is_stored_once_changed_in_turn_and_removed,
+                a_conflict_leaves_accounts_and_sessions_as_they_were,
+                of_a_race_to_add_or_change_an_operator_one_wins,
+                sessions_are_found_touched_listed_ended_and_forgotten_when_they_expired,
             ]
         );
     };

@@ -26,8 +26,13 @@ use self::{
 };
 use super::{gateway::Gateway, output, secret, server_runtime};
 use crate::{
-    auth::{ApiKey, generate_api_key},
+    auth::{ApiKey, Operators, Password, generate_api_key},
     config::{Config, DEFAULT_PORT},
+    domain::{
+        caller::KeyAccess,
+        ids::OperatorName,
+        operator::{Operator, Role},
+    },
     shutdown::StopSignals,
 };
 
@@ -35,6 +40,10 @@ use crate::{
 pub(in crate::cli) const DEFAULT_DIR: &str = "./.sealgate-dev";
 /// How long the token may take until it can sign.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// The operator of development mode.
+const OPERATOR: &str = "dev";
+/// Who gives them their password, in the audit log.
+const BY_DEV: &str = "development mode";
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
@@ -69,7 +78,10 @@ async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Re
     DevSettings { layout, listen, module, token: &token, api_key: &api_key, bank_token: &bank_token }.write()?;
     let gateway = Gateway::start(&Config::load(&layout.config())?).await?;
     let shown = match gateway.ready(&token.uri, READY_MAX).await {
-        Ok(()) => show(layout, module, &token, [&api_key, &bank_token], &gateway),
+        Ok(()) => match operator(gateway.operators()).await {
+            Ok(operator) => show(layout, module, &token, ([&api_key, &bank_token], &operator), &gateway),
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error.context(format!("the development token in {} cannot sign", layout.tokens().display()))),
     };
     if let Err(error) = shown {
@@ -78,6 +90,20 @@ async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Re
     }
     gateway.run(signals, || remove_if_there(&layout.dev_json())).await;
     Ok(())
+}
+
+/// The operator of development mode, with a new password: like the API key, it is on disk only while it serves.
+async fn operator(operators: &Operators) -> anyhow::Result<(OperatorName, Password)> {
+    let name: OperatorName = OPERATOR.parse()?;
+    let password = Password::generate().context("no password was made; try again later")?;
+    let copy = Password::typed(password.reveal())?;
+    let known = operators.list().await?.iter().any(|account| account.operator.name == name);
+    if known {
+        operators.set_password(&name, copy, BY_DEV).await?;
+    } else {
+        operators.add(Operator { name: name.clone(), role: Role::Administrator, keys: KeyAccess::All }, copy, BY_DEV).await?;
+    }
+    Ok((name, password))
 }
 
 /// The token of the folder, made now if there is none.
@@ -111,7 +137,13 @@ fn ensure_whole(layout: &Layout, token: &TokenRecord) -> anyhow::Result<()> {
 }
 
 /// Says where everything is: in `dev.json` for programs, at the terminal for people.
-fn show(layout: &Layout, module: &Path, token: &TokenRecord, [api_key, bank_token]: [&ApiKey; 2], gateway: &Gateway) -> anyhow::Result<()> {
+fn show(
+    layout: &Layout,
+    module: &Path,
+    token: &TokenRecord,
+    ([api_key, bank_token], (operator_user, operator_password)): ([&ApiKey; 2], &(OperatorName, Password)),
+    gateway: &Gateway,
+) -> anyhow::Result<()> {
     let address = gateway.addresses().first().context("the gateway has no address; report this as a bug")?;
     let url = format!("http://{address}");
     let key = |key: &'_ record::KeyRecord| (key.name.clone(), key.uri.clone(), layout.certificate(key.name.as_str()));
@@ -120,6 +152,8 @@ fn show(layout: &Layout, module: &Path, token: &TokenRecord, [api_key, bank_toke
         url: &url,
         api_key,
         bank_token,
+        operator_user,
+        operator_password,
         ca_certificate: layout.certificate("ca"),
         module,
         softhsm2_conf: layout.softhsm2_conf(),

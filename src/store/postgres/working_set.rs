@@ -12,6 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    accounts::{Accounts, WantedAccounts},
     callers,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
@@ -20,8 +21,9 @@ use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
         idempotency::IdempotentRequest,
-        ids::{CallerId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::JobState,
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         stored_caller::StoredCaller,
         ticket::Ticket,
@@ -60,6 +62,7 @@ pub(super) struct Wanted {
     counted: BTreeSet<CallerId>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
+    accounts: WantedAccounts,
 }
 
 impl Wanted {
@@ -84,6 +87,12 @@ impl Wanted {
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
             Change::InsertCaller(caller) | Change::UpdateCaller(caller) => drop(self.callers.insert(caller.id.clone())),
             Change::RemoveCaller(id) => drop(self.callers.insert(id.clone())),
+            Change::InsertOperator(_)
+            | Change::UpdateOperator(_)
+            | Change::DeleteOperator(_)
+            | Change::InsertSession(_)
+            | Change::TouchSession { .. }
+            | Change::EndSession(_) => self.accounts.add(change),
             Change::PutContent { .. } | Change::Audit(_) => {}
         }
     }
@@ -105,6 +114,7 @@ impl Wanted {
             Step::new(TICKET_COUNTS, vec![Box::new(counted)]),
             Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
         ];
+        steps.extend(self.accounts.reads());
         steps.extend(callers::lock(&self.callers));
         Ok(steps)
     }
@@ -140,6 +150,7 @@ pub(super) struct WorkingSet {
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
     pub(super) callers: callers::Rows,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
+    pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
     pub(super) accepted: Vec<JobId>,
     pub(super) head: AuditHead,
@@ -157,6 +168,7 @@ impl WorkingSet {
             requests: HashMap::new(),
             callers: HashMap::new(),
             contents: HashMap::new(),
+            accounts: Accounts::default(),
             accepted: Vec::new(),
             head,
             records: Vec::new(),
@@ -167,7 +179,7 @@ impl WorkingSet {
 
     /// Takes the answers to [`Wanted::reads`].
     pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, callers @ ..] = answers else {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, rest @ ..] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -187,6 +199,8 @@ impl WorkingSet {
             let request = request_of(&name.0, &name.1, row::column(row, 2)?, row::column(row, 3)?)?;
             self.requests.insert(name, Pair::of(request));
         }
+        // Accounts were asked for with two statements or none, callers with one or none.
+        let (accounts, callers) = rest.split_at(rest.len() - rest.len() % 2);
         if let Some(callers) = callers.first() {
             self.callers = callers::locked(callers)?;
         }
@@ -196,7 +210,7 @@ impl WorkingSet {
         for row in &queue_counts.rows {
             self.queued_for.insert(token_of(row::column(row, 0)?)?, row::number(row, 1)?);
         }
-        Ok(())
+        self.accounts.fill(accounts)
     }
 
     /// Notes that a ticket was used, if it is there.
@@ -293,6 +307,24 @@ impl Rows for WorkingSet {
 
     fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
         self.callers.entry(id.clone()).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        Ok(self.accounts.operators.get(name).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.accounts.operators.entry(name.clone()).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        Ok(self.accounts.sessions.get(&id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.accounts.sessions.entry(id).or_default().wanted = row;
         Ok(())
     }
 
