@@ -172,7 +172,8 @@ impl KeyTable {
 
     fn find(&self, key: &ApiKeyHash) -> Option<&(AcceptedKey, CallerId)> {
         // Looks at every key of the place, whatever it finds.
-        self.places.get(&self.secret.hash_one(key.0))?.iter().filter(|(accepted, _)| accepted.hash.matches(key)).last()
+        let place = self.places.get(&self.secret.hash_one(key.0))?;
+        place.iter().fold(None, |found, stored| if stored.0.hash.matches(key) { Some(stored) } else { found })
     }
 }
 

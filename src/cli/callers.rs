@@ -220,7 +220,7 @@ fn scopes(caller: &CallerDto) -> String {
 }
 
 fn consent(caller: &CallerDto) -> String {
-    serde_json::to_value(&caller.consent).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(caller.consent).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 enum Order {

@@ -180,7 +180,7 @@ impl FromStr for Lasting {
 impl fmt::Display for Lasting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        match [(24 * 3600, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds >= *unit && seconds % unit == 0) {
+        match [(24 * 3600, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit)) {
             Some((unit, suffix)) => write!(f, "{}{suffix}", seconds / unit),
             None => write!(f, "{seconds}s"),
         }
