@@ -11,12 +11,13 @@ use super::{
 };
 
 /// Who decides about a caller's signatures. The strictest is the greatest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsentPolicy {
     /// Consent is given by configuration.
     Auto,
     /// An operator is asked.
+    #[default]
     Operator,
     /// Two operators are asked, and both must agree.
     TwoOperators,
@@ -325,6 +326,15 @@ impl Account {
     }
 }
 
+/// So many requests a second, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// In the long run, a second; 0 for no limit.
+    pub per_second: u32,
+    /// At once, after a pause; at least 1.
+    pub burst: u32,
+}
+
 /// Where a request came from, as far as the gateway saw it itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Provenance {
@@ -356,6 +366,8 @@ pub struct Caller {
     pub scopes: Scopes,
     /// For whom it acts; whoever has a scope that is about an account has one.
     pub account: Option<Arc<Account>>,
+    /// How much it may ask for, where that is not what all callers may.
+    pub rate: Option<Rate>,
     /// Where its present request came from.
     pub from: Provenance,
 }

@@ -22,6 +22,7 @@ fn caller_with(id: &str, consent: impl Into<ConsentRules>) -> Caller {
         permit_uses_max: 3,
         scopes: Scopes::default(),
         account: None,
+        rate: None,
         from: Provenance::default(),
     }
 }

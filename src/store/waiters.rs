@@ -33,6 +33,8 @@ pub(super) struct Waiters {
     /// Dropping a permit's sender wakes everybody who waits for its decision.
     decisions: Mutex<HashMap<PermitId, watch::Sender<()>>>,
     permit_changes: watch::Sender<u64>,
+    /// How often stored callers may have changed.
+    callers: watch::Sender<u64>,
 }
 
 impl Waiters {
@@ -50,6 +52,7 @@ impl Waiters {
                     drop(lock(&self.decisions).remove(permit));
                     self.permits_changed();
                 }
+                Moved::Callers => self.callers.send_modify(|changes| *changes += 1),
             }
         }
     }
@@ -81,6 +84,11 @@ impl Waiters {
     /// The tokens for which somebody has waited for work.
     pub(super) fn work_waited_for(&self) -> Vec<TokenIdentity> {
         lock(&self.work).keys().cloned().collect()
+    }
+
+    /// Counts the changes of stored callers.
+    pub(super) fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.callers.subscribe()
     }
 
     /// How many wait for the end of a job now.

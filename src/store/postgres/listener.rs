@@ -55,6 +55,7 @@ async fn heard_until_lost(shared: &Shared, pause: &mut Duration) -> Result<Never
     *pause = PAUSE.0;
     // Whatever was told before is not told again.
     shared.waiters.permits_changed();
+    shared.waiters.wake(&[Moved::Callers]);
     let mut ticks = interval(POLL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -77,6 +78,7 @@ fn spread(shared: &Shared, payload: &str) {
         match news {
             News::Ended(job) => moved.push(Moved::Ended(job)),
             News::Permit(permit) => moved.push(Moved::Permit(permit)),
+            News::Callers => moved.push(Moved::Callers),
             News::Work(mark) => {
                 let meant = |token: &_| news::token_mark(token) == mark;
                 moved.extend(shared.waiters.work_waited_for().into_iter().filter(meant).map(Moved::Queued));

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     accounts::{Accounts, WantedAccounts},
+    callers,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
@@ -24,6 +25,7 @@ use crate::{
         job::JobState,
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::{Permit, PermitState},
+        stored_caller::StoredCaller,
         ticket::Ticket,
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -59,6 +61,8 @@ pub(super) struct Wanted {
     pub(super) jobs: BTreeSet<JobId>,
     permits: BTreeSet<PermitId>,
     requests: BTreeSet<RequestName>,
+    /// Whose tickets are counted.
+    counted: BTreeSet<CallerId>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
     /// Whose permits are counted.
@@ -71,7 +75,7 @@ impl Wanted {
         match change {
             Change::InsertTicket { ticket, .. } => {
                 self.tickets.insert(ticket.id);
-                self.callers.insert(ticket.caller.clone());
+                self.counted.insert(ticket.caller.clone());
             }
             Change::UpdateTicket(ticket) => drop(self.tickets.insert(ticket.id)),
             Change::DeleteTicket(id) => drop(self.tickets.insert(*id)),
@@ -94,6 +98,8 @@ impl Wanted {
                 self.jobs.insert(*job);
             }
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::InsertCaller(caller) | Change::UpdateCaller(caller) => drop(self.callers.insert(caller.id.clone())),
+            Change::RemoveCaller(id) => drop(self.callers.insert(id.clone())),
             Change::InsertOperator(_)
             | Change::UpdateOperator(_)
             | Change::DeleteOperator(_)
@@ -111,7 +117,7 @@ impl Wanted {
         let permits = ids(&self.permits, PermitId::as_uuid);
         let (callers, keys): (Vec<_>, Vec<_>) =
             self.requests.iter().map(|(caller, key)| (caller.as_str().to_owned(), key.as_str().to_owned())).unzip();
-        let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
+        let counted: Vec<_> = self.counted.iter().map(|caller| caller.as_str().to_owned()).collect();
         let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
         let askers: Vec<_> = self.askers.iter().map(|caller| caller.as_str().to_owned()).collect();
         let mut steps = vec![
@@ -128,6 +134,7 @@ impl Wanted {
             steps.push(Step::new(LIVE_COUNTS, vec![Box::new(askers)]));
         }
         steps.extend(self.accounts.reads());
+        steps.extend(callers::lock(&self.callers));
         Ok(steps)
     }
 }
@@ -160,6 +167,7 @@ pub(super) struct WorkingSet {
     pub(super) permits: HashMap<PermitId, Pair<Permit>>,
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
+    pub(super) callers: callers::Rows,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
     pub(super) words: HashMap<PermitId, Option<String>>,
     pub(super) accounts: Accounts,
@@ -180,6 +188,7 @@ impl WorkingSet {
             permits: HashMap::new(),
             jobs: HashMap::new(),
             requests: HashMap::new(),
+            callers: HashMap::new(),
             contents: HashMap::new(),
             words: HashMap::new(),
             accounts: Accounts::default(),
@@ -215,13 +224,18 @@ impl WorkingSet {
             let request = request_of(&name.0, &name.1, row::column(row, 2)?, row::column(row, 3)?)?;
             self.requests.insert(name, Pair::of(request));
         }
+        // What permits there are was asked with two statements or none, accounts likewise, callers with one or none.
+        let (permit_counts, rest) = rest.split_at(if wanted.askers.is_empty() { 0 } else { rest.len().min(2) });
+        let (accounts, callers) = rest.split_at(rest.len() - rest.len() % 2);
+        if let Some(callers) = callers.first() {
+            self.callers = callers::locked(callers)?;
+        }
         for row in &ticket_counts.rows {
             self.tickets_of.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
         }
         for row in &queue_counts.rows {
             self.queued_for.insert(token_of(row::column(row, 0)?)?, row::number(row, 1)?);
         }
-        let (permit_counts, accounts) = rest.split_at(if wanted.askers.is_empty() { 0 } else { rest.len().min(2) });
         for (answer, counts) in permit_counts.iter().zip([&mut self.waiting_of, &mut self.live_of]) {
             for row in &answer.rows {
                 counts.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
@@ -330,6 +344,15 @@ impl Rows for WorkingSet {
 
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.requests.entry((caller.clone(), key.clone())).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(self.callers.get(id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.callers.entry(id.clone()).or_default().wanted = row;
         Ok(())
     }
 
