@@ -186,16 +186,17 @@ async fn rush(stores: &[AnyStore], permit: PermitId) -> usize {
     accepted
 }
 
-/// Claims and ends jobs until none is queued; returns how many were signed or may have been.
-async fn work_off(store: &AnyStore, permit: PermitId) -> u32 {
+/// Claims and ends jobs until none is queued; returns how many were signed or may have been. `ended` counts all of them, round after round.
+async fn work_off(store: &AnyStore, permit: PermitId, ended: &mut usize) -> u32 {
     let mut spent = 0;
     loop {
         let claimed = store.claim_jobs(&token(), 7, store.now()).await.unwrap();
         if claimed.is_empty() {
             return spent;
         }
-        for (n, job) in claimed.into_iter().enumerate() {
-            let outcome = outcome(n);
+        for job in claimed {
+            let outcome = outcome(*ended);
+            *ended += 1;
             spent += u32::from(outcome.spends_the_use());
             store.commit(vec![Change::EndJob { job: job.id, claim: job.claim, outcome }]).await.unwrap();
             let permit = store.find_permit(permit).await.unwrap().unwrap();
@@ -223,14 +224,12 @@ async fn never_over_spent(house: House, gateways: usize) {
     let all = stores(&opened);
     let nowhere = LastRun { marks: "/nonexistent".as_ref(), marks_are_whole: false };
     settle_claims(&*all[0], nowhere, &[]).await.unwrap();
-    let mut spent = claimed.len() as u32;
+    let (mut spent, mut ended) = (claimed.len() as u32, 0);
     // Uses that were given back are fought for again, until none is left.
     loop {
-        let mut ended = 0;
         for store in &all {
-            ended += work_off(store, permit).await;
+            spent += work_off(store, permit, &mut ended).await;
         }
-        spent += ended;
         let stands = all[0].find_permit(permit).await.unwrap().unwrap();
         assert_eq!((stands.reserved, stands.committed, stands.uses), (0, spent, ALLOWED));
         if stands.uses_left() == 0 {

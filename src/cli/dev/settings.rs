@@ -58,8 +58,8 @@ impl DevSettings<'_> {
              [[module]]\nname = \"softhsm\"\npath = {path}\nenv = {{ SOFTHSM2_CONF = {conf} }}\n\n\
              [[token]]\nuri = {uri}\nlogin = \"configured\"\npin = {{ file = {pin} }}\n\n\
              [[caller]]\nname = \"dev\"\napi_key_sha256 = \"{api_key_sha256}\"\ndefault_key = \"{DEFAULT_KEY}\"\nconsent = \"auto\"\n\n\
-             [[caller]]\nname = \"consent\"\napi_key_sha256 = \"{consent_sha256}\"\ndefault_key = \"{DEFAULT_KEY}\"\nconsent = \"operator\"\n\n\
-             [[caller]]\nname = \"bank\"\napi_key_sha256 = \"{bank_sha256}\"\nscopes = {BANK_SCOPES}\naccount = {BANK_ACCOUNT}\n",
+             [[caller]]\nname = \"bank\"\napi_key_sha256 = \"{bank_sha256}\"\nscopes = {BANK_SCOPES}\naccount = {BANK_ACCOUNT}\n\n\
+             [[caller]]\nname = \"consent\"\napi_key_sha256 = \"{consent_sha256}\"\ndefault_key = \"{DEFAULT_KEY}\"\nconsent = \"operator\"\n",
             data_dir = quoted_path(layout.dir()),
             path = quoted_path(module),
             conf = quoted_path(&layout.softhsm2_conf()),
