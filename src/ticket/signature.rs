@@ -185,12 +185,13 @@ fn with_signed_data<T>(
     make: impl FnOnce(&cms::SignedData<'_>) -> Result<T, CmsError>,
 ) -> Result<T, TicketError> {
     let signed_attrs = SignedAttributes::from_der(signing.signed_attrs.clone())?;
-    let certificates = cms::embedded_certificates(embed, &signing.certificate, &signing.chain)?;
+    let certificates = cms::embedded_certificates(embed, &signing.certificate, &signing.chain);
     Ok(make(&cms::SignedData {
         algorithm: signing.algorithm,
         signed_attrs: &signed_attrs,
         signature: value,
         signer_certificate: &signing.certificate,
         certificates: &certificates,
+        unsigned_attrs: &[],
     })?)
 }
