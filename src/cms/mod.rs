@@ -13,6 +13,9 @@ mod outline;
 mod signed_data;
 pub mod time_stamp;
 mod tlv;
+pub mod unsigned;
+
+pub use const_oid::db::rfc5911::ID_DATA;
 
 pub use crate::domain::hash::{Hasher, digest};
 pub use attributes::{AttributeSpec, SignedAttributes, signed_attributes};

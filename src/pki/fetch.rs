@@ -54,12 +54,14 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Makes the client. Authorities with `https` addresses are trusted as this machine trusts them.
+    /// Makes the client. Authorities with `https` addresses are trusted as this machine trusts them; what it trusts is not even looked for if
+    /// none has one, for there may be nothing.
     ///
     /// # Errors
     /// [`FetchError::Unreachable`] if the machine's own trusted certificates cannot be read.
-    pub fn new() -> Result<Self, FetchError> {
-        let client = Client::builder()
+    pub fn new(speaks_tls: bool) -> Result<Self, FetchError> {
+        let builder = if speaks_tls { Client::builder() } else { Client::builder().tls_certs_only([]) };
+        let client = builder
             .redirect(Policy::none())
             .connect_timeout(CONNECT_MAX)
             .user_agent(concat!("sealgate/", env!("CARGO_PKG_VERSION")))

@@ -276,6 +276,8 @@ impl ApiError {
             TicketError::Denied(error) => self.denied(error),
             TicketError::Submit(error) => self.submit(error),
             TicketError::NotSigned { cause, detail } => self.failed(not_signed(*cause, detail)),
+            TicketError::ContentTimeStamp(error) => self.failed(Text::new("cause-no-content-time-stamp").with("detail", error)),
+            TicketError::Level(error) => self.failed(Text::new("cause-not-completed").with("detail", error)),
             TicketError::Bulk(error) => self.failed(bulk(*error)),
             TicketError::KeyReused => answer(StatusCode::BAD_REQUEST, Text::new("idempotency-key-reused")),
             TicketError::Frozen => self.failed_because("cause-frozen"),
