@@ -30,8 +30,7 @@ impl TimeStampParts {
     /// Time stamps from the authorities that are configured, or else from the gateway's own.
     pub(super) fn new(settings: &TsaSettings, signing: &Arc<SigningService>, store: &Arc<dyn Store>) -> anyhow::Result<Self> {
         let authority = settings.serve.as_ref().map(|serve| {
-            let of_authority =
-                AuthoritySettings { key: serve.key.clone(), policy: serve.policy, accuracy_seconds: serve.accuracy_seconds };
+            let of_authority = AuthoritySettings { key: serve.key.clone(), policy: serve.policy, accuracy_seconds: serve.accuracy_seconds };
             Arc::new(Authority::new(of_authority, Arc::clone(signing), Arc::clone(store)))
         });
         let source = if settings.urls.is_empty() {

@@ -67,8 +67,10 @@ pub(super) fn read_signature_algorithm(identifier: &AlgorithmIdentifierOwned, di
     ];
     if identifier.oid == rfc5912::ID_RSASSA_PSS {
         let parameters = identifier.parameters.as_ref()?.to_der().ok()?;
-        let known = |hash: &HashAlgorithm| pss_parameters(*hash, &[NULL]).ok().as_ref() == Some(&parameters)
-            || pss_parameters(*hash, &[]).ok().as_ref() == Some(&parameters);
+        let known = |hash: &HashAlgorithm| {
+            pss_parameters(*hash, &[NULL]).ok().as_ref() == Some(&parameters)
+                || pss_parameters(*hash, &[]).ok().as_ref() == Some(&parameters)
+        };
         return HashAlgorithm::ALL.into_iter().find(known).map(SignatureAlgorithm::RsaPss);
     }
     with_hash.into_iter().find(|(oid, _)| no_parameters && *oid == identifier.oid).map(|(_, algorithm)| algorithm)

@@ -57,11 +57,7 @@ pub struct AttachedFrame {
 ///
 /// [`EmbedCertificate::SignerCertAndCaInfo`] embeds the signer's alone: the CAs are named in a signed attribute, see
 /// [`AttributeSpec`](super::AttributeSpec).
-pub fn embedded_certificates<'a>(
-    choice: EmbedCertificate,
-    signer_certificate: &'a [u8],
-    chain: &'a [Vec<u8>],
-) -> Vec<&'a [u8]> {
+pub fn embedded_certificates<'a>(choice: EmbedCertificate, signer_certificate: &'a [u8], chain: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
     match choice {
         EmbedCertificate::Nothing => Vec::new(),
         EmbedCertificate::SignerCert | EmbedCertificate::SignerCertAndCaInfo => vec![signer_certificate],

@@ -13,5 +13,5 @@ mod peer;
 pub mod server;
 mod ticket_api;
 pub mod tls;
-pub mod tsa;
 mod tracking;
+pub mod tsa;

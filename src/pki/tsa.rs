@@ -122,12 +122,8 @@ impl TsaClient {
     }
 
     async fn post(&self, url: &Url, request: &[u8]) -> Result<Vec<u8>, FetchError> {
-        let exchange = Exchange {
-            post: Some((request, QUERY)),
-            accept: Some(REPLY),
-            max: self.settings.response_max,
-            timeout: self.settings.timeout,
-        };
+        let exchange =
+            Exchange { post: Some((request, QUERY)), accept: Some(REPLY), max: self.settings.response_max, timeout: self.settings.timeout };
         self.fetcher.fetch(url, &exchange).await
     }
 

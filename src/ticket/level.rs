@@ -138,7 +138,12 @@ impl TicketService {
     }
 
     /// Waits for a signature to be completed. An attempt that ended without a word is begun again by the next request.
-    pub(super) async fn level(&self, ticket: &Ticket, signing: &TicketSigning, value: &SignatureValue) -> Result<Augmentation, TicketError> {
+    pub(super) async fn level(
+        &self,
+        ticket: &Ticket,
+        signing: &TicketSigning,
+        value: &SignatureValue,
+    ) -> Result<Augmentation, TicketError> {
         let mut standing = self.begin_level(ticket, signing, value)?;
         let ended = standing.wait_for(Option::is_some).await.ok().and_then(|standing| standing.clone());
         ended.unwrap_or_else(|| {
@@ -176,8 +181,7 @@ impl TicketService {
                 return Ok(before.clone());
             }
             current.augmentation = Some(augmentation.clone());
-            let event =
-                AuditEvent::SignatureCompleted { job: signing.job, ticket: id, time_stamps: augmentation.time_stamps.clone() };
+            let event = AuditEvent::SignatureCompleted { job: signing.job, ticket: id, time_stamps: augmentation.time_stamps.clone() };
             match self.store.commit(vec![Change::UpdateTicket(ticket), Change::Audit(event)]).await {
                 Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
                 committed => return Ok(committed.map(|()| augmentation)?),
@@ -199,9 +203,6 @@ impl TicketService {
         // The signature time stamp is over the octets of the signature value (EN 319 122-1 clause 5.3).
         let imprint = digest(signing.algorithm.message_digest_hash(), &value.to_x509_bytes());
         let time_stamp = self.time_stamps()?.stamp(&imprint).await.map_err(LevelError::from)?;
-        Ok(Augmentation {
-            unsigned_attrs: vec![unsigned::signature_time_stamp(&time_stamp)?],
-            time_stamps: vec![time_stamp.serial()],
-        })
+        Ok(Augmentation { unsigned_attrs: vec![unsigned::signature_time_stamp(&time_stamp)?], time_stamps: vec![time_stamp.serial()] })
     }
 }

@@ -43,8 +43,8 @@ use crate::{
         timestamp::Timestamp,
     },
     permit::PermitService,
-    signing::service::SigningService,
     pki::tsa::TsaError,
+    signing::service::SigningService,
     stamping::{StampError, TimeStamps},
     store::{Change, Conflict, Store, StoreError},
 };

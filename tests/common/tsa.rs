@@ -196,7 +196,8 @@ impl TsaLab {
         let (certificate, key, ca) = (self.text(&format!("{signer}.pem")), self.text(&format!("{signer}.key")), self.text("ca.pem"));
         openssl_ok(["ts", "-reply", "-in", answer, "-token_out", "-out", &token]);
         openssl_ok(["cms", "-verify", "-noverify", "-inform", "DER", "-in", &token, "-out", &info]);
-        let sign = ["cms", "-sign", "-binary", "-nodetach", "-nosmimecap", "-cades", "-md", "sha256", "-econtent_type", "id-smime-ct-TSTInfo"];
+        let sign =
+            ["cms", "-sign", "-binary", "-nodetach", "-nosmimecap", "-cades", "-md", "sha256", "-econtent_type", "id-smime-ct-TSTInfo"];
         let files = ["-in", &info, "-signer", &certificate, "-inkey", &key, "-certfile", &ca, "-outform", "DER", "-out", &made];
         openssl_ok([&sign[..], &files].concat());
         let status = [0x30, 3, 2, 1, 0];

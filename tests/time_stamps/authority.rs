@@ -48,7 +48,9 @@ async fn openssl_asks_and_takes_the_answers_and_no_serial_number_comes_twice() {
     let ca = write_ca(&gateway, dir.path());
     fs::write(file("data"), b"some data").unwrap();
     let mut serials = HashSet::new();
-    for (hash, options) in [("-sha256", &["-cert"][..]), ("-sha512", &["-cert", "-no_nonce"]), ("-sha384", &["-cert", "-tspolicy", "1.2.3.4.7"])] {
+    for (hash, options) in
+        [("-sha256", &["-cert"][..]), ("-sha512", &["-cert", "-no_nonce"]), ("-sha384", &["-cert", "-tspolicy", "1.2.3.4.7"])]
+    {
         let (data, query, answer) = (file("data"), file("q.tsq"), file("r.tsr"));
         openssl_ok([&["ts", "-query", "-data", &data, hash, "-out", &query][..], options].concat());
         let (status, content_type, reply) = ask(&gateway, "application/timestamp-query", fs::read(&query).unwrap()).await;

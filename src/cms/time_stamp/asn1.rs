@@ -125,7 +125,8 @@ impl GenTime {
         }
         let field = |from: usize, to: usize| seconds.get(from..to)?.parse::<u8>().ok();
         let date =
-            DateTime::new(seconds.get(..4)?.parse().ok()?, field(4, 6)?, field(6, 8)?, field(8, 10)?, field(10, 12)?, field(12, 14)?).ok()?;
+            DateTime::new(seconds.get(..4)?.parse().ok()?, field(4, 6)?, field(6, 8)?, field(8, 10)?, field(10, 12)?, field(12, 14)?)
+                .ok()?;
         let millis = fraction.map_or(Some(0), |text| format!("{text:0<3}").get(..3)?.parse::<u64>().ok())?;
         Some(Timestamp::from_millis(u64::try_from(date.unix_duration().as_millis()).ok()?.checked_add(millis)?))
     }

@@ -214,7 +214,6 @@ pub fn rejection(refusal: TimeStampRefusal) -> Result<Vec<u8>, CmsError> {
     bytes[bit / 8] = 0x80 >> (bit % 8);
     let unused = u8::try_from(7 - bit % 8).unwrap_or_default();
     let text = Any::encode_from(&Utf8StringRef::new(refusal.text)?)?;
-    let status =
-        PkiStatusInfo { status: REJECTION, status_string: Some(vec![text]), fail_info: Some(BitString::new(unused, bytes)?) };
+    let status = PkiStatusInfo { status: REJECTION, status_string: Some(vec![text]), fail_info: Some(BitString::new(unused, bytes)?) };
     Ok(TimeStampResp { status, time_stamp_token: None }.to_der()?)
 }

@@ -130,7 +130,9 @@ fn check_purpose(certificate: &[u8]) -> Result<(), TimeStampError> {
     let found = parsed.tbs_certificate().get_extension::<ExtendedKeyUsage>()?;
     match found {
         None => Err(TimeStampError::Certificate("it does not say that it is for time stamping")),
-        Some((_, usage)) if usage.0 != [rfc5280::ID_KP_TIME_STAMPING] => Err(TimeStampError::Certificate("it is not for time stamping alone")),
+        Some((_, usage)) if usage.0 != [rfc5280::ID_KP_TIME_STAMPING] => {
+            Err(TimeStampError::Certificate("it is not for time stamping alone"))
+        }
         Some((false, _)) => Err(TimeStampError::Certificate("its purpose, time stamping, is not marked critical")),
         Some((true, _)) => Ok(()),
     }
@@ -178,7 +180,8 @@ fn check_signature(signer: &SignerOutline, certificate: &[u8], content: &[u8]) -
     if message_digest.decode_as::<&OctetStringRef>()?.as_bytes() != digest(hash, content).as_bytes() {
         return Err(TimeStampError::Structure("its message-digest attribute is not the digest of its content"));
     }
-    let algorithm = read_signature_algorithm(&signer.signature_algorithm, hash).ok_or(TimeStampError::Unsupported("signature algorithm"))?;
+    let algorithm =
+        read_signature_algorithm(&signer.signature_algorithm, hash).ok_or(TimeStampError::Unsupported("signature algorithm"))?;
     let attributes = signer.signed_attrs.as_ref().ok_or(TimeStampError::Structure("it has no signed attributes"))?.to_der()?;
     let attributes = SignedAttributes::from_der(attributes).map_err(|_| TimeStampError::Structure("its signed attributes are too long"))?;
     let to_sign = attributes.to_sign(algorithm).map_err(|_| TimeStampError::Unsupported("signature algorithm"))?;
