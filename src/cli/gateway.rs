@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     audit::checkpoint::Checkpointer,
-    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Rate, TrustedProxies},
+    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
@@ -69,6 +69,7 @@ pub(super) struct Gateway {
     store: OpenStore,
     tokens: Tokens,
     signing: Arc<SigningService>,
+    operators: Arc<Operators>,
     checkpoints: Option<Checkpointer>,
     server: Server,
     tls: Vec<Arc<Tls>>,
@@ -110,7 +111,8 @@ impl Gateway {
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter)];
-        let services = Services { callers, tickets, permits, desk: signing.desk() };
+        let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
+        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
         let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -119,7 +121,7 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, tls, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -130,6 +132,11 @@ impl Gateway {
     /// The same as URLs.
     pub(super) fn urls(&self) -> &[String] {
         self.server.urls()
+    }
+
+    /// Operators' accounts.
+    pub(super) fn operators(&self) -> &Operators {
+        &self.operators
     }
 
     /// From now on SIGHUP reads the files for TLS again, instead of ending the process.
@@ -177,7 +184,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.

@@ -4,11 +4,14 @@ use const_oid::{
     ObjectIdentifier,
     db::{rfc5912, rfc8410},
 };
-use der::{Any, Encode, asn1::AnyRef};
+use der::{Encode, asn1::AnyRef, referenced::OwnedToRef as _};
 use spki::AlgorithmIdentifierOwned;
 
 use super::tlv::{NULL, SEQUENCE, context, wrap};
-use crate::domain::algorithm::{HashAlgorithm, SignatureAlgorithm};
+use crate::domain::{
+    algorithm::{HashAlgorithm, SignatureAlgorithm},
+    algorithm_identifier,
+};
 
 /// `digestAlgorithm`: SHA-2 without parameters (RFC 5754 section 2).
 pub(super) fn digest_algorithm(hash: HashAlgorithm) -> der::Result<Vec<u8>> {
@@ -22,7 +25,7 @@ pub(super) fn digest_algorithm(hash: HashAlgorithm) -> der::Result<Vec<u8>> {
 pub(super) fn signature_algorithm(algorithm: SignatureAlgorithm) -> der::Result<Vec<u8>> {
     match algorithm {
         SignatureAlgorithm::RsaPkcs1(_) => identifier(rfc5912::RSA_ENCRYPTION, &[NULL]),
-        SignatureAlgorithm::RsaPss(hash) => identifier(rfc5912::ID_RSASSA_PSS, &[&pss_parameters(hash, &[NULL])?]),
+        SignatureAlgorithm::RsaPss(hash) => identifier(rfc5912::ID_RSASSA_PSS, &[&pss_parameters(hash)?]),
         SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256) => identifier(rfc5912::ECDSA_WITH_SHA_256, &[]),
         SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha384) => identifier(rfc5912::ECDSA_WITH_SHA_384, &[]),
         SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha512) => identifier(rfc5912::ECDSA_WITH_SHA_512, &[]),
@@ -32,48 +35,22 @@ pub(super) fn signature_algorithm(algorithm: SignatureAlgorithm) -> der::Result<
 
 /// `RSASSA-PSS-params` (RFC 4055 section 3.1): hash, MGF1 with the same hash, a salt as long as the digest; `trailerField` is the default.
 ///
-/// Ours carry NULL in their hash identifiers, as the RFC's `sha256Identifier` does: some verifiers compare these bytes.
-fn pss_parameters(hash: HashAlgorithm, parameters: &[&[u8]]) -> der::Result<Vec<u8>> {
-    let hash_algorithm = identifier(hash_oid(hash), parameters)?;
+/// Its hash identifiers carry NULL, as the RFC's `sha256Identifier` does: some verifiers compare these bytes.
+fn pss_parameters(hash: HashAlgorithm) -> der::Result<Vec<u8>> {
+    let hash_algorithm = identifier(hash_oid(hash), &[NULL])?;
     let mask_generation = identifier(rfc5912::ID_MGF_1, &[&hash_algorithm])?;
     let salt_length = (hash.output_len() as u64).to_der()?;
     Ok(wrap(SEQUENCE, &[&wrap(context(0), &[&hash_algorithm]), &wrap(context(1), &[&mask_generation]), &wrap(context(2), &[&salt_length])]))
 }
 
-/// The hash function of an identifier, with absent or NULL parameters; `None` for one that is not known here.
+/// The hash function of an identifier; `None` for one that is not known here.
 pub(super) fn hash_of(identifier: &AlgorithmIdentifierOwned) -> Option<HashAlgorithm> {
-    let no_parameters = identifier.parameters.as_ref().is_none_or(Any::is_null);
-    HashAlgorithm::ALL.into_iter().find(|hash| no_parameters && hash_oid(*hash) == identifier.oid)
+    algorithm_identifier::hash_of(&identifier.owned_to_ref()).ok()
 }
 
 /// The hash function of a `MessageImprint`, with the NULL that RFC 3161 requests have always had.
 pub(super) fn imprint_algorithm(hash: HashAlgorithm) -> AlgorithmIdentifierOwned {
     AlgorithmIdentifierOwned { oid: hash_oid(hash), parameters: Some(AnyRef::NULL.into()) }
-}
-
-/// The algorithm that a `signatureAlgorithm` means, in a `SignerInfo` whose `digestAlgorithm` is `digest`; `None` for one that is not
-/// verified here, or whose parameters do not fit.
-pub(super) fn read_signature_algorithm(identifier: &AlgorithmIdentifierOwned, digest: HashAlgorithm) -> Option<SignatureAlgorithm> {
-    let no_parameters = identifier.parameters.as_ref().is_none_or(Any::is_null);
-    let with_hash = [
-        (rfc5912::SHA_256_WITH_RSA_ENCRYPTION, SignatureAlgorithm::RsaPkcs1(HashAlgorithm::Sha256)),
-        (rfc5912::SHA_384_WITH_RSA_ENCRYPTION, SignatureAlgorithm::RsaPkcs1(HashAlgorithm::Sha384)),
-        (rfc5912::SHA_512_WITH_RSA_ENCRYPTION, SignatureAlgorithm::RsaPkcs1(HashAlgorithm::Sha512)),
-        (rfc5912::ECDSA_WITH_SHA_256, SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha256)),
-        (rfc5912::ECDSA_WITH_SHA_384, SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha384)),
-        (rfc5912::ECDSA_WITH_SHA_512, SignatureAlgorithm::Ecdsa(HashAlgorithm::Sha512)),
-        (rfc8410::ID_ED_25519, SignatureAlgorithm::Ed25519),
-        (rfc5912::RSA_ENCRYPTION, SignatureAlgorithm::RsaPkcs1(digest)),
-    ];
-    if identifier.oid == rfc5912::ID_RSASSA_PSS {
-        let parameters = identifier.parameters.as_ref()?.to_der().ok()?;
-        let known = |hash: &HashAlgorithm| {
-            pss_parameters(*hash, &[NULL]).ok().as_ref() == Some(&parameters)
-                || pss_parameters(*hash, &[]).ok().as_ref() == Some(&parameters)
-        };
-        return HashAlgorithm::ALL.into_iter().find(known).map(SignatureAlgorithm::RsaPss);
-    }
-    with_hash.into_iter().find(|(oid, _)| no_parameters && *oid == identifier.oid).map(|(_, algorithm)| algorithm)
 }
 
 const fn hash_oid(hash: HashAlgorithm) -> ObjectIdentifier {
