@@ -7,7 +7,11 @@ use const_oid::{
     ObjectIdentifier,
     db::{rfc5280, rfc5911},
 };
-use der::{Any, Decode, Encode, asn1::Int, asn1::OctetStringRef};
+use der::{
+    Any, Decode, Encode,
+    asn1::{Int, OctetStringRef},
+    referenced::OwnedToRef as _,
+};
 use x509_cert::ext::pkix::ExtendedKeyUsage;
 
 use super::{
@@ -17,12 +21,11 @@ use super::{
 };
 use crate::{
     cms::{
-        algorithm::{hash_of, read_signature_algorithm},
-        attributes::SignedAttributes,
+        algorithm::hash_of,
         digest,
         outline::{SignedDataOutline, SignerOutline},
     },
-    domain::{algorithm::HashAlgorithm, digest::Digest, timestamp::Timestamp, verify::Verifier},
+    domain::{algorithm::HashAlgorithm, algorithm_identifier::NamedAlgorithm, digest::Digest, timestamp::Timestamp, verify::VerifyError},
 };
 
 /// A token that was read and checked.
@@ -180,13 +183,14 @@ fn check_signature(signer: &SignerOutline, certificate: &[u8], content: &[u8]) -
     if message_digest.decode_as::<&OctetStringRef>()?.as_bytes() != digest(hash, content).as_bytes() {
         return Err(TimeStampError::Structure("its message-digest attribute is not the digest of its content"));
     }
-    let algorithm =
-        read_signature_algorithm(&signer.signature_algorithm, hash).ok_or(TimeStampError::Unsupported("signature algorithm"))?;
+    let algorithm = NamedAlgorithm::read(&signer.signature_algorithm.owned_to_ref(), Some(hash));
+    let algorithm = algorithm.map_err(|_| TimeStampError::Unsupported("signature algorithm"))?;
     let attributes = signer.signed_attrs.as_ref().ok_or(TimeStampError::Structure("it has no signed attributes"))?.to_der()?;
-    let attributes = SignedAttributes::from_der(attributes).map_err(|_| TimeStampError::Structure("its signed attributes are too long"))?;
-    let to_sign = attributes.to_sign(algorithm).map_err(|_| TimeStampError::Unsupported("signature algorithm"))?;
     let certificate = x509_cert::Certificate::from_der(certificate)?;
     let spki = certificate.tbs_certificate().subject_public_key_info().to_der()?;
-    let verifier = Verifier::for_key(&spki).map_err(|_| TimeStampError::Unsupported("authority's key"))?;
-    verifier.verify_x509(&to_sign, signer.signature.as_bytes()).map_err(|_| TimeStampError::Signature)
+    match algorithm.verify_message(&spki, &attributes, signer.signature.as_bytes()) {
+        Ok(()) => Ok(()),
+        Err(VerifyError::Wrong) => Err(TimeStampError::Signature),
+        Err(_) => Err(TimeStampError::Unsupported("authority's key")),
+    }
 }
