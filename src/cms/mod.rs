@@ -1,7 +1,7 @@
 //! CMS signatures (RFC 5652), CAdES (EN 319 122-1) and time stamps (RFC 3161): bytes in, bytes out.
 //!
 //! Two steps with the key in between, wherever it is: [`signed_attributes`] says what is to be signed, [`SignedData`] puts the finished
-//! signature together. Used by the services that offer signatures; knows only the domain.
+//! signature together; [`verify`] judges those that others made. Used by the services that offer signatures; knows only the domain.
 //! Invariants: (1) certificates go in and are hashed byte for byte as they were given, never as a parser writes them again;
 //! (2) the bytes that are signed are the bytes that are embedded; (3) whatever is parsed has a length limit that is checked first.
 
@@ -14,6 +14,7 @@ mod signed_data;
 pub mod time_stamp;
 mod tlv;
 pub mod unsigned;
+pub mod verify;
 
 pub use const_oid::db::rfc5911::ID_DATA;
 
