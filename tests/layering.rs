@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["telemetry", "domain"]),
     ("audit", &["store", "domain"]),
     ("auth", &["store", "domain"]),
-    ("permit", &["store", "audit", "domain"]),
+    ("permit", &["store", "audit", "telemetry", "domain"]),
     ("signing", &["token", "store", "permit", "audit", "telemetry", "domain"]),
     ("stamping", &["signing", "cms", "pki", "store", "domain"]),
     ("verification", &["cms", "pki", "domain"]),
