@@ -20,6 +20,7 @@ use sealgate::{
     },
     permit::PermitSettings,
     store::sqlite::{SqliteSettings, SqliteStore},
+    ticket::TicketError,
     token::fake::{FAKE_PIN, Script},
 };
 use serde_json::{Value, json};
@@ -199,6 +200,11 @@ async fn a_signature_without_a_permission_waits_for_the_operator_and_what_was_sh
     assert_eq!(gateway.permits.words(&operator("anna"), request.id).await.unwrap().as_deref(), Some("one letter"));
     let document = request.ask.as_ref().unwrap().waiting.as_ref().unwrap().document.clone().unwrap();
     assert_eq!((document.len, format!("/ticket/{}", document.ticket)), (8, ticket.clone()));
+    let shown = gateway.tickets.document_asked_about(&operator("anna"), request.id).await.unwrap();
+    let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(shown.into_pieces()).await.unwrap();
+    assert_eq!(pieces.concat(), b"document");
+    let stranger = Operator { keys: KeyAccess::Only(vec!["stamp".parse().unwrap()]), ..operator("olga") };
+    assert_eq!(gateway.tickets.document_asked_about(&stranger, request.id).await.err(), Some(TicketError::Missing));
     // Asked again it is the same request, and nothing can be changed any more.
     assert_eq!(start(&gateway, &ticket, json!({})).await.message(), STARTED);
     assert_eq!(gateway.store.count_waiting_permits().await, Ok(1));

@@ -1,9 +1,11 @@
-//! `sealgate permits watch`: each request is shown as it comes, and decided in place. Answers are lines of standard input, typed or piped.
+//! `sealgate permits watch`: each request is shown as it comes, and decided in place. Answers are lines of standard input, typed or piped, and it ends
+//! with them. Invariant: what was typed before a question was shown is no answer to it.
 
 use std::{
-    collections::HashSet,
-    io::{BufRead as _, stdin},
+    collections::{HashSet, VecDeque},
+    io::{BufRead as _, IsTerminal as _, stdin},
     path::Path,
+    pin::pin,
     thread,
 };
 
@@ -31,7 +33,9 @@ enum Answer {
 pub(super) fn run(control: &Path) -> anyhow::Result<()> {
     let gateway = ControlClient::expect(control)?;
     let answers = read_answers()?;
-    runtime()?.block_on(Watch { gateway, answers, seen: HashSet::new(), change: None }.follow())
+    let watch =
+        Watch { gateway, answers, early: VecDeque::new(), ended: false, typed: stdin().is_terminal(), seen: HashSet::new(), change: None };
+    runtime()?.block_on(watch.follow())
 }
 
 /// Lines of standard input, on a thread of their own: a terminal cannot be waited for in any other way, and the thread ends with the program.
@@ -45,6 +49,12 @@ fn read_answers() -> anyhow::Result<mpsc::Receiver<String>> {
 struct Watch {
     gateway: ControlClient,
     answers: mpsc::Receiver<String>,
+    /// Piped answers to questions that are not asked yet.
+    early: VecDeque<String>,
+    /// The input has ended.
+    ended: bool,
+    /// It is a terminal, at which somebody types.
+    typed: bool,
     /// What was asked about already.
     seen: HashSet<PermitId>,
     change: Option<u64>,
@@ -52,26 +62,39 @@ struct Watch {
 
 impl Watch {
     async fn follow(mut self) -> anyhow::Result<()> {
-        loop {
-            let waiting = self.changes().await?;
+        while let Some(waiting) = self.changes().await? {
             self.seen.retain(|id| waiting.iter().any(|permit| permit.id == *id));
             let new = waiting.into_iter().find(|permit| !self.seen.contains(&permit.id));
             if let Some(permit) = new
                 && !self.ask(permit.id).await?
             {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
-    /// What waits now; after a change, where everything was asked about already.
-    async fn changes(&mut self) -> anyhow::Result<Vec<PermitDto>> {
+    /// What waits now; after a change, where everything was asked about already. `None` when there are no answers any more.
+    async fn changes(&mut self) -> anyhow::Result<Option<Vec<PermitDto>>> {
         let since = self.change.map_or_else(String::new, |change| format!("?since={change}"));
-        let PermitChangesDto { change, now } = self.gateway.get(&format!("/permits/changes{since}")).await?;
+        let path = format!("/permits/changes{since}");
+        let mut fetching = pin!(self.gateway.get::<PermitChangesDto>(&path));
+        let PermitChangesDto { change, now } = loop {
+            if self.ended && self.early.is_empty() {
+                return Ok(None);
+            }
+            tokio::select! {
+                fetched = &mut fetching => break fetched?,
+                line = self.answers.recv(), if !self.ended && self.early.len() < ANSWERS_MAX => match line {
+                    Some(line) => self.early.extend(Some(line).filter(|_| !self.typed)),
+                    None => self.ended = true,
+                },
+            }
+        };
         // What was not asked about yet is asked about before the next change.
         let all_seen = now.waiting.iter().filter(|permit| !self.seen.contains(&permit.id)).count() <= 1;
         self.change = all_seen.then_some(change);
-        Ok(now.waiting)
+        Ok(Some(now.waiting))
     }
 
     /// Shows a request and does as the operator says; whether there is anybody to ask still.
@@ -81,6 +104,7 @@ impl Watch {
         if permit.state != PermitState::Asked {
             return Ok(true);
         }
+        while self.typed && self.answers.try_recv().is_ok() {}
         if !output::line_of_many(format!("{}\nallow {} signatures? [y/N/number]", described(&permit), asked_uses(&permit)))? {
             return Ok(false);
         }
@@ -99,15 +123,16 @@ impl Watch {
 
     /// `None` at the end of the input.
     async fn answer(&mut self) -> anyhow::Result<Option<Answer>> {
-        while let Some(line) = self.answers.recv().await {
+        loop {
+            let early = self.early.pop_front();
+            let Some(line) = (if early.is_some() { early } else { self.answers.recv().await }) else { return Ok(None) };
             if let Some(answer) = parse(&line) {
                 return Ok(Some(answer));
             }
             if !output::line_of_many("answer y, n, or how many signatures may be made")? {
-                break;
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 }
 
