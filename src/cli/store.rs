@@ -16,7 +16,7 @@ use crate::{
         memory::MemoryStore,
         pin_ledger::StoredPinLedger,
         postgres::{PostgresAuditReader, PostgresSettings, PostgresStore, SharedPinLedger},
-        sqlite::{SqliteSettings, SqliteStore, open_to_read},
+        sqlite::{Sharing, SqliteSettings, SqliteStore, open_to_read},
     },
 };
 
@@ -29,8 +29,8 @@ pub(super) enum StoreTrial {
     Sqlite {
         /// The time in milliseconds.
         commit_ms: u64,
-        /// Whether changes that wait at the same time share a commit, as they do.
-        grouped: bool,
+        /// What shares a commit.
+        sharing: Sharing,
     },
 }
 
@@ -48,9 +48,9 @@ impl OpenStore {
         match trial {
             None => {}
             Some(StoreTrial::Memory) => return Ok(Self::Memory(Arc::new(MemoryStore::new()))),
-            Some(StoreTrial::Sqlite { commit_ms, grouped }) => {
+            Some(StoreTrial::Sqlite { commit_ms, sharing }) => {
                 sqlite.commit_delay = Duration::from_millis(commit_ms);
-                sqlite.batch_max = if grouped { sqlite.batch_max } else { 1 };
+                sqlite.sharing = sharing;
             }
         }
         match &config.store {

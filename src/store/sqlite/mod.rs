@@ -5,6 +5,7 @@
 //! disk (`synchronous=FULL`); a change that fails leaves the others of its batch alone; what is deleted is overwritten (`secure_delete`), and
 //! the write-ahead log is emptied soon afterwards.
 
+mod claims;
 #[cfg(test)]
 mod plans;
 mod queries;
@@ -21,8 +22,14 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
 
-use self::{readers::Readers, writer::Writer};
+use self::{
+    claims::Claim,
+    readers::Readers,
+    writer::{Writer, not_made},
+};
 use super::{
     Change, ContentUsage, JobFilter, Store, StoreError, rows,
     waiters::{Waiters, ended},
@@ -38,9 +45,6 @@ use crate::domain::{
     token::TokenIdentity,
 };
 
-/// The most changes that share a transaction.
-const BATCH_MAX: usize = 256;
-
 /// How an SQLite store is opened.
 #[derive(Debug, Clone)]
 pub struct SqliteSettings {
@@ -48,17 +52,28 @@ pub struct SqliteSettings {
     pub path: PathBuf,
     /// Whose audit log is written.
     pub gateway: GatewayId,
-    /// The most changes that share a transaction. Default: 256; 1 for one commit per change, which is for measuring only.
-    pub batch_max: usize,
+    /// What shares a commit. Default: whatever waits.
+    pub sharing: Sharing,
     /// A pause in each commit, as a slow disk makes it: for measuring only. Default: none.
     pub commit_delay: Duration,
+}
+
+/// What shares a commit. All but the first are for measuring only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sharing {
+    /// All changes that wait.
+    Waiting,
+    /// Nothing: each set of changes has a commit of its own. Jobs are claimed several at a time all the same.
+    Nothing,
+    /// Nothing, and jobs are claimed one by one: each step of each job has a commit of its own.
+    NotEvenClaims,
 }
 
 impl SqliteSettings {
     /// The defaults, with this file.
     #[must_use]
     pub const fn new(path: PathBuf, gateway: GatewayId) -> Self {
-        Self { path, gateway, batch_max: BATCH_MAX, commit_delay: Duration::ZERO }
+        Self { path, gateway, sharing: Sharing::Waiting, commit_delay: Duration::ZERO }
     }
 }
 
@@ -251,6 +266,22 @@ impl Store for SqliteStore {
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
         let token = token.clone();
         self.writer.write(move |tables| tables.claim_jobs(&token, limit, now)).await
+    }
+
+    async fn claim_next(
+        &self,
+        token: &TokenIdentity,
+        limit: usize,
+        mut wanted: watch::Receiver<bool>,
+    ) -> Result<Vec<SigningJob>, StoreError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.writer.claim(Claim { token: token.clone(), limit, wanted: wanted.clone(), reply })?;
+        tokio::select! {
+            answer = &mut answer => return answer.map_err(|_| not_made())?,
+            _ = wanted.wait_for(|wanted| !wanted) => self.writer.look_at_claims(),
+        }
+        // It may have been made already: only the writer knows.
+        answer.await.map_err(|_| not_made())?
     }
 
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {

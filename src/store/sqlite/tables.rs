@@ -19,7 +19,7 @@ use crate::{
     },
     store::{
         Change, StoreError,
-        columns::{JobColumns, PermitColumns, TicketColumns, count, millis, request_text, token_text},
+        columns::{JobColumns, JobRead, PermitColumns, TicketColumns, count, millis, request_text, token_text},
         rows::{JobRow, Moved, Rows, commit},
     },
 };
@@ -37,6 +37,8 @@ pub(super) struct Memory {
     head: Option<AuditHead>,
     /// For each token, the caller that was served last.
     served: HashMap<TokenIdentity, CallerId>,
+    /// Tokens that a job was queued for since somebody looked.
+    pub(super) stirred: Vec<TokenIdentity>,
     /// Something was deleted whose bytes may still stand in the write-ahead log.
     pub(super) deleted: bool,
 }
@@ -45,7 +47,7 @@ impl Memory {
     pub(super) fn load(connection: &Connection, gateway: GatewayId) -> Result<Self, StoreError> {
         let head = Some(queries::audit_head(connection, gateway)?);
         // What an earlier run deleted may be there still.
-        Ok(Self { gateway, head, served: HashMap::new(), deleted: true })
+        Ok(Self { gateway, head, served: HashMap::new(), stirred: Vec::new(), deleted: true })
     }
 
     /// Forgets what a transaction that was not committed has told.
@@ -77,6 +79,11 @@ impl<'a> Tables<'a> {
     /// Whether the transaction may be committed.
     pub(super) fn check(&mut self) -> rusqlite::Result<()> {
         self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The tokens that a job was queued for since this was asked last.
+    pub(super) fn take_stirred(&mut self) -> Vec<TokenIdentity> {
+        std::mem::take(&mut self.memory.stirred)
     }
 
     fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
@@ -135,10 +142,11 @@ impl<'a> Tables<'a> {
         );
         let served = self.memory.served.get(token).map_or("", CallerId::as_str);
         let rows = all(self.connection, &sql, params![token_text(token)?, millis(now), served, count(limit as u64)], job_read)?;
+        // All are read before any is changed: one that cannot be read leaves the others where they are.
+        let rows = rows.into_iter().map(JobRead::into_row).collect::<Result<Vec<_>, _>>()?;
         let claim = ClaimId::random();
         let mut claimed = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut row = row.into_row()?;
+        for mut row in rows {
             row.job.state = JobState::Signing;
             row.job.claim = Some(claim);
             claimed.push(row.job.clone());
@@ -226,6 +234,9 @@ impl Rows for Tables<'_> {
         let Some(row) = row else {
             return self.run("DELETE FROM jobs WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
+        if row.job.state == JobState::Queued && !self.memory.stirred.contains(&row.job.key.token) {
+            self.memory.stirred.push(row.job.key.token.clone());
+        }
         let row = JobColumns::of(row)?;
         let sql = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome)
              VALUES (:id, :caller, :token, :permit, :accepted, :deadline, :state, :claim, :ended, :body, :outcome)
