@@ -220,7 +220,7 @@ impl JobColumns {
             claim: job.claim.map(|claim| claim.as_uuid()),
             ended: ended.map(millis),
             body: json(&JobBody { from, key, to_sign, certificate_serial, consent, with_pin })?,
-            outcome: job.outcome.as_ref().map(json).transpose()?,
+            outcome: outcome_text(job.outcome.as_ref())?,
         })
     }
 }
@@ -247,6 +247,11 @@ impl JobRead {
         };
         Ok(JobRow { job, ended: self.ended.map(timestamp) })
     }
+}
+
+/// How a job ended, if it has, as it is stored.
+pub(super) fn outcome_text(outcome: Option<&JobOutcome>) -> Result<Option<String>, StoreError> {
+    outcome.map(json).transpose()
 }
 
 /// What was done for a request, as JSON.

@@ -169,6 +169,13 @@ pub enum Change {
     UpdateTicket(Ticket),
     /// Remove a ticket, with its content.
     DeleteTicket(TicketId),
+    /// The same, unless the ticket has been changed since it had this version.
+    CloseTicket {
+        /// The ticket.
+        ticket: TicketId,
+        /// As it was read.
+        version: u64,
+    },
     /// Store the content of a ticket, in place of what it had; the ticket is updated in the same commit to say that it is there.
     PutContent {
         /// The ticket.

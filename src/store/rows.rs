@@ -90,7 +90,8 @@ impl<R: Rows> Step<'_, R> {
         match change {
             Change::InsertTicket { ticket, limit } => self.insert_ticket(ticket, limit),
             Change::UpdateTicket(ticket) => self.update_ticket(ticket),
-            Change::DeleteTicket(id) => self.delete_ticket(id),
+            Change::DeleteTicket(id) => self.delete_ticket(id, None),
+            Change::CloseTicket { ticket, version } => self.delete_ticket(ticket, Some(version)),
             Change::PutContent { ticket, bytes } => {
                 self.contents.push((ticket, Some(bytes)));
                 Ok(())
@@ -184,8 +185,11 @@ impl<R: Rows> Step<'_, R> {
         self.put_ticket(ticket.id, Some(stored), Some(ticket))
     }
 
-    fn delete_ticket(&mut self, id: TicketId) -> Result<(), StoreError> {
+    fn delete_ticket(&mut self, id: TicketId, version: Option<u64>) -> Result<(), StoreError> {
         let stored = self.rows.ticket(id)?.ok_or(Conflict::TicketGone)?;
+        if version.is_some_and(|version| version != stored.version) {
+            return Err(Conflict::TicketChanged.into());
+        }
         self.put_ticket(id, Some(stored), None)
     }
 

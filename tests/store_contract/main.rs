@@ -40,6 +40,7 @@ macro_rules! contract {
             $new,
             [
                 a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted,
+                a_ticket_that_was_changed_since_it_was_read_is_not_closed,
                 a_caller_has_at_most_as_many_tickets_as_it_may,
                 of_two_writers_of_a_ticket_the_second_is_refused,
                 a_touch_is_no_change_and_is_not_undone_by_one,

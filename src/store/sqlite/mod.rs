@@ -10,6 +10,7 @@ mod claims;
 mod plans;
 mod queries;
 mod readers;
+mod recent;
 mod schema;
 mod tables;
 mod writer;
@@ -28,6 +29,7 @@ use tokio::sync::{oneshot, watch};
 use self::{
     claims::Claim,
     readers::Readers,
+    recent::Recent,
     writer::{Writer, not_made},
 };
 use super::{
@@ -112,6 +114,7 @@ impl OpenError {
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
+    recent: Arc<Recent>,
     waiters: Arc<Waiters>,
     gateway: GatewayId,
 }
@@ -133,8 +136,9 @@ impl SqliteStore {
         })?;
         let gateway = settings.gateway;
         let readers = Readers::new(path.clone());
-        let writer = Writer::start(connection, settings).map_err(|error| unusable(&error))?;
-        Ok(Self { writer, readers, waiters: Arc::default(), gateway })
+        let recent = Arc::<Recent>::default();
+        let writer = Writer::start(connection, Arc::clone(&recent), settings).map_err(|error| unusable(&error))?;
+        Ok(Self { writer, readers, recent, waiters: Arc::default(), gateway })
     }
 
     /// Writes what has been accepted and closes the database. Blocks; later changes are refused.
@@ -209,7 +213,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
-        self.readers.read_row(|connection| queries::ticket(connection, id))
+        self.recent.ticket(id).map_or_else(|| self.readers.read_row(|connection| queries::ticket(connection, id)), |row| Ok(Some(row)))
     }
 
     async fn touch_ticket(&self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
@@ -237,7 +241,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
-        self.readers.read_row(|connection| queries::permit(connection, id))
+        self.recent.permit(id).map_or_else(|| self.readers.read_row(|connection| queries::permit(connection, id)), |row| Ok(Some(row)))
     }
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
@@ -245,7 +249,8 @@ impl Store for SqliteStore {
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
-        let row = self.readers.read_row(|connection| queries::job(connection, id))?;
+        let row = self.recent.job(id);
+        let row = row.map_or_else(|| self.readers.read_row(|connection| queries::job(connection, id)), |row| Ok(Some(row)))?;
         Ok(row.map(|row| row.job))
     }
 

@@ -4,7 +4,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use super::{
     Sharing, SqliteSettings,
     claims::{Claim, Claims, Made},
     queries::unavailable,
+    recent::Recent,
     schema::BUSY_MAX,
     tables::{Memory, Tables},
 };
@@ -55,10 +56,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, settings: SqliteSettings) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, recent: Arc<Recent>, settings: SqliteSettings) -> Result<Self, StoreError> {
         let (sender, receiver) = bounded(QUEUE_MAX);
         let memory = Memory::load(&connection, settings.gateway)?;
-        let desk = Desk::new(connection, memory, settings);
+        let desk = Desk::new(connection, memory, recent, settings);
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || desk.work(&receiver));
         let thread = thread.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
@@ -125,15 +126,16 @@ struct Desk {
     connection: Connection,
     memory: Memory,
     claims: Claims,
+    recent: Arc<Recent>,
     settings: SqliteSettings,
     purged: Instant,
     meter: CommitMeter,
 }
 
 impl Desk {
-    fn new(connection: Connection, memory: Memory, settings: SqliteSettings) -> Self {
+    fn new(connection: Connection, memory: Memory, recent: Arc<Recent>, settings: SqliteSettings) -> Self {
         let meter = CommitMeter::of("sqlite");
-        Self { connection, memory, claims: Claims::default(), settings, purged: Instant::now(), meter }
+        Self { connection, memory, claims: Claims::default(), recent, settings, purged: Instant::now(), meter }
     }
 
     fn work(mut self, queue: &Receiver<Order>) {
@@ -206,7 +208,7 @@ impl Desk {
         self.memory.refresh(&self.connection)?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let before = self.connection.total_changes();
-        let mut tables = Tables::new(&self.connection, &mut self.memory);
+        let mut tables = Tables::new(&self.connection, &mut self.memory, &self.recent);
         for work in batch {
             answers.push(work(&mut tables));
             tables.check()?;
@@ -215,10 +217,13 @@ impl Desk {
             self.claims.make(&mut tables, made);
             tables.check()?;
         }
+        let seen = tables.into_seen();
         if self.connection.total_changes() > before {
             thread::sleep(self.settings.commit_delay);
         }
-        self.connection.execute_batch("COMMIT")
+        self.connection.execute_batch("COMMIT")?;
+        self.recent.keep(seen);
+        Ok(())
     }
 
     fn roll_back(&mut self) {
