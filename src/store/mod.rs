@@ -21,9 +21,10 @@ use tokio::sync::watch;
 use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobOutcome, JobState, QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
     ticket::Ticket,
     timestamp::Timestamp,
@@ -100,8 +101,20 @@ pub trait Store: Send + Sync {
     /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns them.
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
 
-    /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits and idempotency keys that expired
-    /// before it.
+    /// Finds an operator's account.
+    async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError>;
+
+    /// Every operator's account, by name. There are few.
+    async fn list_operators(&self) -> Result<Vec<OperatorAccount>, StoreError>;
+
+    /// Finds a session, whether it is still open or not.
+    async fn find_session(&self, id: SessionId) -> Result<Option<OperatorSession>, StoreError>;
+
+    /// The sessions of an operator that have not ended by time at `now`, the newest first.
+    async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError>;
+
+    /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits, sessions and idempotency keys that
+    /// expired before it.
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Counts the queued jobs of `token`.
@@ -222,6 +235,23 @@ pub enum Change {
     },
     /// Remember what is done for a request with an idempotency key.
     KeepRequest(IdempotentRequest),
+    /// Store a new operator's account.
+    InsertOperator(OperatorAccount),
+    /// Replace an operator's account whose version is still that of the new one; the stored version is one higher.
+    UpdateOperator(OperatorAccount),
+    /// Remove an operator's account; sessions of it let nobody in.
+    DeleteOperator(OperatorName),
+    /// Store a new session.
+    InsertSession(OperatorSession),
+    /// Note that a session was used; nothing if it is gone.
+    TouchSession {
+        /// The session.
+        id: SessionId,
+        /// When.
+        seen: Timestamp,
+    },
+    /// End a session; nothing if it is gone.
+    EndSession(SessionId),
     /// Add a record to the audit log. Records of one commit follow each other.
     Audit(AuditEvent),
 }
@@ -233,6 +263,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// The caller.
     pub caller: Option<CallerId>,
+    /// Accepted before this one; nothing fits if it is forgotten.
+    pub before: Option<JobId>,
 }
 
 /// How many bytes of content are kept, by place.
@@ -285,6 +317,15 @@ pub enum Conflict {
     /// The job is not in the state the change needs.
     #[error("the job has moved on")]
     JobMoved,
+    /// There is an operator of this name already.
+    #[error("there is an operator of this name already")]
+    OperatorKnown,
+    /// There is no such operator.
+    #[error("there is no such operator")]
+    OperatorGone,
+    /// The operator's account was changed meanwhile.
+    #[error("the operator's account was changed meanwhile")]
+    OperatorChanged,
     /// A request with this idempotency key is known already.
     #[error("a request with this idempotency key was made before")]
     RequestKnown,

@@ -9,8 +9,9 @@ use super::{Change, Conflict, StoreError};
 use crate::domain::{
     audit::AuditEvent,
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, ClaimId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
     ticket::{ContentPlace, Ticket},
     timestamp::Timestamp,
@@ -37,6 +38,10 @@ pub(super) trait Rows {
     fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError>;
     fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError>;
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError>;
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError>;
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError>;
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError>;
     /// How many tickets the caller has.
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
     /// How many jobs are queued for the token.
@@ -74,6 +79,8 @@ enum Undo {
     Permit(PermitId, Option<Permit>),
     Job(JobId, Option<JobRow>),
     Idempotent(CallerId, IdempotencyKey),
+    Operator(OperatorName, Option<OperatorAccount>),
+    Session(SessionId, Option<OperatorSession>),
 }
 
 struct Step<'a, R> {
@@ -110,6 +117,24 @@ impl<R: Rows> Step<'_, R> {
             },
             Change::ResolveDoubt { job, signed } => self.resolve_doubt(job, signed),
             Change::KeepRequest(request) => self.keep_request(request),
+            Change::InsertOperator(account) => self.insert_operator(account),
+            Change::UpdateOperator(account) => self.update_operator(account),
+            Change::DeleteOperator(name) => {
+                let stored = self.rows.operator(&name)?.ok_or(Conflict::OperatorGone)?;
+                self.put_operator(name, Some(stored), None)
+            }
+            Change::InsertSession(session) => self.put_session(session.id, None, Some(session)),
+            Change::TouchSession { id, seen } => match self.rows.session(id)? {
+                Some(stored) if stored.seen < seen => {
+                    let touched = OperatorSession { seen, ..stored.clone() };
+                    self.put_session(id, Some(stored), Some(touched))
+                }
+                _ => Ok(()),
+            },
+            Change::EndSession(id) => match self.rows.session(id)? {
+                Some(stored) => self.put_session(id, Some(stored), None),
+                None => Ok(()),
+            },
             Change::Audit(event) => {
                 self.events.push(event);
                 Ok(())
@@ -133,6 +158,8 @@ impl<R: Rows> Step<'_, R> {
             Undo::Permit(id, row) => self.rows.put_permit(id, row),
             Undo::Job(id, row) => self.rows.put_job(id, row),
             Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
+            Undo::Operator(name, row) => self.rows.put_operator(&name, row),
+            Undo::Session(id, row) => self.rows.put_session(id, row),
         })
     }
 
@@ -279,6 +306,36 @@ impl<R: Rows> Step<'_, R> {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn insert_operator(&mut self, account: OperatorAccount) -> Result<(), StoreError> {
+        let name = account.operator.name.clone();
+        if self.rows.operator(&name)?.is_some() {
+            return Err(Conflict::OperatorKnown.into());
+        }
+        self.put_operator(name, None, Some(account))
+    }
+
+    fn update_operator(&mut self, mut account: OperatorAccount) -> Result<(), StoreError> {
+        let name = account.operator.name.clone();
+        let stored = self.rows.operator(&name)?.ok_or(Conflict::OperatorGone)?;
+        if stored.version != account.version {
+            return Err(Conflict::OperatorChanged.into());
+        }
+        account.version += 1;
+        self.put_operator(name, Some(stored), Some(account))
+    }
+
+    fn put_operator(&mut self, name: OperatorName, old: Option<OperatorAccount>, new: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.rows.put_operator(&name, new)?;
+        self.undo.push(Undo::Operator(name, old));
+        Ok(())
+    }
+
+    fn put_session(&mut self, id: SessionId, old: Option<OperatorSession>, new: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.rows.put_session(id, new)?;
+        self.undo.push(Undo::Session(id, old));
+        Ok(())
     }
 
     fn keep_request(&mut self, request: IdempotentRequest) -> Result<(), StoreError> {

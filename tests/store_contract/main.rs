@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
 mod jobs;
 mod parts;
 #[path = "../common/postgres.rs"]
@@ -29,7 +30,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
-    pub use super::{jobs::*, records::*, tickets::*};
+    pub use super::{accounts::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
@@ -79,6 +80,10 @@ macro_rules! contract {
                 a_conflict_leaves_neither_audit_record_nor_content,
                 a_conflict_concerns_only_its_own_commit,
                 many_jobs_at_once_all_end_once,
+                an_operators_account_is_stored_once_changed_in_turn_and_removed,
+                a_conflict_leaves_accounts_and_sessions_as_they_were,
+                of_a_race_to_add_or_change_an_operator_one_wins,
+                sessions_are_found_touched_listed_ended_and_forgotten_when_they_expired,
             ]
         );
     };

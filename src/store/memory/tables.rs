@@ -7,13 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use super::queue::TokenQueue;
+use super::{accounts::Accounts, queue::TokenQueue};
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         ticket::{ContentPlace, Ticket},
         timestamp::Timestamp,
@@ -43,6 +44,7 @@ pub(super) struct Tables {
     accepted_count: u64,
     requests: HashMap<RequestName, IdempotentRequest>,
     requests_by_end: BTreeSet<(Timestamp, RequestName)>,
+    pub(super) accounts: Accounts,
     audit: Vec<SealedRecord>,
     audit_head: AuditHead,
 }
@@ -70,6 +72,7 @@ impl Default for Tables {
             accepted_count: 0,
             requests: HashMap::default(),
             requests_by_end: BTreeSet::default(),
+            accounts: Accounts::default(),
             audit: Vec::new(),
             audit_head: AuditHead::empty(GatewayId::random()),
         }
@@ -124,10 +127,11 @@ impl Tables {
     }
 
     pub(super) fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Vec<SigningJob> {
+        let end = filter.before.map_or(u64::MAX, |before| self.jobs.get(&before).map_or(0, |placed| placed.order));
         let fits = |job: &SigningJob| {
             filter.state.is_none_or(|state| job.state == state) && filter.caller.as_ref().is_none_or(|caller| job.caller == *caller)
         };
-        let mut found: Vec<_> = self.jobs.values().filter(|placed| fits(&placed.row.job)).collect();
+        let mut found: Vec<_> = self.jobs.values().filter(|placed| placed.order < end && fits(&placed.row.job)).collect();
         found.sort_unstable_by_key(|placed| std::cmp::Reverse(placed.order));
         found.into_iter().take(limit).map(|placed| placed.row.job.clone()).collect()
     }
@@ -213,7 +217,7 @@ impl Tables {
         jobs.into_iter().for_each(|id| self.replace_job(id, None));
         permits.into_iter().for_each(|id| self.replace_permit(id, None));
         requests.into_iter().for_each(|name| self.replace_request(name, None));
-        forgotten
+        forgotten + self.accounts.forget(before, limit - forgotten)
     }
 
     fn replace_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Option<Ticket> {
@@ -327,6 +331,24 @@ impl Rows for Tables {
 
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.replace_request((caller.clone(), key.clone()), row);
+        Ok(())
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        Ok(self.accounts.operator(name))
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.accounts.put_operator(name, row);
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        Ok(self.accounts.session(id))
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.accounts.put_session(id, row);
         Ok(())
     }
 

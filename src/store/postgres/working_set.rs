@@ -12,6 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    accounts::{Accounts, WantedAccounts},
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
@@ -19,8 +20,9 @@ use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
         idempotency::IdempotentRequest,
-        ids::{CallerId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::JobState,
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         ticket::Ticket,
         timestamp::Timestamp,
@@ -56,6 +58,7 @@ pub(super) struct Wanted {
     requests: BTreeSet<RequestName>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
+    accounts: WantedAccounts,
 }
 
 impl Wanted {
@@ -78,6 +81,12 @@ impl Wanted {
                 self.jobs.insert(*job);
             }
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::InsertOperator(_)
+            | Change::UpdateOperator(_)
+            | Change::DeleteOperator(_)
+            | Change::InsertSession(_)
+            | Change::TouchSession { .. }
+            | Change::EndSession(_) => self.accounts.add(change),
             Change::PutContent { .. } | Change::Audit(_) => {}
         }
     }
@@ -91,14 +100,16 @@ impl Wanted {
             self.requests.iter().map(|(caller, key)| (caller.as_str().to_owned(), key.as_str().to_owned())).unzip();
         let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
         let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![
+        let mut steps = vec![
             Step::new(TICKETS, vec![Box::new(tickets)]),
             Step::new(JOBS, vec![Box::new(jobs.clone())]),
             Step::new(PERMITS, vec![Box::new(permits), Box::new(jobs)]),
             Step::new(REQUESTS, vec![Box::new(callers), Box::new(keys)]),
             Step::new(TICKET_COUNTS, vec![Box::new(counted)]),
             Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
-        ])
+        ];
+        steps.extend(self.accounts.reads());
+        Ok(steps)
     }
 }
 
@@ -119,7 +130,7 @@ impl<T> Default for Pair<T> {
 }
 
 impl<T: Clone> Pair<T> {
-    fn of(stored: T) -> Self {
+    pub(super) fn of(stored: T) -> Self {
         Self { wanted: Some(stored.clone()), stored: Some(stored) }
     }
 }
@@ -131,6 +142,7 @@ pub(super) struct WorkingSet {
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
+    pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
     pub(super) accepted: Vec<JobId>,
     pub(super) head: AuditHead,
@@ -147,6 +159,7 @@ impl WorkingSet {
             jobs: HashMap::new(),
             requests: HashMap::new(),
             contents: HashMap::new(),
+            accounts: Accounts::default(),
             accepted: Vec::new(),
             head,
             records: Vec::new(),
@@ -157,7 +170,7 @@ impl WorkingSet {
 
     /// Takes the answers to [`Wanted::reads`].
     pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts] = answers else {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, accounts @ ..] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -183,7 +196,7 @@ impl WorkingSet {
         for row in &queue_counts.rows {
             self.queued_for.insert(token_of(row::column(row, 0)?)?, row::number(row, 1)?);
         }
-        Ok(())
+        self.accounts.fill(accounts)
     }
 
     /// Notes that a ticket was used, if it is there.
@@ -271,6 +284,24 @@ impl Rows for WorkingSet {
 
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.requests.entry((caller.clone(), key.clone())).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        Ok(self.accounts.operators.get(name).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.accounts.operators.entry(name.clone()).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        Ok(self.accounts.sessions.get(&id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.accounts.sessions.entry(id).or_default().wanted = row;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use rusqlite::{Connection, ToSql, named_params, params};
 use uuid::Uuid;
 
 use super::{
+    accounts,
     queries::{self, Forgettable, JOB, TICKET, all, job_read, read_ticket, ticket_columns, uuid},
     recent::{Recent, Seen},
 };
@@ -13,8 +14,9 @@ use crate::{
     domain::{
         audit::{AuditEvent, AuditHead},
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, SigningJob},
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         ticket::Ticket,
         timestamp::Timestamp,
@@ -96,7 +98,7 @@ impl<'a> Tables<'a> {
         std::mem::take(&mut self.memory.stirred)
     }
 
-    fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
+    pub(super) fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
         #[cfg(test)]
         super::plans::note(self.connection, sql);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
@@ -220,6 +222,10 @@ impl<'a> Tables<'a> {
         for (caller, key) in &old.requests {
             forgotten += self.run(request, named_params! { ":caller": caller, ":key": key, ":before": before })?;
         }
+        let session = "DELETE FROM operator_sessions WHERE id = :id AND expires < :before";
+        for id in &old.sessions {
+            forgotten += self.run(session, named_params! { ":id": id, ":before": before })?;
+        }
         Ok(forgotten)
     }
 }
@@ -329,6 +335,22 @@ impl Rows for Tables<'_> {
         let sql = "INSERT INTO requests (caller, key, done, expires) VALUES (:caller, :key, :done, :expires)";
         let params = named_params! { ":caller": caller, ":key": key, ":done": request_text(&row.done)?, ":expires": millis(row.expires) };
         self.run(sql, params).map(drop)
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        accounts::operator(self.connection, name)
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.write_operator(name, row)
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        accounts::session(self.connection, id)
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.write_session(id, row)
     }
 
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
