@@ -62,8 +62,7 @@ impl OpenStore {
                 Ok(Self::Sqlite(Arc::new(store)))
             }
             StoreSettings::Postgres(settings) => {
-                let settings = postgres(settings, data.gateway_id()?)?;
-                let store = PostgresStore::open(settings).await.context("the gateway needs its database to start")?;
+                let store = open_postgres(settings, data.gateway_id()?).await.context("the gateway needs its database to start")?;
                 Ok(Self::Postgres(Arc::new(store)))
             }
         }
@@ -113,6 +112,11 @@ pub(super) fn audit_logs_of(database: &Path) -> anyhow::Result<Box<dyn LogSource
         bail!("there is no audit log at {}: no gateway has run there yet", database.display());
     }
     Ok(Box::new(open_to_read(database)?))
+}
+
+/// Opens the database of this configuration as that gateway.
+pub(super) async fn open_postgres(settings: &config::PostgresSettings, gateway: GatewayId) -> anyhow::Result<PostgresStore> {
+    Ok(PostgresStore::open(postgres(settings, gateway)?).await?)
 }
 
 fn postgres(settings: &config::PostgresSettings, gateway: GatewayId) -> anyhow::Result<PostgresSettings> {
