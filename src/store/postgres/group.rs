@@ -45,10 +45,22 @@ const NOTE_BATCH: &str = "UPDATE gateways SET batch = $2 WHERE id = $1";
 #[derive(Debug, Clone)]
 pub(super) enum Work {
     Commit(Vec<Change>),
-    Claim { token: TokenIdentity, limit: usize, now: Timestamp },
-    Expire { now: Timestamp },
-    RemoveIdle { idle_since: Timestamp, limit: usize },
-    Forget { before: Timestamp, limit: usize },
+    Claim {
+        token: TokenIdentity,
+        limit: usize,
+        now: Timestamp,
+    },
+    Expire {
+        now: Timestamp,
+    },
+    RemoveIdle {
+        idle_since: Timestamp,
+        limit: usize,
+    },
+    Forget {
+        before: Timestamp,
+        limit: usize,
+    },
     SettleOrphans,
     /// Fails as a bug does.
     #[cfg(any(test, feature = "fake-token"))]
