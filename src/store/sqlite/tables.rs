@@ -110,7 +110,7 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Changes what may change of a job that is there.
+    /// Changes a job of which nothing changes but what becomes of it.
     fn move_job(&mut self, row: JobRow) -> Result<(), StoreError> {
         let sql = "UPDATE jobs SET state = :state, claim = :claim, ended = :ended, outcome = :outcome WHERE id = :id";
         let (id, claim) = (row.job.id.as_uuid(), row.job.claim.map(|claim| claim.as_uuid()));
@@ -204,7 +204,7 @@ impl<'a> Tables<'a> {
     pub(super) fn forget(&mut self, old: &Forgettable, before: Timestamp) -> Result<usize, StoreError> {
         let (mut forgotten, before) = (0, millis(before));
         let job = "DELETE FROM jobs WHERE id = :id AND ended < :before AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = :id)";
-        let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0";
+        let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0 AND state <> 'asked'";
         for id in &old.jobs {
             let gone = self.run(job, named_params! { ":id": id.as_bytes(), ":before": before })?;
             if gone > 0 {
@@ -275,19 +275,24 @@ impl Rows for Tables<'_> {
     }
 
     fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Result<(), StoreError> {
-        self.seen.permits.insert(id, row.clone());
-        let Some(row) = row else {
+        let after = row.clone();
+        let columns = row.map(PermitColumns::of).transpose()?;
+        self.seen.permits.insert(id, after);
+        let Some(row) = columns else {
             return self.run("DELETE FROM permits WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
-        let row = PermitColumns::of(row);
-        let sql = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, revoked)
-             VALUES (:id, :caller, :uses, :reserved, :committed, :expires, :revoked)
-             ON CONFLICT (id) DO UPDATE SET reserved = :reserved, committed = :committed, revoked = :revoked";
+        // What the configuration gave does not change but in these: an index would be written for the others.
+        let change = if row.body.is_some() { "uses = :uses, expires = :expires, body = :body," } else { "" };
+        let sql = format!(
+            "INSERT INTO permits (id, caller, uses, reserved, committed, expires, state, body)
+             VALUES (:id, :caller, :uses, :reserved, :committed, :expires, :state, :body)
+             ON CONFLICT (id) DO UPDATE SET {change} reserved = :reserved, committed = :committed, state = :state"
+        );
         let params = named_params! {
             ":id": row.id.as_bytes(), ":caller": row.caller, ":uses": row.uses, ":reserved": row.reserved,
-            ":committed": row.committed, ":expires": row.expires, ":revoked": row.revoked,
+            ":committed": row.committed, ":expires": row.expires, ":state": row.state, ":body": row.body,
         };
-        self.run(sql, params).map(drop)
+        self.run(&sql, params).map(drop)
     }
 
     fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -307,14 +312,18 @@ impl Rows for Tables<'_> {
         if row.job.state == JobState::Queued && !self.memory.stirred.contains(&row.job.key.token) {
             self.memory.stirred.push(row.job.key.token.clone());
         }
-        if let Some(Some(_)) = self.seen.jobs.get(&id) {
+        if let Some(Some(before)) = self.seen.jobs.get(&id)
+            && row.only_moved(before)
+        {
             return self.move_job(row);
         }
         let after = row.clone();
         let row = JobColumns::of(row)?;
         self.seen.jobs.insert(id, Some(after));
         let sql = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome)
-             VALUES (:id, :caller, :token, :permit, :accepted, :deadline, :state, :claim, :ended, :body, :outcome)";
+             VALUES (:id, :caller, :token, :permit, :accepted, :deadline, :state, :claim, :ended, :body, :outcome)
+             ON CONFLICT (id) DO UPDATE SET accepted = :accepted, deadline = :deadline, state = :state, claim = :claim, ended = :ended, body = :body,
+             outcome = :outcome";
         let params = named_params! {
             ":id": row.id.as_bytes(), ":caller": row.caller, ":token": row.token, ":permit": row.permit.as_ref().map(Uuid::as_bytes),
             ":accepted": row.accepted, ":deadline": row.deadline, ":state": row.state, ":claim": row.claim.as_ref().map(Uuid::as_bytes),
@@ -368,6 +377,28 @@ impl Rows for Tables<'_> {
 
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
         queries::count_queued(self.connection, token)
+    }
+
+    fn count_waiting(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        queries::count_waiting(self.connection, caller)
+    }
+
+    fn count_live(&mut self, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError> {
+        queries::count_live(self.connection, caller, now)
+    }
+
+    fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError> {
+        let permit = *permit.as_uuid().as_bytes();
+        let changed = match words {
+            Some(words) => {
+                let sql = "INSERT INTO words (permit, pad, text) VALUES (:permit, zeroblob(:pad), :text)";
+                self.run(sql, named_params! { ":permit": permit, ":pad": PAD_LEN, ":text": words })?;
+                0
+            }
+            None => self.run("DELETE FROM words WHERE permit = :permit", named_params! { ":permit": permit })?,
+        };
+        self.memory.deleted |= changed > 0;
+        Ok(())
     }
 
     fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
