@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("csc", &["signing", "cms", "pki", "store", "permit", "domain"]),
     ("enrolment", &["signing", "verification", "token", "cms", "pki", "store", "permit", "domain"]),
     ("http", &["signing", "ticket", "csc", "enrolment", "permit", "auth", "audit", "telemetry", "domain"]),
+    ("notify", &["telemetry", "domain"]),
     ("telemetry", &["domain"]),
     ("shutdown", &[]),
     ("cli", &["*"]),

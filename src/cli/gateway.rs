@@ -19,6 +19,7 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
+    notices,
     store::{OpenStore, StoreTrial},
     tls,
 };
@@ -26,7 +27,7 @@ use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, Config, PostgresSettings, StoreSettings},
-    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, ids::GatewayId, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -74,6 +75,8 @@ pub(super) struct Gateway {
     server: Server,
     tls: Vec<Arc<Tls>>,
     housekeeping: Vec<AbortHandle>,
+    /// Tells webhooks of tokens.
+    watching: AbortHandle,
 }
 
 impl Gateway {
@@ -110,6 +113,7 @@ impl Gateway {
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
+        let watching = tell_webhooks(config, &tokens, &store, data.gateway_id()?)?;
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
         let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
@@ -120,7 +124,7 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping, watching })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -183,7 +187,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping, watching } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -191,6 +195,8 @@ impl Gateway {
             .then("signatures are finished", SIGNATURES_MAX, async move { finishing.finish().await })
             .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
             .then("modules are closed", MODULES_MAX, async move {
+                // A token that is closed here is not gone.
+                watching.abort();
                 signing.stop().await;
                 tokens.stop().await;
             })
@@ -269,6 +275,12 @@ fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
 
 fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
+}
+
+fn tell_webhooks(config: &Config, tokens: &Tokens, store: &Arc<dyn Store>, gateway: GatewayId) -> anyhow::Result<AbortHandle> {
+    let notifier = Arc::new(notices::start(config)?);
+    let watch = notices::watch_tokens(tokens.clone(), notifier, gateway, Arc::clone(store));
+    Ok(tokio::spawn(watch).abort_handle())
 }
 
 fn follow(callers: &Arc<CallerBook>) -> AbortHandle {

@@ -35,6 +35,7 @@ pub(super) struct RawConfig {
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
     pub(super) store: Option<Item<RawStore>>,
+    pub(super) webhooks: Vec<Item<RawWebhook>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -218,6 +219,15 @@ pub(super) struct RawStore {
     pub(super) spool_dir: Option<PathBuf>,
 }
 
+/// `[[webhook]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebhook {
+    pub(super) url: String,
+    pub(super) secret_file: PathBuf,
+    pub(super) events: Option<Vec<String>>,
+}
+
 /// `[permit]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -313,7 +323,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]` and `[store]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]` and `[[webhook]]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -355,6 +365,7 @@ impl Reader<'_> {
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
             "store" => raw.store = self.one(key, start, value),
+            "webhook" => raw.webhooks = self.many(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),

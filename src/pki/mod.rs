@@ -11,4 +11,4 @@ pub mod trust;
 
 pub use crate::domain::public_key::key_kind_of_spki;
 pub use certificate::{CERTIFICATE_MAX, Certificate, CertificateError, KeyUsage, NameAttribute};
-pub use dev_ca::{COMMON_NAME_MAX, DevCa, DevCaError, Validity};
+pub use dev_ca::{COMMON_NAME_MAX, DevCa, DevCaError, ServerIdentity, Validity};

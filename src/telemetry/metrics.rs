@@ -134,6 +134,8 @@ metrics_table! {
         "Sets of changes that were made durable by one commit.";
     COMMIT_SECONDS = "sealgate_commit_seconds", Kind::Histogram(COMMIT_BUCKETS), ["store"], Seconds, "Time that a commit takes.";
     TICKETS = "sealgate_tickets", Kind::Gauge, ["caller"], Count, "Tickets that the caller has, when this was scraped.";
+    WEBHOOK_NOTICES = "sealgate_webhook_notices_total", Kind::Counter, ["result"], Count,
+        "Notices for webhooks: delivered, given-up after the last try, or dropped since too many waited.";
     HTTP_REQUESTS = "sealgate_http_requests_total", Kind::Counter, ["api", "method", "status"], Count, "HTTP requests that were answered.";
     HTTP_REQUEST_SECONDS = "sealgate_http_request_seconds", Kind::Histogram(HTTP_BUCKETS), ["api"], Seconds,
         "Time until the head of the answer is sent; a GET that waits for its job waits in here.";
