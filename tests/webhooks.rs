@@ -9,12 +9,13 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
 };
 
-use common::program::{Gateway, dev_json, path_in, run, stdout};
+use common::program::{Gateway, dev_json, path_in, run, sealgate, stderr, stdout};
 use sealgate::notify::{WebhookSecret, signature};
 use zeroize::Zeroizing;
 
@@ -124,4 +125,38 @@ fn a_webhook_that_nobody_should_be_told_through_is_a_mistake_of_the_configuratio
     let (code, said) = check("http://hooks.example/");
     assert!(code == Some(1) && said.contains("https://"), "{said}");
     assert_eq!(check("https://hooks.example/").0, Some(0));
+}
+
+#[test]
+fn who_is_asked_for_consent_is_told_and_finds_the_inbox_open() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("dev");
+    let gateway = Gateway::dev(&dir);
+    let config = path_in(&dev_json(&dir)["config"]);
+    gateway.stop();
+    let (url, sent) = receiver(&[]);
+    let (secret, pages, browser) = (dir.join("hook.secret"), dir.join("pages"), dir.join("browser"));
+    fs::write(&secret, SECRET).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    // A browser that tells the test which page it was to open.
+    assert!(Command::new("mkfifo").arg(&pages).status().unwrap().success());
+    fs::write(&browser, format!("#!/bin/sh\necho \"$1\" > {}\n", pages.display())).unwrap();
+    fs::set_permissions(&browser, fs::Permissions::from_mode(0o700)).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let hook = format!("[consent]\nopen_browser = true\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\n");
+    fs::write(&config, format!("{text}\n{hook}")).unwrap();
+    let added = run(["callers", "add", "erp", "--key", "ec-p256", "--consent", "operator", "--config", config.to_str().unwrap()]);
+    assert!(added.status.success(), "{}", stderr(&added));
+
+    let gateway = Gateway::start(sealgate().env("BROWSER", &browser).args(["serve", "--config"]).arg(&config));
+    let authorization = format!("authorization: Bearer {}", stdout(&added).trim());
+    let mut ask = Command::new("curl");
+    ask.args(["--silent", "--header", &authorization, "--json", r#"{"accessTimesNumber":7}"#]);
+    let mut asking = ask.arg(format!("{}/api/v1/accessToken", gateway.url)).stdout(Stdio::null()).spawn().unwrap();
+    let notice: serde_json::Value = serde_json::from_slice(&sent.recv_timeout(PATIENCE).unwrap().body).unwrap();
+    assert_eq!((&notice["event"], &notice["caller"], &notice["uses"]), (&"consent-waiting".into(), &"erp".into(), &7.into()), "{notice}");
+    let page = fs::read_to_string(&pages).unwrap();
+    assert_eq!(page.trim(), format!("{}/console/consent", gateway.url.trim_end_matches('/')));
+    gateway.stop();
+    asking.wait().unwrap();
 }

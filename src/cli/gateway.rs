@@ -19,7 +19,7 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
-    notices,
+    notices::{self, Watched},
     store::{OpenStore, StoreTrial},
     tls,
 };
@@ -27,7 +27,7 @@ use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, Config, PostgresSettings, StoreSettings},
-    domain::{audit::AuditEvent, ids::GatewayId, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -75,8 +75,8 @@ pub(super) struct Gateway {
     server: Server,
     tls: Vec<Arc<Tls>>,
     housekeeping: Vec<AbortHandle>,
-    /// Tells webhooks of tokens.
-    watching: AbortHandle,
+    /// What tells webhooks, and opens the browser.
+    watching: Vec<AbortHandle>,
 }
 
 impl Gateway {
@@ -114,9 +114,9 @@ impl Gateway {
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
-        let watching = tell_webhooks(config, &tokens, &store, data.gateway_id()?)?;
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let services =
+            Services { callers, tickets, permits: Arc::clone(&permits), desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
         let http = http_settings(config, exporter)?;
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -125,6 +125,8 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
+        let watched = Watched { tokens: tokens.clone(), permits, store, gateway: data.gateway_id()? };
+        let watching = notices::watch(config, watched, server.urls())?;
         Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping, watching })
     }
 
@@ -197,7 +199,7 @@ impl Gateway {
             .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
             .then("modules are closed", MODULES_MAX, async move {
                 // A token that is closed here is not gone.
-                watching.abort();
+                watching.iter().for_each(AbortHandle::abort);
                 signing.stop().await;
                 tokens.stop().await;
             })
@@ -276,12 +278,6 @@ fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {
 
 fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
-}
-
-fn tell_webhooks(config: &Config, tokens: &Tokens, store: &Arc<dyn Store>, gateway: GatewayId) -> anyhow::Result<AbortHandle> {
-    let notifier = Arc::new(notices::start(config)?);
-    let watch = notices::watch_tokens(tokens.clone(), notifier, gateway, Arc::clone(store));
-    Ok(tokio::spawn(watch).abort_handle())
 }
 
 fn follow(callers: &Arc<CallerBook>) -> AbortHandle {

@@ -6,6 +6,7 @@
 mod audit;
 mod backup;
 mod bench;
+mod browser;
 mod callers;
 mod checkpoints;
 mod config_file;

@@ -1,27 +1,55 @@
-//! What webhooks are told, as it happens: tokens that need a PIN or are gone.
+//! What webhooks are told, as it happens: tokens that need a PIN or are gone, operators who are asked. And the browser that is opened for them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
+use tokio::{task::AbortHandle, time::sleep};
 use zeroize::Zeroizing;
 
-use super::secret;
+use super::{browser::Browser, secret};
 use crate::{
     config::{Config, WebhookSettings},
     domain::{
-        ids::GatewayId,
+        caller::KeyAccess,
+        ids::{GatewayId, PermitId},
+        operator::{Operator, Role},
         token::{SlotState, TokenIdentity},
     },
     notify::{Notice, Notifier, Webhook, WebhookSecret, What},
+    permit::PermitService,
     store::Store,
     token::supervisor::Tokens,
 };
 
-/// Starts what tells the webhooks of this configuration.
-pub(super) fn start(config: &Config) -> anyhow::Result<Notifier> {
+/// The pause before a store that is away is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is watched.
+pub(super) struct Watched {
+    pub(super) tokens: Tokens,
+    pub(super) permits: Arc<PermitService>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) gateway: GatewayId,
+}
+
+/// Starts to tell the webhooks of this configuration, and to open a browser if it says so; `urls` is where the gateway is reached.
+pub(super) fn watch(config: &Config, watched: Watched, urls: &[String]) -> anyhow::Result<Vec<AbortHandle>> {
     let webhooks = config.webhooks.iter().map(webhook).collect::<anyhow::Result<_>>()?;
-    Notifier::start(webhooks).context("webhooks cannot be told anything")
+    let notifier = Notifier::start(webhooks).context("webhooks cannot be told anything")?;
+    let page = urls.first().map(|url| format!("{}/console/consent", url.trim_end_matches('/')));
+    let browser = page.filter(|_| config.open_browser).map(Browser::new);
+    if notifier.is_empty() && browser.is_none() {
+        return Ok(Vec::new());
+    }
+    let (watched, notifier) = (Arc::new(watched), Arc::new(notifier));
+    let tokens = tokio::spawn(watch_tokens(Arc::clone(&watched), Arc::clone(&notifier)));
+    let consent = tokio::spawn(watch_consent(watched, notifier, browser));
+    Ok(vec![tokens.abort_handle(), consent.abort_handle()])
 }
 
 /// Makes a webhook, with its secret.
@@ -34,7 +62,8 @@ pub(super) fn webhook(settings: &WebhookSettings) -> anyhow::Result<Webhook> {
 }
 
 /// Tells of tokens for as long as it is polled.
-pub(super) async fn watch_tokens(tokens: Tokens, notifier: Arc<Notifier>, gateway: GatewayId, store: Arc<dyn Store>) {
+async fn watch_tokens(watched: Arc<Watched>, notifier: Arc<Notifier>) {
+    let Watched { tokens, store, gateway, .. } = &*watched;
     let mut changes = tokens.changes();
     let mut seen: HashMap<TokenIdentity, SlotState> = HashMap::new();
     loop {
@@ -45,10 +74,41 @@ pub(super) async fn watch_tokens(tokens: Tokens, notifier: Arc<Notifier>, gatewa
             if before != Some(state)
                 && let Some(what) = told(state, before, slot.token())
             {
-                notifier.tell(Notice::new(gateway, store.now(), what));
+                notifier.tell(Notice::new(*gateway, store.now(), what));
             }
         }
         // An error means that the tokens are gone, and the gateway with them.
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells of requests that wait for operators, and opens a browser for them, for as long as it is polled.
+async fn watch_consent(watched: Arc<Watched>, notifier: Arc<Notifier>, mut browser: Option<Browser>) {
+    let Watched { permits, store, gateway, .. } = &*watched;
+    // Whoever is told sees nothing of what is asked but that it is.
+    let Ok(name) = "webhook".parse() else { return };
+    let everybody = Operator { name, role: Role::Approver, keys: KeyAccess::All };
+    let mut changes = permits.watch();
+    let mut told: HashSet<PermitId> = HashSet::new();
+    loop {
+        changes.mark_unchanged();
+        let Ok(waiting) = permits.waiting(&everybody).await else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        for permit in waiting.iter().filter(|permit| !told.contains(&permit.id)) {
+            let Some(ask) = &permit.ask else { continue };
+            let (permit, caller, uses, decide_by) = (permit.id, permit.caller.clone(), ask.uses, ask.decide_by);
+            notifier.tell(Notice::new(*gateway, store.now(), What::ConsentWaiting { permit, caller, uses, decide_by }));
+        }
+        // What waits no more is forgotten, so that this does not grow.
+        told = waiting.iter().map(|permit| permit.id).collect();
+        if let Some(browser) = &mut browser {
+            browser.note(waiting.len(), Instant::now());
+        }
+        // An error means that the store is gone, and the gateway with it.
         if changes.changed().await.is_err() {
             return;
         }
