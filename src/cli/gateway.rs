@@ -21,6 +21,7 @@ use super::{
     modules::{Logins, token_settings},
     notices::{self, Watched},
     store::{OpenStore, StoreTrial},
+    time_stamps::TimeStampParts,
     tls,
 };
 use crate::{
@@ -112,13 +113,14 @@ impl Gateway {
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
-        let tickets = Arc::new(tickets);
+        let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
+        let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
         let services =
             Services { callers, tickets, permits: Arc::clone(&permits), desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
-        let http = http_settings(config, exporter)?;
+        let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
         if let Some(socket) = metrics_listener {
             let address = socket.local_addr()?;

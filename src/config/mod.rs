@@ -15,6 +15,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tsa;
 mod webhooks;
 
 use std::{
@@ -31,6 +32,7 @@ pub use self::{
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
+    tsa::{TsaServeSettings, TsaSettings},
     webhooks::WebhookSettings,
 };
 use self::{
@@ -76,6 +78,8 @@ pub struct Config {
     pub open_browser: bool,
     /// Who is told when a person is needed.
     pub webhooks: Vec<WebhookSettings>,
+    /// Time stamps.
+    pub tsa: TsaSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -143,12 +147,14 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let store = store::check(raw.store, base, mistakes);
     let open_browser = raw.consent.is_some_and(|consent| consent.raw.open_browser);
     let webhooks = webhooks::check(raw.webhooks, base, mistakes);
+    let tsa = tsa::check(raw.tsa, &names, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
         open_browser,
         webhooks,
+        tsa,
         listeners,
         modules,
         token_policies,

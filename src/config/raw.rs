@@ -37,6 +37,7 @@ pub(super) struct RawConfig {
     pub(super) store: Option<Item<RawStore>>,
     pub(super) webhooks: Vec<Item<RawWebhook>>,
     pub(super) consent: Option<Item<RawConsent>>,
+    pub(super) tsa: Option<Item<RawTsa>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -239,6 +240,31 @@ pub(super) struct RawWebhook {
     pub(super) events: Option<Vec<String>>,
 }
 
+/// `[tsa]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTsa {
+    #[serde(default)]
+    pub(super) urls: Vec<String>,
+    pub(super) timeout_seconds: Option<u64>,
+    pub(super) total_seconds: Option<u64>,
+    pub(super) concurrent: Option<u64>,
+    pub(super) queue: Option<u64>,
+    pub(super) policy: Option<String>,
+    pub(super) serve: Option<RawTsaServe>,
+}
+
+/// `[tsa.serve]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTsaServe {
+    pub(super) key: String,
+    pub(super) policy: String,
+    pub(super) accuracy_seconds: Option<u64>,
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+}
+
 /// `[permit]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -337,7 +363,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[consent]` and `[[webhook]]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]` and `[tsa]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -381,6 +407,7 @@ impl Reader<'_> {
             "store" => raw.store = self.one(key, start, value),
             "consent" => raw.consent = self.one(key, start, value),
             "webhook" => raw.webhooks = self.many(key, start, value),
+            "tsa" => raw.tsa = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),
