@@ -28,7 +28,7 @@ use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, Config, PostgresSettings, StoreSettings},
-    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, pin::PinLedger, token::SlotState},
     http::{
         app::{HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -62,6 +62,8 @@ const MODULES_MAX: Duration = Duration::from_secs(10);
 const STORE_MAX: Duration = Duration::from_secs(10);
 /// How long a killed gateway's modules may take to end.
 const LAST_RUN_MAX: Duration = Duration::from_secs(10);
+/// How long telling other gateways of rejected PINs may take.
+const PINS_MAX: Duration = Duration::from_secs(3);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
@@ -70,6 +72,7 @@ pub(super) struct Gateway {
     data: DataFolder,
     store: OpenStore,
     tokens: Tokens,
+    pins: Arc<dyn PinLedger>,
     signing: Arc<SigningService>,
     operators: Arc<Operators>,
     checkpoints: Option<Checkpointer>,
@@ -103,7 +106,7 @@ impl Gateway {
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
-        let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
+        let tokens = Tokens::start(settings, Arc::clone(&ledger)).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), permit_settings(config)));
         permits.settle_restart().await.context("what the last run was asked could not be refused")?;
         let keys = config.keys.clone();
@@ -129,7 +132,7 @@ impl Gateway {
         }
         let watched = Watched { tokens: tokens.clone(), permits, store, gateway: data.gateway_id()? };
         let watching = notices::watch(config, watched, server.urls())?;
-        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping, watching })
+        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping, watching })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -192,7 +195,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping, watching } = self;
+        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping, watching } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -204,6 +207,10 @@ impl Gateway {
                 watching.iter().for_each(AbortHandle::abort);
                 signing.stop().await;
                 tokens.stop().await;
+            })
+            // Other gateways may get one of these cards next.
+            .always("rejected PINs are told", PINS_MAX + SLACK, async move {
+                drop(tokio::task::spawn_blocking(move || pins.finish(PINS_MAX)).await);
             })
             .always("the store is closed", STORE_MAX, async move {
                 store.close(STORE_MAX).await;
