@@ -22,12 +22,12 @@ use super::{
     tls,
 };
 use crate::{
-    audit::checkpoint::Checkpointer,
+    audit::{checkpoint::Checkpointer, desk::AuditDesk},
     auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
-        app::{HttpSettings, LimitSettings, MetricsSettings, Services},
+        app::{ConsoleSettings, HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
         tls::Tls,
     },
@@ -109,8 +109,15 @@ impl Gateway {
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter)];
-        let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let operators = Arc::new(Operators::new(Arc::clone(&store), session_settings(config)));
+        let services = Services {
+            callers,
+            tickets,
+            permits,
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+            audit: AuditDesk::new(Arc::clone(&store)),
+        };
         let control = data.bind_control()?;
         let http = http_settings(config, exporter)?;
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -284,6 +291,7 @@ fn http_settings(config: &Config, exporter: Exporter) -> anyhow::Result<HttpSett
             allow: AllowedPeers::new(config.metrics.allow.clone()),
             elsewhere: config.metrics.listen.is_some(),
         },
+        console: ConsoleSettings { enabled: config.console.enabled, insecure_http: config.console.insecure_http },
         trusted_proxies: TrustedProxies::new(config.http.trusted_proxies.clone()),
         limits: limit_settings(&config.limits),
         body_total_max: config.limits.body,
@@ -292,6 +300,10 @@ fn http_settings(config: &Config, exporter: Exporter) -> anyhow::Result<HttpSett
         shutdown_grace: REQUESTS_MAX,
         ..defaults
     })
+}
+
+fn session_settings(config: &Config) -> SessionSettings {
+    SessionSettings { idle_max: config.console.idle_max, lifetime: config.console.session_max }
 }
 
 fn limit_settings(settings: &config::LimitSettings) -> LimitSettings {

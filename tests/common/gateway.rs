@@ -13,6 +13,7 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use sealgate::{
+    audit::desk::AuditDesk,
     auth::{ApiKeyHash, CallerEntry, Callers, Operators, SessionSettings},
     domain::{
         algorithm::{Curve, KeyKind},
@@ -287,8 +288,14 @@ impl Plan {
         let callers = Arc::new(Callers::new(self.callers).unwrap());
         let control_socket = self.directory.path().join("control.sock");
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services =
-            Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let services = Services {
+            callers,
+            tickets: Arc::clone(&tickets),
+            permits,
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+            audit: AuditDesk::new(Arc::clone(&store)),
+        };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
             socket: TcpListener::bind((self.address, 0)).unwrap(),

@@ -1,0 +1,83 @@
+// Pictures of each page of the console, light, dark and as wide as a phone: node screenshots.mjs DEV_JSON FOLDER
+import { readFile, mkdir } from 'node:fs/promises';
+import { launch, logIn } from './browser.mjs';
+import { caller } from './ticket_api.mjs';
+
+const [, , devJson, folder] = process.argv;
+const dev = JSON.parse(await readFile(devJson, 'utf8'));
+const console_ = `${dev.url}/console`;
+
+const LOOKS = {
+  light: { colorScheme: 'light', viewport: { width: 1120, height: 720 } },
+  dark: { colorScheme: 'dark', viewport: { width: 1120, height: 720 } },
+  phone: { colorScheme: 'light', viewport: { width: 390, height: 760 }, isMobile: true, hasTouch: true },
+};
+
+const PAGES = [
+  ['overview', '/overview'],
+  ['tokens', '/tokens'],
+  ['jobs', '/jobs'],
+  ['audit', '/audit'],
+  ['operators', '/operators'],
+  ['account', '/account'],
+];
+
+/** Something to look at. */
+async function prepare(browser) {
+  const ci = caller(dev.url, dev.api_key);
+  for (let n = 0; n < 40; n++) await ci.sign(`document ${n}`);
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await logIn(page, dev.url, dev.operator_user, dev.operator_password);
+  for (const [name, role] of [['anna', 'administrator'], ['ben', 'approver']]) {
+    await page.goto(`${console_}/operators`);
+    await page.locator('input[name=name]').fill(name);
+    await page.locator(`input[name=role][value=${role}]`).check();
+    if (role === 'approver') {
+      await page.locator('input[name=keys][value=named]').check();
+      await page.locator('input[name=key][value=ec-p256]').check();
+    }
+    await page.getByRole('button', { name: 'Add' }).click();
+    await page.locator('#secret').waitFor();
+  }
+  await page.goto(`${console_}/audit`);
+  await page.getByRole('button', { name: 'Verify' }).click();
+  await page.getByText('sound', { exact: true }).waitFor();
+  await context.close();
+}
+
+async function take(browser, look, settings) {
+  const context = await browser.newContext({ ...settings, locale: 'en-GB', timezoneId: 'UTC', deviceScaleFactor: 1 });
+  const page = await context.newPage();
+  const shoot = async (name) => {
+    // Of a long page the top says enough.
+    const height = await page.evaluate(() => document.documentElement.scrollHeight);
+    const { width } = settings.viewport;
+    const clip = { x: 0, y: 0, width, height: Math.min(height, look === 'phone' ? 1100 : 900) };
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+    if (wide) throw new Error(`${name} is wider than the ${look} window`);
+    await page.screenshot({ path: `${folder}/${name}-${look}.png`, clip, fullPage: true, animations: 'disabled' });
+  };
+  await page.goto(`${console_}/login`);
+  await shoot('login');
+  await logIn(page, dev.url, dev.operator_user, dev.operator_password);
+  for (const [name, path] of PAGES) {
+    await page.goto(`${console_}${path}`);
+    await shoot(name);
+  }
+  await page.goto(`${console_}/jobs`);
+  await page.locator('td a').first().click();
+  await shoot('job');
+  await page.goto(`${console_}/operators/ben`);
+  await shoot('operator');
+  await context.close();
+}
+
+await mkdir(folder, { recursive: true });
+const browser = await launch();
+try {
+  await prepare(browser);
+  for (const [look, settings] of Object.entries(LOOKS)) await take(browser, look, settings);
+} finally {
+  await browser.close();
+}
