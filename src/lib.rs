@@ -17,3 +17,4 @@ pub mod store;
 pub mod telemetry;
 pub mod ticket;
 pub mod token;
+pub mod verification;
