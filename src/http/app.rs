@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audit::desk::AuditDesk,
-    auth::{AllowedHosts, Callers, Operators, TrustedProxies},
+    auth::{AllowedHosts, CallerBook, Operators, TrustedProxies},
     domain::ids::CallerId,
     permit::PermitService,
     signing::tokens::TokenDesk,
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Services {
     /// Who may call.
-    pub callers: Arc<Callers>,
+    pub callers: Arc<CallerBook>,
     /// Tickets.
     pub tickets: Arc<TicketService>,
     /// Permits.

@@ -3,7 +3,7 @@
 //! Invariant: rows change only through the `put_*` functions, which keep every index true; so nothing else has to know what an index is for.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use crate::{
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::{ContentPlace, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -44,6 +45,7 @@ pub(super) struct Tables {
     accepted_count: u64,
     requests: HashMap<RequestName, IdempotentRequest>,
     requests_by_end: BTreeSet<(Timestamp, RequestName)>,
+    callers: BTreeMap<CallerId, StoredCaller>,
     pub(super) accounts: Accounts,
     audit: Vec<SealedRecord>,
     audit_head: AuditHead,
@@ -72,6 +74,7 @@ impl Default for Tables {
             accepted_count: 0,
             requests: HashMap::default(),
             requests_by_end: BTreeSet::default(),
+            callers: BTreeMap::default(),
             accounts: Accounts::default(),
             audit: Vec::new(),
             audit_head: AuditHead::empty(GatewayId::random()),
@@ -138,6 +141,14 @@ impl Tables {
 
     pub(super) fn request(&self, caller: &CallerId, key: &IdempotencyKey) -> Option<IdempotentRequest> {
         self.requests.get(&(caller.clone(), key.clone())).cloned()
+    }
+
+    pub(super) fn caller(&self, id: &CallerId) -> Option<StoredCaller> {
+        self.callers.get(id).cloned()
+    }
+
+    pub(super) fn callers(&self) -> Vec<StoredCaller> {
+        self.callers.values().cloned().collect()
     }
 
     pub(super) fn queues(&self) -> Vec<QueueLength> {
@@ -331,6 +342,18 @@ impl Rows for Tables {
 
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.replace_request((caller.clone(), key.clone()), row);
+        Ok(())
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(Self::caller(self, id))
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        match row {
+            Some(row) => drop(self.callers.insert(id.clone(), row)),
+            None => drop(self.callers.remove(id)),
+        }
         Ok(())
     }
 

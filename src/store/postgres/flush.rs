@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
+    callers,
     session::{Step, Value},
     working_set::{Pair, WorkingSet},
 };
@@ -63,6 +64,7 @@ pub(super) fn writes(set: &WorkingSet) -> Result<Writes, StoreError> {
     contents(set, &mut steps);
     permits(set, &mut steps);
     jobs(set, &mut steps)?;
+    callers::writes(&set.callers, &mut steps)?;
     let (place, requests) = (steps.len(), requests(set, &mut steps)?);
     if requests > 0 {
         must_fit.push((place, requests));

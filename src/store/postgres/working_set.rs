@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     accounts::{Accounts, WantedAccounts},
+    callers,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
@@ -24,6 +25,7 @@ use crate::{
         job::JobState,
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::Ticket,
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -56,6 +58,8 @@ pub(super) struct Wanted {
     pub(super) jobs: BTreeSet<JobId>,
     permits: BTreeSet<PermitId>,
     requests: BTreeSet<RequestName>,
+    /// Whose tickets are counted.
+    counted: BTreeSet<CallerId>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
     accounts: WantedAccounts,
@@ -66,7 +70,7 @@ impl Wanted {
         match change {
             Change::InsertTicket { ticket, .. } => {
                 self.tickets.insert(ticket.id);
-                self.callers.insert(ticket.caller.clone());
+                self.counted.insert(ticket.caller.clone());
             }
             Change::UpdateTicket(ticket) => drop(self.tickets.insert(ticket.id)),
             Change::DeleteTicket(id) => drop(self.tickets.insert(*id)),
@@ -81,6 +85,8 @@ impl Wanted {
                 self.jobs.insert(*job);
             }
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::InsertCaller(caller) | Change::UpdateCaller(caller) => drop(self.callers.insert(caller.id.clone())),
+            Change::RemoveCaller(id) => drop(self.callers.insert(id.clone())),
             Change::InsertOperator(_)
             | Change::UpdateOperator(_)
             | Change::DeleteOperator(_)
@@ -98,7 +104,7 @@ impl Wanted {
         let permits = ids(&self.permits, PermitId::as_uuid);
         let (callers, keys): (Vec<_>, Vec<_>) =
             self.requests.iter().map(|(caller, key)| (caller.as_str().to_owned(), key.as_str().to_owned())).unzip();
-        let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
+        let counted: Vec<_> = self.counted.iter().map(|caller| caller.as_str().to_owned()).collect();
         let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
         let mut steps = vec![
             Step::new(TICKETS, vec![Box::new(tickets)]),
@@ -109,6 +115,7 @@ impl Wanted {
             Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
         ];
         steps.extend(self.accounts.reads());
+        steps.extend(callers::lock(&self.callers));
         Ok(steps)
     }
 }
@@ -141,6 +148,7 @@ pub(super) struct WorkingSet {
     pub(super) permits: HashMap<PermitId, Pair<Permit>>,
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
+    pub(super) callers: callers::Rows,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
     pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
@@ -158,6 +166,7 @@ impl WorkingSet {
             permits: HashMap::new(),
             jobs: HashMap::new(),
             requests: HashMap::new(),
+            callers: HashMap::new(),
             contents: HashMap::new(),
             accounts: Accounts::default(),
             accepted: Vec::new(),
@@ -170,7 +179,7 @@ impl WorkingSet {
 
     /// Takes the answers to [`Wanted::reads`].
     pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, accounts @ ..] = answers else {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, rest @ ..] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -189,6 +198,11 @@ impl WorkingSet {
             let name = (name(row::column(row, 0)?)?, name(row::column(row, 1)?)?);
             let request = request_of(&name.0, &name.1, row::column(row, 2)?, row::column(row, 3)?)?;
             self.requests.insert(name, Pair::of(request));
+        }
+        // Accounts were asked for with two statements or none, callers with one or none.
+        let (accounts, callers) = rest.split_at(rest.len() - rest.len() % 2);
+        if let Some(callers) = callers.first() {
+            self.callers = callers::locked(callers)?;
         }
         for row in &ticket_counts.rows {
             self.tickets_of.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
@@ -284,6 +298,15 @@ impl Rows for WorkingSet {
 
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.requests.entry((caller.clone(), key.clone())).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(self.callers.get(id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.callers.entry(id.clone()).or_default().wanted = row;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::{
         job::{FailureCause, JobOutcome, JobState, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::Ticket,
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -259,6 +260,14 @@ impl Rows for Tables<'_> {
         let sql = "INSERT INTO requests (caller, key, done, expires) VALUES (:caller, :key, :done, :expires)";
         let params = named_params! { ":caller": caller, ":key": key, ":done": request_text(&row.done)?, ":expires": millis(row.expires) };
         self.run(sql, params).map(drop)
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        super::callers::caller(self.connection, id)
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.write_caller(id, row)
     }
 
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
