@@ -100,7 +100,8 @@ impl Gateway {
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
-        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), permit_settings(config)));
+        permits.settle_restart().await.context("what the last run was asked could not be refused")?;
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
@@ -320,6 +321,11 @@ fn limit_settings(settings: &config::LimitSettings) -> LimitSettings {
         this_machine: settings.this_machine,
         held_open_per_caller: settings.held_open_per_caller,
     }
+}
+
+fn permit_settings(config: &Config) -> PermitSettings {
+    let config::PermitSettings { lifetime, decision_time, waiting_per_caller, live_per_caller, uses_max: _ } = config.permit;
+    PermitSettings { lifetime, decision_time, waiting_per_caller, live_per_caller }
 }
 
 fn signing_settings(config: &Config) -> SigningSettings {

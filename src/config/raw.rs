@@ -162,6 +162,8 @@ pub(super) struct RawCaller {
     pub(super) keys: Option<Vec<String>>,
     pub(super) default_key: Option<String>,
     pub(super) consent: Option<String>,
+    #[serde(default)]
+    pub(super) consent_for: BTreeMap<String, String>,
     pub(super) scopes: Option<Vec<String>>,
     pub(super) account: Option<RawAccount>,
     pub(super) rate: Option<RawRate>,
@@ -225,6 +227,9 @@ pub(super) struct RawStore {
 pub(super) struct RawPermit {
     pub(super) minutes: Option<u64>,
     pub(super) uses_max: Option<u64>,
+    pub(super) decision_seconds: Option<u64>,
+    pub(super) waiting_per_caller: Option<u64>,
+    pub(super) live_per_caller: Option<u64>,
 }
 
 /// `[http]`.

@@ -448,7 +448,7 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
         id: name.parse().unwrap(),
         keys: KeyAccess::All,
         default_key: None,
-        consent: ConsentPolicy::Auto,
+        consent: ConsentPolicy::Auto.into(),
         permit_uses_max: 1000,
         scopes: Scopes::default(),
         account: None,
