@@ -15,7 +15,7 @@ use sealgate::{
     domain::{
         algorithm::{Curve, KeyKind},
         audit::{AuditEvent, AuditRecord},
-        caller::{KeyAccess, Provenance},
+        caller::{ConsentPolicy, KeyAccess, Provenance},
         ids::TicketId,
         job::{FailureCause, JobOutcome, JobState},
         operator::{Operator, Role},
@@ -509,4 +509,107 @@ async fn events_tell_of_changes_and_end_when_the_server_stops() {
     drop(streams);
     let (ended, ()) = tokio::join!(last.text(), gateway.stop());
     assert!(ended.unwrap().starts_with("retry: "));
+}
+
+/// A gateway whose caller `ci` needs an operator's consent, with approvers `ann` of key `one` and `bob` of key `two`.
+async fn asking() -> Gateway {
+    let kind = KeyKind::Ec(Curve::P256);
+    let mut plan = Plan::softhsm(&[("one", kind.clone()), ("two", kind)], 64).await;
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    let gateway = plan.start().await;
+    add(&gateway, "root", Role::Administrator, KeyAccess::All).await;
+    add(&gateway, "ann", Role::Approver, only("one")).await;
+    add(&gateway, "bob", Role::Approver, only("two")).await;
+    gateway
+}
+
+/// The id of the only request on the page.
+fn only_ask(page: &Page) -> String {
+    let (_, rest) = page.body.split_once(r#"class="card ask" data-key=""#).unwrap_or_else(|| panic!("no request: {}", page.body));
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_shows_up_at_once_and_is_allowed_for_fewer() {
+    let gateway = asking().await;
+    let mut ann = logged_in(&gateway, "ann").await;
+    let stream = ann.request(Method::GET, "/events", None).await;
+    let words = format!("<h1>Invoices</h1><img src=x onerror=alert(1)>{HOSTILE}<p style=\"background:url(https://evil.example)\">two</p>");
+    let body = json!({ "accessTimesNumber": 3, "metaData": words, "prefViewWidth": 500, "prefViewHeight": 99_999 });
+    let asked = gateway.request(Method::POST, "/accessToken").header("origin", common::gateway::CI_ORIGIN).json(&body);
+    let asked = tokio::spawn(asked.send());
+    until(stream, r#"{"waiting":1}"#).await;
+
+    let page = ann.get("/consent").await;
+    let id = only_ask(&page);
+    assert!(
+        page.body.contains("<b>ci</b> asks for up to <b>3 signatures</b>") && page.body.contains(common::gateway::CI_ORIGIN),
+        "{}",
+        page.body
+    );
+    assert!(
+        page.body.contains(r#"width="500" height="2000""#)
+            && page.body.contains("Nobody has verified it")
+            && page.body.contains(r#"<iframe sandbox="""#),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("Invoices"), "a caller's words are in a frame of their own");
+    assert!(ann.get("/overview").await.body.contains("<title>(1) Overview"));
+    let framed = ann.get(&format!("/consent/{id}/words")).await;
+    let policy = framed.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("sandbox; default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert!(framed.body.contains("<h1>Invoices</h1>") && framed.body.contains("<p>two</p>"), "{}", framed.body);
+    assert!(!framed.body.contains("<img") && !framed.body.contains("<script") && !framed.body.contains("evil"), "{}", framed.body);
+
+    let allow = format!("/consent/{id}/allow");
+    assert_eq!(ann.post("/consent", &allow, &[("uses", "4")]).await.status, StatusCode::BAD_REQUEST);
+    let page = ann.post("/consent", &allow, &[("uses", "2")]).await;
+    assert_eq!((page.status, page.location()), (StatusCode::SEE_OTHER, "/console/consent?done=allowed"));
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let token: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(token["accessTokenUuid"].as_str(), Some(id.as_str()), "{token}");
+    let token = ann.get("/account").await.token();
+    assert_eq!(ann.post_with(&token, &allow, &[]).await.status, StatusCode::CONFLICT, "it is decided already");
+    assert!(ann.get("/permits").await.body.contains("2 of 2 left"));
+    assert_eq!(ann.post("/permits", &format!("/permits/{id}/revoke"), &[]).await.status, StatusCode::SEE_OTHER);
+    assert!(ann.get("/permits").await.body.contains("No permit can be used now"));
+    let told = serde_json::to_string(&events(&gateway).await).unwrap();
+    assert!(told.contains("\"ann\""), "the decision carries the operator's name: {told}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_is_looked_at_refused_and_never_seen_by_an_operator_of_another_key() {
+    let gateway = asking().await;
+    let (mut ann, mut bob) = (logged_in(&gateway, "ann").await, logged_in(&gateway, "bob").await);
+    let ticket = gateway.ticket_with(b"<script>alert(1)</script> contract").await;
+    gateway.put_json(&format!("{ticket}/metadata"), json!({ "metaData": "plain words" })).await;
+    let started = gateway.post(&format!("{ticket}/ds/creator")).await;
+    assert_eq!(started.status, 200, "{}", started.text());
+
+    let page = ann.get("/consent").await;
+    let id = only_ask(&page);
+    assert!(page.body.contains("Document of 34 bytes, SHA-256"), "{}", page.body);
+    assert!(bob.get("/consent").await.body.contains("Nothing waits for you"));
+    for path in ["", "/words", "/view", "/document"] {
+        assert_eq!(bob.get(&format!("/consent/{id}{path}")).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let token = bob.get("/account").await.token();
+    for decision in ["allow", "refuse"] {
+        assert_eq!(bob.post_with(&token, &format!("/consent/{id}/{decision}"), &[]).await.status, StatusCode::NOT_FOUND);
+    }
+    let view = ann.get(&format!("/consent/{id}/view")).await;
+    assert_eq!(view.headers["content-type"], "text/plain; charset=utf-8", "what looks like a page is text");
+    assert_eq!(view.body, "<script>alert(1)</script> contract");
+    assert!(view.headers["content-security-policy"].to_str().unwrap().starts_with("sandbox; default-src 'none'"));
+    let file = ann.get(&format!("/consent/{id}/document")).await;
+    assert!(file.headers["content-disposition"].to_str().unwrap().starts_with("attachment;") && file.body == view.body);
+    assert!(ann.get(&format!("/consent/{id}")).await.body.contains("As text; nothing in it runs"));
+
+    assert_eq!(ann.post("/consent", &format!("/consent/{id}/refuse"), &[]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(gateway.get(&format!("{ticket}/ds/creator")).await.status, 403);
+    assert_eq!(ann.get(&format!("/consent/{id}/document")).await.status, StatusCode::NOT_FOUND, "what is decided is not shown any more");
+    gateway.stop().await;
 }

@@ -205,6 +205,8 @@ impl FailureCause {
             Self::OutcomeUnknown => "the token may have signed, and nobody knows",
             Self::DeadlinePassed => "its time was over before the token was free",
             Self::Cancelled => "it was taken back",
+            Self::ConsentRefused => "an operator refused",
+            Self::ConsentTimedOut => "no operator decided in time",
             Self::ResolvedSigned => "an operator found that the token had signed",
             Self::ResolvedNotSigned => "an operator found that the token had not signed",
         }

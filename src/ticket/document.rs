@@ -15,7 +15,7 @@ use crate::cms::AttachedFrame;
 /// How much of a spooled content is read at a time, in bytes.
 const READ_LEN: usize = 64 * 1024;
 
-/// A CMS signature in DER.
+/// A CMS signature in DER, or a document as it came.
 pub struct SignatureDocument {
     len: u64,
     pieces: BoxStream<'static, io::Result<Bytes>>,
@@ -45,18 +45,26 @@ pub(super) fn whole(der: Vec<u8>) -> SignatureDocument {
     SignatureDocument { len: der.len() as u64, pieces: once(der) }
 }
 
+/// The content by itself.
+pub(super) async fn plain(len: u64, content: ContentSource) -> Result<SignatureDocument, TicketError> {
+    Ok(SignatureDocument { len, pieces: pieces_in(content).await? })
+}
+
 /// The frame with the content in it.
 pub(super) async fn around(frame: AttachedFrame, content: ContentSource) -> Result<SignatureDocument, TicketError> {
-    let middle = match content {
-        ContentSource::Bytes(bytes) => pieces_of(bytes),
+    let middle = pieces_in(content).await?;
+    Ok(SignatureDocument { len: frame.total_len, pieces: once(frame.head).chain(middle).chain(once(frame.tail)).boxed() })
+}
+
+async fn pieces_in(content: ContentSource) -> Result<BoxStream<'static, io::Result<Bytes>>, TicketError> {
+    match content {
+        ContentSource::Bytes(bytes) => Ok(pieces_of(bytes)),
         ContentSource::File(path) => {
             let file = File::open(path).await.map_err(unavailable)?;
-            ReaderStream::with_capacity(file, READ_LEN)
-                .inspect_err(|error| tracing::error!(error = %error, "spooled content cannot be read"))
-                .boxed()
+            let pieces = ReaderStream::with_capacity(file, READ_LEN);
+            Ok(pieces.inspect_err(|error| tracing::error!(error = %error, "spooled content cannot be read")).boxed())
         }
-    };
-    Ok(SignatureDocument { len: frame.total_len, pieces: once(frame.head).chain(middle).chain(once(frame.tail)).boxed() })
+    }
 }
 
 fn once(bytes: Vec<u8>) -> BoxStream<'static, io::Result<Bytes>> {

@@ -9,6 +9,7 @@ mod error;
 mod idempotency;
 mod key;
 mod options;
+mod shown;
 mod signature;
 mod spool;
 

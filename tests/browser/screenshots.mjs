@@ -14,10 +14,13 @@ const LOOKS = {
 };
 
 const PAGES = [
+  ['consent', '/consent'],
   ['overview', '/overview'],
   ['tokens', '/tokens'],
   ['jobs', '/jobs'],
+  ['permits', '/permits'],
   ['audit', '/audit'],
+  ['callers', '/callers'],
   ['operators', '/operators'],
   ['account', '/account'],
 ];
@@ -40,6 +43,16 @@ async function prepare(browser) {
     await page.getByRole('button', { name: 'Add' }).click();
     await page.locator('#secret').waitFor();
   }
+  const asking = caller(dev.url, dev.consent_api_key);
+  const permit = asking.send('POST', '/accessToken', JSON.stringify({ accessTimesNumber: 5, metaData: 'Five receipts of today' }));
+  await page.goto(`${console_}/consent`);
+  await page.getByRole('button', { name: 'Allow' }).click();
+  if ((await permit).status !== 200) throw new Error('the permit was not granted');
+  // These two stay open while the pictures are taken.
+  const contract = await asking.ticket('CONTRACT No. 17\n\nThe parties agree that the delivery of 40 crates of apples\nis paid within 30 days.\n', '<h2>Contract No. 17</h2><p>40 crates of apples, <b>1 200 €</b>, paid within 30 days.</p>');
+  await asking.send('POST', `${contract}/ds/creator`);
+  const words = '<p>Invoices of November:</p><table><tr><th>No.</th><th>To</th><th>Sum</th></tr><tr><td>204</td><td>Orchard Ltd</td><td>310 €</td></tr><tr><td>205</td><td>Millers</td><td>95 €</td></tr></table>';
+  asking.send('POST', '/accessToken', JSON.stringify({ accessTimesNumber: 3, metaData: words, prefViewHeight: 190 })).catch(() => {});
   await page.goto(`${console_}/audit`);
   await page.getByRole('button', { name: 'Verify' }).click();
   await page.getByText('sound', { exact: true }).waitFor();
@@ -65,7 +78,12 @@ async function take(browser, look, settings) {
     await page.goto(`${console_}${path}`);
     await shoot(name);
   }
-  await page.goto(`${console_}/jobs`);
+  await page.goto(`${console_}/consent`);
+  await page.getByRole('link', { name: 'Look at it' }).first().click();
+  await page.locator('.viewer').waitFor();
+  await page.waitForLoadState('networkidle');
+  await shoot('request');
+  await page.goto(`${console_}/jobs?state=signed`);
   await page.locator('td a').first().click();
   await shoot('job');
   await page.goto(`${console_}/operators/ben`);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
 use crate::{
-    auth::{HashError, LoginError, OperatorError},
-    domain::pin::PinFormatError,
+    auth::{CallerError, HashError, LoginError, OperatorError},
+    domain::{consent::DecisionRefusal, pin::PinFormatError},
     http::extract::BodyReadError,
+    permit::DecisionError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
 };
 
@@ -46,6 +47,10 @@ pub(super) enum ConsoleError {
     Job(#[from] JobCommandError),
     #[error("{0}")]
     Operator(#[from] OperatorError),
+    #[error("{0}")]
+    Caller(CallerError),
+    #[error("{0}")]
+    Decision(#[from] DecisionError),
     #[error("the store is not available")]
     Store,
     #[error("the page could not be made")]
@@ -79,7 +84,12 @@ impl ConsoleError {
             Self::Operator(OperatorError::Known) => "Choose another name.",
             Self::Operator(OperatorError::Password(_)) => "Choose another password, or let the gateway make one.",
             Self::Operator(OperatorError::TooMany) => "Remove those who have left.",
+            Self::Caller(CallerError::Known(_)) => "Choose another name.",
+            Self::Caller(CallerError::Configured(_) | CallerError::Twice(_)) => "Change the configuration, and start the gateway again.",
+            Self::Caller(_) => "Go back, correct it, and send it again.",
             Self::Operator(_) => "Load the page anew and try again.",
+            Self::Decision(DecisionError::Refused(DecisionRefusal::Uses { .. })) => "Go back and choose another number.",
+            Self::Decision(_) => "The consent page shows what still waits.",
             Self::Job(_) | Self::Store => "The gateway's log says what its database lacks. Nothing was changed; try again.",
             Self::Broken => "Try again; if it stays, report it with the request's id from the gateway's log.",
         }
@@ -104,7 +114,8 @@ impl ResponseError for ConsoleError {
             Self::NotFound
             | Self::Token(TokenCommandError::NotFound)
             | Self::Job(JobCommandError::NotFound)
-            | Self::Operator(OperatorError::Gone) => StatusCode::NOT_FOUND,
+            | Self::Operator(OperatorError::Gone)
+            | Self::Decision(DecisionError::Refused(DecisionRefusal::NotFound)) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Body(BodyReadError::TooLong { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyReadError::TooSlow) => StatusCode::REQUEST_TIMEOUT,
@@ -117,11 +128,19 @@ impl ResponseError for ConsoleError {
             | Self::Operator(OperatorError::Known | OperatorError::Changed | OperatorError::TooMany | OperatorError::LastAdministrator) => {
                 StatusCode::CONFLICT
             }
-            Self::TooManyStreams
+            Self::Decision(DecisionError::Refused(DecisionRefusal::Uses { .. })) => StatusCode::BAD_REQUEST,
+            Self::Decision(DecisionError::Refused(_) | DecisionError::NotGranted(_)) => StatusCode::CONFLICT,
+            Self::Decision(DecisionError::StoreUnavailable)
+            | Self::TooManyStreams
             | Self::Login(LoginError::Hash(HashError::Busy | HashError::Unavailable) | LoginError::Unavailable)
             | Self::Job(JobCommandError::StoreUnavailable)
             | Self::Operator(OperatorError::Hash(_) | OperatorError::Random(_) | OperatorError::StoreUnavailable)
             | Self::Store => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Caller(
+                CallerError::Known(_) | CallerError::Configured(_) | CallerError::Twice(_) | CallerError::Overtaken | CallerError::Same(_),
+            ) => StatusCode::CONFLICT,
+            Self::Caller(CallerError::Random(_) | CallerError::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Caller(_) => StatusCode::BAD_REQUEST,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -30,7 +30,7 @@ const STREAMS_OF_ONE_MAX: usize = 16;
 /// How often a stream shows that it lives and looks whether its session does. Proxies cut what is silent for a minute.
 const BEAT: Duration = Duration::from_secs(15);
 /// How long changes are gathered before they are told: a busy gateway changes all the time.
-const GATHER: Duration = Duration::from_millis(250);
+const GATHER: Duration = Duration::from_millis(100);
 
 /// The streams that are open.
 pub(super) struct Streams {
@@ -84,6 +84,7 @@ struct Watched {
     state: State,
     visit: Visit,
     tokens: watch::Receiver<u64>,
+    consent: watch::Receiver<u64>,
     audit: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
     beat: Instant,
@@ -95,6 +96,7 @@ pub(super) async fn events(state: State, visit: Visit) -> Result<HttpResponse, C
     let place = state.console.streams.open(visit.name())?;
     let watched = Watched {
         tokens: state.services.desk.changes(),
+        consent: state.services.permits.watch(),
         audit: state.console.streams.audit.subscribe(),
         closing: state.closing(),
         beat: Instant::now() + BEAT,
@@ -126,6 +128,7 @@ impl Watched {
             // An error means that nobody is left who could close: the server is gone.
             _ = self.closing.wait_for(|closing| *closing) => return None,
             changed = self.tokens.changed() => changed.ok().map(|()| "tokens")?,
+            changed = self.consent.changed() => changed.ok().map(|()| "consent")?,
             changed = self.audit.changed() => changed.ok().map(|()| "audit")?,
             () = sleep_until(self.beat) => "stats",
         };
@@ -134,6 +137,10 @@ impl Watched {
             self.still_open().await?;
         } else {
             tokio::time::sleep(GATHER).await;
+            if event == "consent" {
+                self.consent.borrow_and_update();
+                return self.consent().await;
+            }
             self.tokens.borrow_and_update();
         }
         Some(format!("event: {event}\ndata: {{}}\n\n"))
@@ -148,7 +155,8 @@ impl Watched {
 
     async fn consent(&mut self) -> Option<String> {
         self.still_open().await?;
-        Some("event: consent\ndata: {\"waiting\":0}\n\n".to_owned())
+        let waiting = self.state.services.permits.waiting(self.visit.operator()).await.ok()?.len();
+        Some(format!("event: consent\ndata: {{\"waiting\":{waiting}}}\n\n"))
     }
 }
 

@@ -24,7 +24,9 @@ pub(super) enum Place {
     Consent,
     Tokens,
     Jobs,
+    Permits,
     Audit,
+    Callers,
     Operators,
     Account,
     /// None of the menu's.
@@ -41,11 +43,14 @@ pub(super) struct Entry {
 }
 
 /// The menu, in its order; the last ones are for administrators.
-const MENU: [(Place, &str, &str, Role); 5] = [
+const MENU: [(Place, &str, &str, Role); 8] = [
+    (Place::Consent, "consent", "Consent", Role::Approver),
     (Place::Overview, "overview", "Overview", Role::Approver),
     (Place::Tokens, "tokens", "Tokens", Role::Approver),
     (Place::Jobs, "jobs", "Jobs", Role::Approver),
+    (Place::Permits, "permits", "Permits", Role::Approver),
     (Place::Audit, "audit", "Audit log", Role::Administrator),
+    (Place::Callers, "callers", "Callers", Role::Administrator),
     (Place::Operators, "operators", "Operators", Role::Administrator),
 ];
 
@@ -103,7 +108,10 @@ impl Frame {
 }
 
 /// What pages say after something was done; the address has the code, so that nobody can make a page say anything else.
-const NOTICES: [(&str, &str); 18] = [
+const NOTICES: [(&str, &str); 21] = [
+    ("caller-added", "The caller was added."),
+    ("caller-revoked", "The caller cannot come in any more."),
+    ("caller-removed", "The caller was removed."),
     ("allowed", "Allowed. Whoever asked has been answered."),
     ("seconded", "Noted. Another operator must allow it, too."),
     ("refused", "Refused. Whoever asked has been answered."),
@@ -201,6 +209,26 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
+/// A length of time that is left, in words.
+pub(super) fn left(seconds: &u64) -> String {
+    match *seconds {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7_200 => format!("{} min", s / 60),
+        s if s < 172_800 => format!("{} h", s / 3_600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
+/// A number of bytes.
+#[allow(clippy::cast_precision_loss, reason = "it is rounded anyway")]
+pub(super) fn bytes(len: &u64) -> String {
+    match *len {
+        len if len < 1_000 => format!("{len} bytes"),
+        len if len < 1_000_000 => format!("{:.1} kB", len as f64 / 1e3),
+        len => format!("{:.1} MB", len as f64 / 1e6),
+    }
+}
+
 /// The keys that somebody has, as text.
 pub(super) fn keys_of(access: &KeyAccess) -> String {
     match access {
@@ -217,6 +245,8 @@ mod tests {
     #[test]
     fn times_and_lengths_are_shown_in_the_unit_that_suits_them() {
         assert_eq!([0.0012, 0.25, 2.5, 61.0, 600.0].map(span), ["1.2 ms", "250 ms", "2.5 s", "61 s", "10 min"]);
+        assert_eq!([5, 300, 7_300, 200_000].map(|s| left(&s)), ["5 s", "5 min", "2 h", "2 days"]);
+        assert_eq!([7, 1_500, 2_000_000].map(|len| bytes(&len)), ["7 bytes", "1.5 kB", "2.0 MB"]);
         assert_eq!(moment(&Timestamp::from_millis(1_700_000_000_999)), "2023-11-14 22:13:20 UTC");
     }
 }

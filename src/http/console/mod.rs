@@ -7,6 +7,8 @@
 mod account;
 mod assets;
 mod audit;
+mod callers;
+mod consent;
 mod cookies;
 mod error;
 mod events;
@@ -17,9 +19,11 @@ mod jobs;
 mod login;
 mod operators;
 mod overview;
+mod permits;
 mod plot;
 mod tokens;
 mod visit;
+mod words;
 
 use std::sync::{Arc, Mutex};
 
@@ -82,6 +86,13 @@ where
         .service(page("/logout").route(post().to(login::log_out)))
         .service(page("/events").route(get().to(events::events)))
         .service(page("/overview").route(get().to(overview::show)))
+        .service(page("/consent").route(get().to(consent::list)))
+        .service(page("/consent/{id}").route(get().to(consent::show)))
+        .service(page("/consent/{id}/words").route(get().to(consent::words)))
+        .service(page("/consent/{id}/document").route(get().to(consent::document)))
+        .service(page("/consent/{id}/view").route(get().to(consent::view)))
+        .service(page("/consent/{id}/allow").route(post().to(consent::allow)))
+        .service(page("/consent/{id}/refuse").route(post().to(consent::refuse)))
         .service(page("/tokens").route(get().to(tokens::show)))
         .service(page("/tokens/unlock").route(post().to(tokens::unlock)))
         .service(page("/tokens/lock").route(post().to(tokens::lock)))
@@ -102,9 +113,14 @@ where
         .service(page("/jobs").route(get().to(jobs::list)))
         .service(page("/jobs/{id}").route(get().to(jobs::show)))
         .service(page("/jobs/{id}/resolve").route(post().to(jobs::resolve)))
+        .service(page("/permits").route(get().to(permits::list)))
+        .service(page("/permits/{id}/revoke").route(post().to(permits::revoke)))
         .service(page("/audit").route(get().to(audit::browse)))
         .service(page("/audit/verify").route(post().to(audit::verify)))
         .service(page("/audit/export").route(get().to(audit::export)))
+        .service(page("/callers").route(get().to(callers::list)).route(post().to(callers::add)))
+        .service(page("/callers/{name}").route(get().to(callers::show)))
+        .service(page("/callers/{name}/{change}").route(post().to(callers::change)))
         .service(page("/operators").route(get().to(operators::list)).route(post().to(operators::add)))
         .service(page("/operators/{name}").route(get().to(operators::show)))
         .service(page("/operators/{name}/{change}").route(post().to(operators::change)))

@@ -138,12 +138,17 @@ fn rights(form: &Form) -> Result<(Role, KeyAccess), ConsoleError> {
         Some("approver") => Role::Approver,
         _ => return Err(ConsoleError::Form("choose a role".to_owned())),
     };
+    Ok((role, keys_chosen(form)?))
+}
+
+/// The keys that a form chooses: all, or some by name.
+pub(super) fn keys_chosen(form: &Form) -> Result<KeyAccess, ConsoleError> {
     if form.text("keys") == Some("all") {
-        return Ok((role, KeyAccess::All));
+        return Ok(KeyAccess::All);
     }
     let keys = form.all("key").map(str::parse).collect::<Result<Vec<KeyName>, _>>();
     let keys = keys.map_err(|error| ConsoleError::Form(error.to_string()))?;
-    if keys.is_empty() { Err(ConsoleError::Form("choose at least one key, or all".to_owned())) } else { Ok((role, KeyAccess::Only(keys))) }
+    if keys.is_empty() { Err(ConsoleError::Form("choose at least one key, or all".to_owned())) } else { Ok(KeyAccess::Only(keys)) }
 }
 
 /// The password that was typed; or one that is made, and its copy to be shown.

@@ -38,13 +38,14 @@ struct OverviewPage {
 
 /// A frame with the number of requests that wait.
 pub(super) async fn framed(state: &AppState, visit: &Visit, place: Place, title: &str) -> Frame {
-    let _ = state;
-    Frame::new(visit, place, title).waiting(0)
+    // A store that is away shows no count; the page itself will say so if it needs one.
+    let waiting = state.services.permits.waiting(visit.operator()).await.map_or(0, |waiting| waiting.len());
+    Frame::new(visit, place, title).waiting(waiting)
 }
 
 /// Who comes in sees what waits for them.
 pub(super) async fn home(_: Visit) -> HttpResponse {
-    frame::redirect(&format!("{BASE}/overview"))
+    frame::redirect(&format!("{BASE}/consent"))
 }
 
 pub(super) async fn show(state: State, visit: Visit) -> Result<HttpResponse, ConsoleError> {
