@@ -63,6 +63,8 @@ async function take(browser, look, settings) {
   const context = await browser.newContext({ ...settings, locale: 'en-GB', timezoneId: 'UTC', deviceScaleFactor: 1 });
   const page = await context.newPage();
   const shoot = async (name) => {
+    // Frames come after their page.
+    await Promise.all(page.frames().map((frame) => frame.waitForLoadState('load')));
     // Of a long page the top says enough.
     const height = await page.evaluate(() => document.documentElement.scrollHeight);
     const { width } = settings.viewport;
@@ -80,8 +82,7 @@ async function take(browser, look, settings) {
   }
   await page.goto(`${console_}/consent`);
   await page.getByRole('link', { name: 'Look at it' }).first().click();
-  await page.locator('.viewer').waitFor();
-  await page.waitForLoadState('networkidle');
+  await page.frameLocator('.viewer').getByText('CONTRACT').waitFor();
   await shoot('request');
   await page.goto(`${console_}/jobs?state=signed`);
   await page.locator('td a').first().click();
