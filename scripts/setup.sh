@@ -37,6 +37,11 @@ if $with_tests; then
         "postgres-server postgresql"
         "python3 python3"
         "python-ensurepip python3-venv"
+        "chromium chromium"
+        "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core"
+        "node nodejs"
+        "npm npm"
+        "pngquant pngquant"
     )
 fi
 
@@ -80,4 +85,5 @@ if $with_tests; then
         cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --quiet
     fi
     [[ ! -x scripts/python-env.sh ]] || scripts/python-env.sh
+    scripts/browser-env.sh
 fi

@@ -25,12 +25,12 @@ use super::{
     tls,
 };
 use crate::{
-    audit::checkpoint::Checkpointer,
+    audit::{checkpoint::Checkpointer, desk::AuditDesk},
     auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, pin::PinLedger, token::SlotState},
     http::{
-        app::{HttpSettings, LimitSettings, MetricsSettings, Services},
+        app::{ConsoleSettings, HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
         tls::Tls,
     },
@@ -119,9 +119,15 @@ impl Gateway {
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
-        let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services =
-            Services { callers, tickets, permits: Arc::clone(&permits), desk: signing.desk(), operators: Arc::clone(&operators) };
+        let operators = Arc::new(Operators::new(Arc::clone(&store), session_settings(config)));
+        let services = Services {
+            callers,
+            tickets,
+            permits: Arc::clone(&permits),
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+            audit: AuditDesk::new(Arc::clone(&store)),
+        };
         let control = data.bind_control()?;
         let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -308,6 +314,7 @@ fn http_settings(config: &Config, exporter: Exporter) -> anyhow::Result<HttpSett
             allow: AllowedPeers::new(config.metrics.allow.clone()),
             elsewhere: config.metrics.listen.is_some(),
         },
+        console: ConsoleSettings { enabled: config.console.enabled, insecure_http: config.console.insecure_http },
         trusted_proxies: TrustedProxies::new(config.http.trusted_proxies.clone()),
         limits: limit_settings(&config.limits),
         body_total_max: config.limits.body,
@@ -316,6 +323,10 @@ fn http_settings(config: &Config, exporter: Exporter) -> anyhow::Result<HttpSett
         shutdown_grace: REQUESTS_MAX,
         ..defaults
     })
+}
+
+fn session_settings(config: &Config) -> SessionSettings {
+    SessionSettings { idle_max: config.console.idle_max, lifetime: config.console.session_max }
 }
 
 fn limit_settings(settings: &config::LimitSettings) -> LimitSettings {

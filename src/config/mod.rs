@@ -30,7 +30,10 @@ pub use self::{
     listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
-    settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
+    settings::{
+        AuditSettings, ConsoleSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings,
+        TicketApiSettings,
+    },
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
     tsa::{TsaServeSettings, TsaSettings},
     webhooks::WebhookSettings,
@@ -68,6 +71,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// The numbers for Prometheus.
     pub metrics: MetricsSettings,
+    /// The operators' console.
+    pub console: ConsoleSettings,
     /// The form of log lines, where the environment says nothing.
     pub log_format: LogFormat,
     /// The audit log.
@@ -141,6 +146,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let http = settings::http(raw.http, mistakes);
     let limits = settings::limits(raw.limits, mistakes);
     let metrics = settings::metrics(raw.metrics, &listeners, mistakes);
+    let console = settings::console(raw.console, mistakes);
     let log_format = settings::log_format(raw.log, mistakes);
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
@@ -166,6 +172,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
         http,
         limits,
         metrics,
+        console,
         log_format,
         audit,
         sha256,

@@ -32,6 +32,7 @@ pub(super) struct RawConfig {
     pub(super) http: Option<Item<RawHttp>>,
     pub(super) limits: Option<Item<RawLimits>>,
     pub(super) metrics: Option<Item<RawMetrics>>,
+    pub(super) console: Option<Item<RawConsole>>,
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
     pub(super) store: Option<Item<RawStore>>,
@@ -319,6 +320,17 @@ pub(super) struct RawMetrics {
     pub(super) allow: Vec<String>,
 }
 
+/// `[console]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConsole {
+    pub(super) enabled: Option<bool>,
+    #[serde(default)]
+    pub(super) insecure_http: bool,
+    pub(super) idle_minutes: Option<u64>,
+    pub(super) session_hours: Option<u64>,
+}
+
 /// `[log]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -363,7 +375,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]` and `[tsa]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]` and `[tsa]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -411,6 +423,7 @@ impl Reader<'_> {
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),
+            "console" => raw.console = self.one(key, start, value),
             "log" => raw.log = self.one(key, start, value),
             "audit" => raw.audit = self.one(key, start, value),
             _ => {

@@ -1,4 +1,4 @@
-//! `[ticket_api]`, `[permit]`, `[http]`, `[metrics]`, `[log]` and `[audit]`: numbers and their bounds, choices, addresses.
+//! `[ticket_api]`, `[permit]`, `[http]`, `[metrics]`, `[console]`, `[log]` and `[audit]`: numbers and their bounds, choices, addresses.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::{
     Listener, Names,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawAudit, RawHttp, RawLimits, RawLog, RawMetrics, RawPermit, RawTicketApi},
+    raw::{Item, RawAudit, RawConsole, RawHttp, RawLimits, RawLog, RawMetrics, RawPermit, RawTicketApi},
 };
 use crate::domain::ids::KeyName;
 
@@ -48,6 +48,19 @@ pub struct TicketApiSettings {
     pub absent_grace: Duration,
     /// The result of a job to which no ticket refers any more is forgotten so long after its end.
     pub results_kept: Duration,
+}
+
+/// The operators' console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// It is served.
+    pub enabled: bool,
+    /// It is served over plain HTTP to other machines, too.
+    pub insecure_http: bool,
+    /// How long a session may be idle.
+    pub idle_max: Duration,
+    /// How long a session lasts in any case.
+    pub session_max: Duration,
 }
 
 /// Bounds of permits.
@@ -243,6 +256,18 @@ pub(super) fn metrics(raw: Option<Item<RawMetrics>>, listeners: &[Listener], mis
         mistakes.note(&at, "allow", "nobody but this machine may see the metrics; name the address of the machine that scrapes them");
     }
     MetricsSettings { listen, allow }
+}
+
+pub(super) fn console(raw: Option<Item<RawConsole>>, mistakes: &mut Mistakes) -> ConsoleSettings {
+    let (at, raw) = split(raw);
+    let idle = mistakes.bounded(&at, "idle_minutes", raw.idle_minutes, 30, (1, 24 * 60));
+    let hours = mistakes.bounded(&at, "session_hours", raw.session_hours, 12, (1, 7 * 24));
+    ConsoleSettings {
+        enabled: raw.enabled.unwrap_or(true),
+        insecure_http: raw.insecure_http,
+        idle_max: Duration::from_secs(idle * 60),
+        session_max: Duration::from_secs(hours * 3600),
+    }
 }
 
 pub(super) fn log_format(raw: Option<Item<RawLog>>, mistakes: &mut Mistakes) -> LogFormat {

@@ -106,6 +106,8 @@ fn a_full_file_is_read_as_written() {
     assert_eq!((limits.held_open_per_caller, limits.body.as_secs(), limits.upload.as_secs()), (64, 60, 120));
     assert_eq!(config.audit.checkpoint_key.unwrap().as_str(), "seal");
     assert_eq!(config.audit.checkpoint_interval.as_secs(), 60);
+    assert_eq!((config.console.idle_max.as_secs(), config.console.session_max.as_secs()), (600, 8 * 3600));
+    assert!(config.console.enabled && config.console.insecure_http);
     assert_eq!(config.metrics.listen, Some("192.0.2.1:9464".parse().unwrap()));
     assert_eq!(config.metrics.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.7/32", "2001:db8::/32"]);
     assert!(config.open_browser);

@@ -6,13 +6,44 @@ use der::Decode as _;
 use serde::{Deserialize, Serialize};
 use x509_cert::{Certificate, name::Name};
 
-use super::audit::Sha256;
+use super::{audit::Sha256, timestamp::Timestamp};
 
 /// The serial number of a certificate in DER, in hex; `None` if it is not one.
 #[must_use]
 pub fn serial_number(certificate: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(certificate).ok()?;
     Some(hex::encode(certificate.tbs_certificate().serial_number().as_bytes()))
+}
+
+/// What a person wants to know of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateSummary {
+    /// Whose it is, as RFC 4514 writes it.
+    pub subject: String,
+    /// Who has issued it.
+    pub issuer: String,
+    /// Its serial number, in hex.
+    pub serial: String,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub not_after: Timestamp,
+}
+
+impl CertificateSummary {
+    /// Reads a certificate in DER; `None` if it is not one.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let certificate = Certificate::from_der(der).ok()?;
+        let of = certificate.tbs_certificate();
+        Some(Self {
+            subject: of.subject().to_string(),
+            issuer: of.issuer().to_string(),
+            serial: hex::encode(of.serial_number().as_bytes()),
+            not_before: of.validity().not_before.to_system_time().into(),
+            not_after: of.validity().not_after.to_system_time().into(),
+        })
+    }
 }
 
 /// The whole name of a certificate's subject, kept as RFC 4514 writes it, so that the kind of string in the certificate does not matter.

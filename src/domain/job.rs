@@ -192,6 +192,26 @@ impl FailureCause {
         if signed { Self::ResolvedSigned } else { Self::ResolvedNotSigned }
     }
 
+    /// The cause as an operator is told.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::PinRefused => "the PIN that came with it was wrong, or may not be tried",
+            Self::PinForgotten => "its PIN was gone after a restart",
+            Self::KeyNotUsable => "its key is not on the token, or is not the only one of its name",
+            Self::NotSupported => "the token cannot sign like that",
+            Self::Device => "the token could not sign",
+            Self::WrongSignature => "the token's signature was wrong; the key is not used any more",
+            Self::OutcomeUnknown => "the token may have signed, and nobody knows",
+            Self::DeadlinePassed => "its time was over before the token was free",
+            Self::Cancelled => "it was taken back",
+            Self::ConsentRefused => "an operator refused",
+            Self::ConsentTimedOut => "no operator decided in time",
+            Self::ResolvedSigned => "an operator found that the token had signed",
+            Self::ResolvedNotSigned => "an operator found that the token had not signed",
+        }
+    }
+
     /// The state that a job which ends for this cause comes into.
     #[must_use]
     pub const fn final_state(self) -> JobState {

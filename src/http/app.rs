@@ -5,13 +5,15 @@ use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time
 use actix_web::web::{self, ServiceConfig};
 use tokio::sync::watch;
 
-pub use super::{limits::LimitSettings, ops::MetricsSettings, ticket_api::Language, tsa::TsaDoor};
+pub use super::{console::ConsoleSettings, limits::LimitSettings, ops::MetricsSettings, ticket_api::Language, tsa::TsaDoor};
 
 use super::{
+    console::ConsoleState,
     limits::Limits,
     ticket_api::{self, Languages, Messages},
 };
 use crate::{
+    audit::desk::AuditDesk,
     auth::{AllowedHosts, CallerBook, Operators, TrustedProxies},
     domain::ids::CallerId,
     permit::PermitService,
@@ -32,6 +34,8 @@ pub struct Services {
     pub desk: TokenDesk,
     /// Operators' accounts.
     pub operators: Arc<Operators>,
+    /// The audit log.
+    pub audit: AuditDesk,
 }
 
 /// What a deployment says about HTTP.
@@ -45,6 +49,8 @@ pub struct HttpSettings {
     pub limits: LimitSettings,
     /// The numbers for Prometheus. Default: none.
     pub metrics: MetricsSettings,
+    /// The operators' console.
+    pub console: ConsoleSettings,
     /// The gateway as a time-stamping authority. Default: it is none.
     pub tsa: TsaDoor,
     /// The language of answers where neither request nor caller says otherwise. Default: Ukrainian.
@@ -70,6 +76,7 @@ impl Default for HttpSettings {
             trusted_proxies: TrustedProxies::default(),
             limits: LimitSettings::default(),
             metrics: MetricsSettings::default(),
+            console: ConsoleSettings::default(),
             tsa: TsaDoor::default(),
             language: Language::default(),
             body_bytes_max: 1 << 20,
@@ -89,6 +96,7 @@ pub struct AppState {
     pub(super) messages: Messages,
     pub(super) languages: Languages,
     pub(super) limits: Limits,
+    pub(super) console: ConsoleState,
     /// The callers to which listeners are bound, by the listener's address.
     listener_callers: HashMap<SocketAddr, CallerId>,
     closing: watch::Receiver<bool>,
@@ -107,6 +115,7 @@ impl AppState {
             services,
             limits: Limits::new(settings.limits),
             settings,
+            console: ConsoleState::default(),
             messages: Messages::embedded(),
             languages: Languages::default(),
             listener_callers,
@@ -117,6 +126,11 @@ impl AppState {
     /// The caller to which the listener at this address is bound.
     pub(super) fn listener_caller(&self, address: SocketAddr) -> Option<&CallerId> {
         self.listener_callers.get(&address)
+    }
+
+    /// Turns true when the server closes.
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.clone()
     }
 
     /// Waits for `work`, but not beyond the closing of the server: `None` then.
@@ -134,9 +148,13 @@ impl AppState {
 pub fn configure(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         let metrics = &state.settings.metrics;
+        let with_console = state.settings.console.enabled;
         let with_metrics = metrics.exporter.is_some() && !metrics.elsewhere;
         config.app_data(state);
         super::ops::configure(config, with_metrics);
+        if with_console {
+            super::console::configure(config);
+        }
         super::tsa::configure(config);
         ticket_api::configure(config);
     }

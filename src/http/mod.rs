@@ -2,9 +2,10 @@
 //!
 //! [`server::Server`] listens, [`app`] puts the routes together, and each API has a folder with its routes, its wire forms and its own table
 //! of errors. Callers: `cli`. Invariants: every answer of an API is in that API's own form; status codes stand in `*/error.rs` only; no
-//! handler blocks its event loop; operators' routes are served on the control socket and nowhere else.
+//! handler blocks its event loop; the control socket's routes are served there and nowhere else.
 
 pub mod app;
+mod console;
 pub mod control;
 mod extract;
 mod limits;

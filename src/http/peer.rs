@@ -16,6 +16,8 @@ use super::extract::{header_text, host};
 
 /// What proxies add to requests that they pass on.
 const FORWARDED: [HeaderName; 4] = [header::FORWARDED, header::X_FORWARDED_FOR, HeaderName::from_static("x-real-ip"), header::VIA];
+/// How the client has reached the proxy, as it tells.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The name that the client has used, as a proxy tells it.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
@@ -52,6 +54,14 @@ pub(super) fn is_called_by_its_name(request: &HttpRequest, hosts: &AllowedHosts,
     let by_proxy = request.peer_addr().is_some_and(|peer| proxies.trust(peer.ip()));
     let told = header_text(request, FORWARDED_HOST).filter(|_| by_proxy);
     hosts.allow(host(request)) && told.is_none_or(|told| told.split(',').all(|name| hosts.allow(Some(name.trim()))))
+}
+
+/// Whether a trusted proxy says that the client has reached it by TLS.
+pub(super) fn is_forwarded_by_tls(request: &HttpRequest, proxies: &TrustedProxies) -> bool {
+    let by_proxy = request.peer_addr().is_some_and(|peer| proxies.trust(peer.ip()));
+    // Several proxies write a list; what counts is how the client came to the first.
+    let told = header_text(request, FORWARDED_PROTO).and_then(|told| told.split(',').next());
+    by_proxy && told.is_some_and(|told| told.trim().eq_ignore_ascii_case("https"))
 }
 
 #[cfg(test)]

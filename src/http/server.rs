@@ -1,6 +1,6 @@
 //! Listening, serving, and stopping in order.
 //!
-//! Invariants: listeners for callers serve callers' routes only, the control socket operators' only, the one for Prometheus its only; when [`Server::stop`]
+//! Invariants: listeners for callers serve callers' routes and the console, the control socket its own only, the one for Prometheus its only; when [`Server::stop`]
 //! returns, no request is being served any more.
 
 use std::{

@@ -13,6 +13,7 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use sealgate::{
+    audit::desk::AuditDesk,
     auth::{ApiKeyHash, BookSettings, CallerBook, CallerEntry, Operators, SessionSettings},
     domain::{
         algorithm::{Curve, KeyKind},
@@ -316,6 +317,7 @@ impl Plan {
             permits: Arc::clone(&permits),
             desk: signing.desk(),
             operators: Arc::clone(&operators),
+            audit: AuditDesk::new(Arc::clone(&store)),
         };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {

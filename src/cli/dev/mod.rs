@@ -169,6 +169,7 @@ fn show(
     let dir = layout.dir().display();
     output::note(format_args!(
         "sealgate: serving on {url}\n\
+         sealgate: the operators' console is at {url}/console/; name and password are operator_user and operator_password in {dir}/dev.json\n\
          sealgate: everything a program needs stands in {dir}/dev.json while this runs; the API key, for example: jq -r .api_key {dir}/dev.json\n\
          sealgate: try: SEALGATE_API_KEY=$(jq -r .api_key {dir}/dev.json) sealgate sign --url {url} --key {DEFAULT_KEY} FILE"
     ));

@@ -1,0 +1,102 @@
+// Pictures of each page of the console, light, dark and as wide as a phone: node screenshots.mjs DEV_JSON FOLDER
+import { readFile, mkdir } from 'node:fs/promises';
+import { launch, logIn } from './browser.mjs';
+import { caller } from './ticket_api.mjs';
+
+const [, , devJson, folder] = process.argv;
+const dev = JSON.parse(await readFile(devJson, 'utf8'));
+const console_ = `${dev.url}/console`;
+
+const LOOKS = {
+  light: { colorScheme: 'light', viewport: { width: 1120, height: 720 } },
+  dark: { colorScheme: 'dark', viewport: { width: 1120, height: 720 } },
+  phone: { colorScheme: 'light', viewport: { width: 390, height: 760 }, isMobile: true, hasTouch: true },
+};
+
+const PAGES = [
+  ['consent', '/consent'],
+  ['overview', '/overview'],
+  ['tokens', '/tokens'],
+  ['jobs', '/jobs'],
+  ['permits', '/permits'],
+  ['audit', '/audit'],
+  ['callers', '/callers'],
+  ['operators', '/operators'],
+  ['account', '/account'],
+];
+
+/** Something to look at. */
+async function prepare(browser) {
+  const ci = caller(dev.url, dev.api_key);
+  for (let n = 0; n < 40; n++) await ci.sign(`document ${n}`);
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await logIn(page, dev.url, dev.operator_user, dev.operator_password);
+  for (const [name, role] of [['anna', 'administrator'], ['ben', 'approver']]) {
+    await page.goto(`${console_}/operators`);
+    await page.locator('input[name=name]').fill(name);
+    await page.locator(`input[name=role][value=${role}]`).check();
+    if (role === 'approver') {
+      await page.locator('input[name=keys][value=named]').check();
+      await page.locator('input[name=key][value=ec-p256]').check();
+    }
+    await page.getByRole('button', { name: 'Add' }).click();
+    await page.locator('#secret').waitFor();
+  }
+  const asking = caller(dev.url, dev.consent_api_key);
+  const permit = asking.send('POST', '/accessToken', JSON.stringify({ accessTimesNumber: 5, metaData: 'Five receipts of today' }));
+  await page.goto(`${console_}/consent`);
+  await page.getByRole('button', { name: 'Allow' }).click();
+  if ((await permit).status !== 200) throw new Error('the permit was not granted');
+  // These two stay open while the pictures are taken.
+  const contract = await asking.ticket('CONTRACT No. 17\n\nThe parties agree that the delivery of 40 crates of apples\nis paid within 30 days.\n', '<h2>Contract No. 17</h2><p>40 crates of apples, <b>1 200 €</b>, paid within 30 days.</p>');
+  await asking.send('POST', `${contract}/ds/creator`);
+  const words = '<p>Invoices of November:</p><table><tr><th>No.</th><th>To</th><th>Sum</th></tr><tr><td>204</td><td>Orchard Ltd</td><td>310 €</td></tr><tr><td>205</td><td>Millers</td><td>95 €</td></tr></table>';
+  asking.send('POST', '/accessToken', JSON.stringify({ accessTimesNumber: 3, metaData: words, prefViewHeight: 190 })).catch(() => {});
+  await page.goto(`${console_}/audit`);
+  await page.getByRole('button', { name: 'Verify' }).click();
+  await page.getByText('sound', { exact: true }).waitFor();
+  await context.close();
+}
+
+async function take(browser, look, settings) {
+  const context = await browser.newContext({ ...settings, locale: 'en-GB', timezoneId: 'UTC', deviceScaleFactor: 1 });
+  const page = await context.newPage();
+  const shoot = async (name) => {
+    // Frames come after their page.
+    await Promise.all(page.frames().map((frame) => frame.waitForLoadState('load')));
+    // Of a long page the top says enough.
+    const height = await page.evaluate(() => document.documentElement.scrollHeight);
+    const { width } = settings.viewport;
+    const clip = { x: 0, y: 0, width, height: Math.min(height, look === 'phone' ? 1100 : 900) };
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+    if (wide) throw new Error(`${name} is wider than the ${look} window`);
+    await page.screenshot({ path: `${folder}/${name}-${look}.png`, clip, fullPage: true, animations: 'disabled' });
+  };
+  await page.goto(`${console_}/login`);
+  await shoot('login');
+  await logIn(page, dev.url, dev.operator_user, dev.operator_password);
+  for (const [name, path] of PAGES) {
+    await page.goto(`${console_}${path}`);
+    await shoot(name);
+  }
+  await page.goto(`${console_}/consent`);
+  await page.getByRole('link', { name: 'Look at it' }).first().click();
+  await page.frameLocator('.viewer').getByText('CONTRACT').waitFor();
+  await shoot('request');
+  await page.goto(`${console_}/jobs?state=signed`);
+  await page.locator('td a').first().click();
+  await shoot('job');
+  await page.goto(`${console_}/operators/ben`);
+  await shoot('operator');
+  await context.close();
+}
+
+await mkdir(folder, { recursive: true });
+const browser = await launch();
+try {
+  await prepare(browser);
+  for (const [look, settings] of Object.entries(LOOKS)) await take(browser, look, settings);
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,615 @@
+//! The operators' console over real SoftHSM, as a browser without a script uses it: logging in, pages and forms, who sees what, what answers say to
+//! browsers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::gateway::{Gateway, Plan};
+use futures_util::StreamExt as _;
+use reqwest::{Client, Method, Response, StatusCode, header::HeaderMap, redirect::Policy};
+use sealgate::{
+    auth::Password,
+    domain::{
+        algorithm::{Curve, KeyKind},
+        audit::{AuditEvent, AuditRecord},
+        caller::{ConsentPolicy, KeyAccess, Provenance},
+        ids::TicketId,
+        job::{FailureCause, JobOutcome, JobState},
+        operator::{Operator, Role},
+        token::{LoginMode, SlotState},
+    },
+    store::Change,
+    token::fake::{Call, FAKE_PIN, Script},
+};
+use serde_json::json;
+
+const PASSWORD: &str = "a good long password";
+const HOSTILE: &str = "<script>alert(1)</script>\"'&lt;";
+
+/// A browser: cookies, and no following of redirects.
+struct Browser {
+    http: Client,
+    base: String,
+    cookies: HashMap<String, String>,
+}
+
+/// An answer, read.
+struct Page {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Browser {
+    fn new(gateway: &Gateway) -> Self {
+        let http = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+        Self { http, base: gateway.urls[0].clone(), cookies: HashMap::new() }
+    }
+
+    async fn send(&mut self, method: Method, path: &str, body: Option<String>) -> Page {
+        let answer = self.request(method, path, body).await;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        for cookie in headers.get_all("set-cookie") {
+            let (pair, _) = cookie.to_str().unwrap().split_once(';').unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        Page { status, headers, body: answer.text().await.unwrap() }
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Option<String>) -> Response {
+        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut request = self.http.request(method, format!("{}/console{path}", self.base)).header("accept", "text/html");
+        if !cookies.is_empty() {
+            request = request.header("cookie", cookies.join("; "));
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn get(&mut self, path: &str) -> Page {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// Sends a form as it stands on the page at `from`.
+    async fn post(&mut self, from: &str, path: &str, fields: &[(&str, &str)]) -> Page {
+        let token = self.get(from).await.token();
+        self.post_with(&token, path, fields).await
+    }
+
+    async fn post_with(&mut self, token: &str, path: &str, fields: &[(&str, &str)]) -> Page {
+        let fields = fields.iter().copied().chain([("token", token)]);
+        let body = fields.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&");
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    async fn log_in(&mut self, name: &str, password: &str) -> Page {
+        self.post("/login", "/login", &[("name", name), ("password", password)]).await
+    }
+}
+
+impl Page {
+    /// The token of the page's forms.
+    fn token(&self) -> String {
+        let (_, rest) = self.body.split_once(r#"name="token" value=""#).unwrap_or_else(|| panic!("no form: {} {}", self.status, self.body));
+        rest.split_once('"').unwrap().0.to_owned()
+    }
+
+    fn location(&self) -> &str {
+        self.headers["location"].to_str().unwrap()
+    }
+
+    fn set_cookie(&self, name: &str) -> &str {
+        let cookies = self.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap());
+        cookies.into_iter().find(|cookie| cookie.starts_with(name)).unwrap()
+    }
+}
+
+fn encode(text: &str) -> String {
+    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+async fn add(gateway: &Gateway, name: &str, role: Role, keys: KeyAccess) {
+    let operator = Operator { name: name.parse().unwrap(), role, keys };
+    gateway.operators.add(operator, Password::chosen(PASSWORD).unwrap(), "test").await.unwrap();
+}
+
+fn only(key: &str) -> KeyAccess {
+    KeyAccess::Only(vec![key.parse().unwrap()])
+}
+
+/// A gateway over SoftHSM with two keys, an administrator `root`, and an approver `ann` of the key `one`.
+async fn gateway() -> Gateway {
+    let kind = KeyKind::Ec(Curve::P256);
+    let gateway = Plan::softhsm(&[("one", kind.clone()), ("two", kind)], 64).await.start().await;
+    add(&gateway, "root", Role::Administrator, KeyAccess::All).await;
+    add(&gateway, "ann", Role::Approver, only("one")).await;
+    gateway
+}
+
+async fn logged_in(gateway: &Gateway, name: &str) -> Browser {
+    let mut browser = Browser::new(gateway);
+    let page = browser.log_in(name, PASSWORD).await;
+    assert_eq!((page.status, page.location()), (StatusCode::SEE_OTHER, "/console"));
+    browser
+}
+
+async fn events(gateway: &Gateway) -> Vec<AuditEvent> {
+    let head = gateway.store.audit_head().await.unwrap();
+    let records = gateway.store.audit_records(head.gateway, 1, 10_000).await.unwrap();
+    records.iter().map(|record| serde_json::from_str::<AuditRecord>(&record.text).unwrap().event).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_logs_in_and_out_and_the_cookie_is_the_browsers_alone() {
+    let gateway = gateway().await;
+    let mut browser = Browser::new(&gateway);
+    let page = browser.get("/tokens").await;
+    assert_eq!((page.status, page.location()), (StatusCode::SEE_OTHER, "/console/login"));
+    let page = browser.log_in("root", PASSWORD).await;
+    assert_eq!(page.status, StatusCode::SEE_OTHER);
+    let cookie = page.set_cookie("sealgate-session=");
+    assert!(cookie.ends_with("; Path=/console; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert_eq!(browser.get("/tokens").await.status, StatusCode::OK);
+
+    let kept = browser.cookies.clone();
+    let page = browser.post("/tokens", "/logout", &[]).await;
+    assert!(page.status == StatusCode::SEE_OTHER && page.set_cookie("sealgate-session=").contains("Max-Age=0"));
+    browser.cookies = kept;
+    assert_eq!(browser.get("/tokens").await.status, StatusCode::SEE_OTHER, "the session is over, not only its cookie");
+    let told = events(&gateway).await;
+    assert!(
+        told.iter()
+            .any(|event| matches!(event, AuditEvent::OperatorLoggedIn { operator, address: Some(_) } if operator.as_str() == "root"))
+    );
+    assert!(told.iter().any(|event| matches!(event, AuditEvent::OperatorLoggedOut { .. })));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_passwords_look_all_the_same_and_then_one_has_to_wait() {
+    let gateway = gateway().await;
+    let mut browser = Browser::new(&gateway);
+    let wrong = browser.log_in("ann", "wrong").await;
+    let unknown = browser.log_in("nobody", "wrong").await;
+    let visible = |page: &Page, name: &str| page.body.replace(name, "NAME");
+    assert_eq!((wrong.status, unknown.status), (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED));
+    assert_eq!(visible(&wrong, "ann"), visible(&unknown, "nobody"));
+    let mut last = wrong;
+    for _ in 0..4 {
+        last = browser.log_in("ann", "wrong").await;
+    }
+    assert_eq!((last.status, last.headers.contains_key("retry-after")), (StatusCode::TOO_MANY_REQUESTS, true));
+    assert_eq!(browser.log_in("ann", PASSWORD).await.status, StatusCode::TOO_MANY_REQUESTS, "the right one has to wait as well");
+    assert_eq!(browser.log_in("root", PASSWORD).await.status, StatusCode::SEE_OTHER, "another operator has not");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_form_is_taken_without_the_token_of_its_session() {
+    let gateway = gateway().await;
+    let mut browser = logged_in(&gateway, "root").await;
+    let foreign = logged_in(&gateway, "ann").await.get("/tokens").await.token();
+    let forms = [
+        "/logout",
+        "/tokens/unlock",
+        "/tokens/lock",
+        "/tokens/restart",
+        "/jobs/0190163d-8694-4399-bea5-966c26f8ad91/resolve",
+        "/audit/verify",
+        "/operators",
+        "/operators/ann/remove",
+        "/operators/ann/disable",
+        "/operators/ann/password",
+        "/account/password",
+        "/account/logout",
+    ];
+    for form in forms {
+        for body in [String::new(), "token=".to_owned(), format!("token={foreign}")] {
+            let page = browser.send(Method::POST, form, Some(body.clone())).await;
+            assert_eq!(page.status, StatusCode::FORBIDDEN, "{form} {body}");
+        }
+    }
+    // The right token does not help a page of another site, nor one that sends it as something else than a form.
+    let token = browser.get("/tokens").await.token();
+    let session = browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+    for (origin, kind) in
+        [("https://evil.example", "application/x-www-form-urlencoded"), ("null", "application/x-www-form-urlencoded"), ("", "text/plain")]
+    {
+        let mut request =
+            browser.http.post(format!("{}/console/logout", browser.base)).header("cookie", &session).header("content-type", kind);
+        if !origin.is_empty() {
+            request = request.header("origin", origin);
+        }
+        assert_eq!(request.body(format!("token={token}")).send().await.unwrap().status(), StatusCode::FORBIDDEN, "{origin} {kind}");
+    }
+    assert_eq!(browser.get("/tokens").await.status, StatusCode::OK);
+    let mut stranger = Browser::new(&gateway);
+    assert_eq!(
+        stranger.send(Method::POST, "/login", Some(format!("name=root&password={}", encode(PASSWORD)))).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(stranger.send(Method::POST, "/tokens/lock", Some("uri=pkcs11:".to_owned())).await.status, StatusCode::UNAUTHORIZED);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_tells_the_browser_what_it_may_not_do() {
+    let gateway = gateway().await;
+    let mut browser = logged_in(&gateway, "root").await;
+    let mut stranger = Browser::new(&gateway);
+    let mut answers =
+        vec![stranger.get("/login").await, stranger.get("/tokens").await, stranger.get("/%ff").await, stranger.get("/assets/none").await];
+    for path in [
+        "",
+        "/overview",
+        "/tokens",
+        "/jobs",
+        "/audit",
+        "/audit/export",
+        "/operators",
+        "/operators/ann",
+        "/operators/none",
+        "/account",
+        "/nothing",
+        "/assets/console.js",
+    ] {
+        answers.push(browser.get(path).await);
+    }
+    for page in &answers {
+        let header = |name: &str| page.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
+        let policy = header("content-security-policy");
+        assert!(
+            policy.starts_with("default-src 'none'; ") && policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert_eq!(
+            (header("x-content-type-options"), header("x-frame-options"), header("referrer-policy")),
+            ("nosniff", "DENY", "same-origin")
+        );
+        assert!(["no-store", "no-cache"].contains(&header("cache-control")), "{}", header("cache-control"));
+        // Neither script nor style in a page, so that the policy costs nothing.
+        assert!(!page.body.contains(" style=") && !page.body.contains(" onclick=") && !page.body.contains("<style"), "{}", page.body);
+        assert!(!page.body.contains("//cdn") && !page.body.contains("src=\"http"), "{}", page.body);
+    }
+    let foreign = browser.http.get(format!("{}/console/login", browser.base)).header("host", "evil.example").send().await.unwrap();
+    assert_eq!(foreign.status(), StatusCode::MISDIRECTED_REQUEST);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approver_sees_their_own_keys_and_no_administrators_page() {
+    let gateway = gateway().await;
+    for key in ["one", "two"] {
+        let ticket = gateway.ticket_with(b"x").await;
+        gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": format!("pkcs11:object={key}") })).await;
+        gateway.sign(&ticket).await;
+    }
+    let jobs = gateway.store.list_jobs(&Default::default(), 10).await.unwrap();
+    let of = |key: &str| jobs.iter().find(|job| job.key.name.as_ref().unwrap().as_str() == key).unwrap().id;
+    let mut ann = logged_in(&gateway, "ann").await;
+    for path in ["/audit", "/audit/export", "/operators", "/operators/root"] {
+        assert_eq!(ann.get(path).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    let token = ann.get("/account").await.token();
+    for (path, fields) in [
+        ("/audit/verify", vec![]),
+        ("/operators", vec![("name", "eve"), ("role", "administrator"), ("keys", "all")]),
+        ("/operators/root/remove", vec![]),
+        ("/operators/ann/rights", vec![("role", "administrator"), ("keys", "all")]),
+        ("/tokens/restart", vec![("uri", "pkcs11:")]),
+    ] {
+        assert_eq!(ann.post_with(&token, path, &fields).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(ann.get(&format!("/jobs/{}", of("one"))).await.status, StatusCode::OK);
+    assert_eq!(ann.get(&format!("/jobs/{}", of("two"))).await.status, StatusCode::NOT_FOUND);
+    let list = ann.get("/jobs").await.body;
+    assert!(list.contains(&of("one").to_string()) && !list.contains(&of("two").to_string()), "{list}");
+    let tokens = ann.get("/tokens").await.body;
+    assert!(tokens.contains(">one<") && !tokens.contains(">two<"), "{tokens}");
+    let mut root = logged_in(&gateway, "root").await;
+    let list = root.get("/jobs?key=two").await.body;
+    assert!(!list.contains(&of("one").to_string()) && list.contains(&of("two").to_string()), "{list}");
+
+    // An approver of a key that no token holds sees no token, and cannot lock one.
+    add(&gateway, "eve", Role::Approver, only("elsewhere")).await;
+    gateway.operators.set_rights(&"eve".parse().unwrap(), Role::Approver, only("elsewhere"), "test").await.unwrap();
+    let mut eve = logged_in(&gateway, "eve").await;
+    assert!(eve.get("/tokens").await.body.contains("No token of yours"));
+    let token = eve.get("/account").await.token();
+    assert_eq!(eve.post_with(&token, "/tokens/lock", &[("uri", "pkcs11:")]).await.status, StatusCode::NOT_FOUND);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_pin_costs_one_try_and_stands_in_the_log_with_the_operators_name() {
+    let script = Script::new("scripted");
+    let gateway = Plan::scripted(&script, LoginMode::Operator, &["one"]).start().await;
+    add(&gateway, "ann", Role::Approver, only("one")).await;
+    let mut ann = logged_in(&gateway, "ann").await;
+    for _ in 0..3 {
+        let page = ann.post("/tokens", "/tokens/unlock", &[("uri", "pkcs11:token=scripted"), ("pin", "999999")]).await;
+        assert_eq!(page.status, StatusCode::CONFLICT);
+        assert!(!page.body.contains("999999"), "{}", page.body);
+    }
+    assert_eq!(script.count(Call::Login), 1);
+    let page = ann.get("/tokens").await;
+    assert!(page.body.contains("PIN rejected"), "{}", page.body);
+    let page = ann.post("/tokens", "/tokens/unlock", &[("uri", "pkcs11:token=scripted"), ("pin", FAKE_PIN)]).await;
+    assert_eq!((page.status, page.location()), (StatusCode::SEE_OTHER, "/console/tokens?done=unlocked"));
+    assert_eq!(gateway.tokens.slots()[0].status().state, SlotState::Ready);
+    assert_eq!(ann.post("/tokens", "/tokens/lock", &[("uri", "pkcs11:token=scripted")]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(gateway.tokens.slots()[0].status().state, SlotState::NeedsPin);
+    let told = events(&gateway).await;
+    let by_ann = |event: &&AuditEvent| matches!(event, AuditEvent::Pin { by: Some(by), .. } if by == "operator ann");
+    assert_eq!(told.iter().filter(by_ann).count(), 3, "rejected, unlocked, locked: {told:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_settles_a_doubt_once() {
+    let gateway = gateway().await;
+    gateway.sign(&gateway.ticket_with(b"x").await).await;
+    let signed = gateway.store.list_jobs(&Default::default(), 1).await.unwrap().remove(0);
+    let mut job = sealgate::domain::job::SigningJob {
+        id: sealgate::domain::ids::JobId::random(),
+        permit: None,
+        state: JobState::Queued,
+        claim: None,
+        outcome: None,
+        ..signed
+    };
+    job.key.token.label = "none".to_owned();
+    let token = job.key.token.clone();
+    gateway.store.commit(vec![Change::AcceptJob { job: job.clone(), queue_bound: 9 }]).await.unwrap();
+    let claimed = gateway.store.claim_jobs(&token, 1, job.accepted).await.unwrap().remove(0);
+    let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, "the card was pulled");
+    gateway.store.commit(vec![Change::EndJob { job: job.id, claim: claimed.claim, outcome }]).await.unwrap();
+
+    let (mut ann, mut root) = (logged_in(&gateway, "ann").await, logged_in(&gateway, "root").await);
+    let path = format!("/jobs/{}", job.id);
+    assert!(ann.get(&path).await.body.contains("the card was pulled"));
+    let resolve = format!("{path}/resolve");
+    assert_eq!(ann.post(&path, &resolve, &[("outcome", "signed")]).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(root.post(&path, &resolve, &[("outcome", "perhaps")]).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(root.post(&path, &resolve, &[("outcome", "not-signed")]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(root.post(&path, &resolve, &[("outcome", "signed")]).await.status, StatusCode::CONFLICT);
+    assert_eq!(gateway.store.find_job(job.id).await.unwrap().unwrap().state, JobState::Failed);
+    let told = events(&gateway).await;
+    assert!(told.iter().any(|event| matches!(event, AuditEvent::DoubtResolved { signed: false, by, .. } if by == "operator root")));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_callers_say_is_text_on_every_page() {
+    let gateway = gateway().await;
+    gateway.sign(&gateway.ticket_with(b"x").await).await;
+    let signed = gateway.store.list_jobs(&Default::default(), 1).await.unwrap().remove(0);
+    let from = Provenance { origin: Some(HOSTILE.to_owned()), ..signed.from.clone() };
+    let mut job = sealgate::domain::job::SigningJob {
+        id: sealgate::domain::ids::JobId::random(),
+        permit: None,
+        from: from.clone(),
+        state: JobState::Queued,
+        claim: None,
+        outcome: None,
+        ..signed
+    };
+    job.key.token.label = HOSTILE.to_owned();
+    let token = job.key.token.clone();
+    gateway.store.commit(vec![Change::AcceptJob { job: job.clone(), queue_bound: 9 }]).await.unwrap();
+    let claimed = gateway.store.claim_jobs(&token, 1, job.accepted).await.unwrap().remove(0);
+    let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, HOSTILE);
+    let opened = AuditEvent::TicketOpened { ticket: TicketId::random(), caller: job.caller.clone(), from };
+    gateway.store.commit(vec![Change::EndJob { job: job.id, claim: claimed.claim, outcome }, Change::Audit(opened)]).await.unwrap();
+    let mut root = logged_in(&gateway, "root").await;
+    let escaped = format!("/jobs?caller={}", encode(HOSTILE));
+    for path in [
+        "/jobs",
+        "/overview",
+        "/audit",
+        &format!("/jobs/{}", job.id),
+        &escaped,
+        &format!("/operators/{}", encode(HOSTILE)),
+        &format!("/tokens?done={}", encode(HOSTILE)),
+    ] {
+        let page = root.get(path).await;
+        assert!(!page.body.contains("<script>alert") && !page.body.contains("\"'&lt;"), "{path}: {}", page.body);
+    }
+    assert!(root.get("/jobs").await.body.contains("alert(1)"), "it is shown, as text");
+    let mut stranger = Browser::new(&gateway);
+    let page = stranger.log_in(HOSTILE, "x").await;
+    assert!(page.status == StatusCode::UNAUTHORIZED && !page.body.contains("<script>alert"), "{}", page.body);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_are_looked_after_and_a_made_password_is_shown_once() {
+    let gateway = gateway().await;
+    let mut root = logged_in(&gateway, "root").await;
+    let page = root.post("/operators", "/operators", &[("name", "ben"), ("role", "approver"), ("keys", "named"), ("key", "one")]).await;
+    let (_, rest) = page.body.split_once(r#"<output id="secret">"#).unwrap();
+    let made = rest.split_once('<').unwrap().0.to_owned();
+    assert_eq!((page.status, made.len()), (StatusCode::OK, 20));
+    let mut ben = Browser::new(&gateway);
+    assert_eq!(ben.log_in("ben", &made).await.status, StatusCode::SEE_OTHER);
+    assert!(!root.get("/operators/ben").await.body.contains(&made));
+    for (fields, wanted) in [
+        (vec![("name", "ben"), ("role", "approver"), ("keys", "all")], StatusCode::CONFLICT),
+        (vec![("name", "<b>"), ("role", "approver"), ("keys", "all")], StatusCode::BAD_REQUEST),
+        (vec![("name", "eve"), ("role", "approver"), ("keys", "named")], StatusCode::BAD_REQUEST),
+        (vec![("name", "eve"), ("role", "approver"), ("keys", "all"), ("password", "short")], StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(root.post("/operators", "/operators", &fields).await.status, wanted, "{fields:?}");
+    }
+    let page =
+        ben.post("/account", "/account/password", &[("old", &made), ("new", "another long one"), ("again", "another long one")]).await;
+    assert_eq!((page.status, page.location()), (StatusCode::SEE_OTHER, "/console/login?done=own-password"));
+    assert_eq!(ben.get("/account").await.status, StatusCode::SEE_OTHER, "all sessions have ended");
+    assert_eq!(ben.log_in("ben", "another long one").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(root.post("/operators/ben", "/operators/ben/disable", &[]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(ben.get("/account").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(root.post("/operators/root", "/operators/root/remove", &[]).await.status, StatusCode::CONFLICT);
+    assert_eq!(root.post("/operators/ben", "/operators/ben/remove", &[]).await.status, StatusCode::SEE_OTHER);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_is_proved_and_carried_out() {
+    let gateway = gateway().await;
+    gateway.sign(&gateway.ticket_with(b"x").await).await;
+    let mut root = logged_in(&gateway, "root").await;
+    let events_stream = root.request(Method::GET, "/events", None).await;
+    assert_eq!(root.post("/audit", "/audit/verify", &[]).await.status, StatusCode::SEE_OTHER);
+    until(events_stream, "event: audit").await;
+    let page = root.get("/audit").await;
+    assert!(page.body.contains(">sound<") && page.body.contains("operator logged in"), "{}", page.body);
+    let export = root.get("/audit/export").await;
+    assert!(export.headers["content-disposition"].to_str().unwrap().starts_with("attachment"));
+    let sound = sealgate::audit::verify::verify_export(export.body.as_bytes(), &Default::default()).unwrap();
+    assert_eq!(sound[0].head.seq as usize, export.body.lines().count());
+    gateway.stop().await;
+}
+
+/// Reads events until one says `text`.
+async fn until(stream: Response, text: &str) {
+    let mut pieces = stream.bytes_stream();
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        let piece = tokio::time::timeout(common::gateway::PATIENCE, pieces.next()).await.expect("an event").expect("no end").unwrap();
+        seen.push_str(std::str::from_utf8(&piece).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_tell_of_changes_and_end_when_the_server_stops() {
+    let script = Script::new("scripted");
+    let gateway = Plan::scripted(&script, LoginMode::Operator, &["one"]).start().await;
+    add(&gateway, "ann", Role::Approver, only("one")).await;
+    assert_eq!(Browser::new(&gateway).get("/events").await.status, StatusCode::SEE_OTHER);
+    let mut ann = logged_in(&gateway, "ann").await;
+    let stream = ann.request(Method::GET, "/events", None).await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let page = ann.post("/tokens", "/tokens/unlock", &[("uri", "pkcs11:token=scripted"), ("pin", FAKE_PIN)]).await;
+    assert_eq!(page.status, StatusCode::SEE_OTHER);
+    until(stream, "event: tokens").await;
+
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        streams.push(ann.request(Method::GET, "/events", None).await);
+    }
+    assert!(streams.iter().all(|stream| stream.status() == StatusCode::OK));
+    assert_eq!(ann.get("/events").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let last = streams.remove(0);
+    drop(streams);
+    let (ended, ()) = tokio::join!(last.text(), gateway.stop());
+    assert!(ended.unwrap().starts_with("retry: "));
+}
+
+/// A gateway whose caller `ci` needs an operator's consent, with approvers `ann` of key `one` and `bob` of key `two`.
+async fn asking() -> Gateway {
+    let kind = KeyKind::Ec(Curve::P256);
+    let mut plan = Plan::softhsm(&[("one", kind.clone()), ("two", kind)], 64).await;
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    let gateway = plan.start().await;
+    add(&gateway, "root", Role::Administrator, KeyAccess::All).await;
+    add(&gateway, "ann", Role::Approver, only("one")).await;
+    add(&gateway, "bob", Role::Approver, only("two")).await;
+    gateway
+}
+
+/// The id of the only request on the page.
+fn only_ask(page: &Page) -> String {
+    let (_, rest) = page.body.split_once(r#"class="card ask" data-key=""#).unwrap_or_else(|| panic!("no request: {}", page.body));
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_shows_up_at_once_and_is_allowed_for_fewer() {
+    let gateway = asking().await;
+    let mut ann = logged_in(&gateway, "ann").await;
+    let stream = ann.request(Method::GET, "/events", None).await;
+    let words = format!("<h1>Invoices</h1><img src=x onerror=alert(1)>{HOSTILE}<p style=\"background:url(https://evil.example)\">two</p>");
+    let body = json!({ "accessTimesNumber": 3, "metaData": words, "prefViewWidth": 500, "prefViewHeight": 99_999 });
+    let asked = gateway.request(Method::POST, "/accessToken").header("origin", common::gateway::CI_ORIGIN).json(&body);
+    let asked = tokio::spawn(asked.send());
+    until(stream, r#"{"waiting":1}"#).await;
+
+    let page = ann.get("/consent").await;
+    let id = only_ask(&page);
+    assert!(
+        page.body.contains("<b>ci</b> asks for up to <b>3 signatures</b>") && page.body.contains(common::gateway::CI_ORIGIN),
+        "{}",
+        page.body
+    );
+    assert!(
+        page.body.contains(r#"width="500" height="2000""#)
+            && page.body.contains("Nobody has verified it")
+            && page.body.contains(r#"<iframe sandbox="""#),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("Invoices"), "a caller's words are in a frame of their own");
+    assert!(ann.get("/overview").await.body.contains("<title>(1) Overview"));
+    let framed = ann.get(&format!("/consent/{id}/words")).await;
+    let policy = framed.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("sandbox; default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert!(framed.body.contains("<h1>Invoices</h1>") && framed.body.contains("<p>two</p>"), "{}", framed.body);
+    assert!(!framed.body.contains("<img") && !framed.body.contains("<script") && !framed.body.contains("evil"), "{}", framed.body);
+
+    let allow = format!("/consent/{id}/allow");
+    assert_eq!(ann.post("/consent", &allow, &[("uses", "4")]).await.status, StatusCode::BAD_REQUEST);
+    let page = ann.post("/consent", &allow, &[("uses", "2")]).await;
+    assert_eq!((page.status, page.location()), (StatusCode::SEE_OTHER, "/console/consent?done=allowed"));
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let token: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(token["accessTokenUuid"].as_str(), Some(id.as_str()), "{token}");
+    let token = ann.get("/account").await.token();
+    assert_eq!(ann.post_with(&token, &allow, &[]).await.status, StatusCode::CONFLICT, "it is decided already");
+    assert!(ann.get("/permits").await.body.contains("2 of 2 left"));
+    assert_eq!(ann.post("/permits", &format!("/permits/{id}/revoke"), &[]).await.status, StatusCode::SEE_OTHER);
+    assert!(ann.get("/permits").await.body.contains("No permit can be used now"));
+    let told = serde_json::to_string(&events(&gateway).await).unwrap();
+    assert!(told.contains("\"ann\""), "the decision carries the operator's name: {told}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_is_looked_at_refused_and_never_seen_by_an_operator_of_another_key() {
+    let gateway = asking().await;
+    let (mut ann, mut bob) = (logged_in(&gateway, "ann").await, logged_in(&gateway, "bob").await);
+    let ticket = gateway.ticket_with(b"<script>alert(1)</script> contract").await;
+    gateway.put_json(&format!("{ticket}/metadata"), json!({ "metaData": "plain words" })).await;
+    let started = gateway.post(&format!("{ticket}/ds/creator")).await;
+    assert_eq!(started.status, 200, "{}", started.text());
+
+    let page = ann.get("/consent").await;
+    let id = only_ask(&page);
+    assert!(page.body.contains("Document of 34 bytes, SHA-256"), "{}", page.body);
+    assert!(bob.get("/consent").await.body.contains("Nothing waits for you"));
+    for path in ["", "/words", "/view", "/document"] {
+        assert_eq!(bob.get(&format!("/consent/{id}{path}")).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let token = bob.get("/account").await.token();
+    for decision in ["allow", "refuse"] {
+        assert_eq!(bob.post_with(&token, &format!("/consent/{id}/{decision}"), &[]).await.status, StatusCode::NOT_FOUND);
+    }
+    let view = ann.get(&format!("/consent/{id}/view")).await;
+    assert_eq!(view.headers["content-type"], "text/plain; charset=utf-8", "what looks like a page is text");
+    assert_eq!(view.body, "<script>alert(1)</script> contract");
+    assert!(view.headers["content-security-policy"].to_str().unwrap().starts_with("sandbox; default-src 'none'"));
+    let file = ann.get(&format!("/consent/{id}/document")).await;
+    assert!(file.headers["content-disposition"].to_str().unwrap().starts_with("attachment;") && file.body == view.body);
+    assert!(ann.get(&format!("/consent/{id}")).await.body.contains("As text; nothing in it runs"));
+
+    assert_eq!(ann.post("/consent", &format!("/consent/{id}/refuse"), &[]).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(gateway.get(&format!("{ticket}/ds/creator")).await.status, 403);
+    assert_eq!(ann.get(&format!("/consent/{id}/document")).await.status, StatusCode::NOT_FOUND, "what is decided is not shown any more");
+    gateway.stop().await;
+}
