@@ -33,7 +33,7 @@ use sealgate::{
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     ticket::{TicketService, TicketSettings},
     token::{
-        command::{Command, Reply},
+        command::{CertificateOrder, Command, Reply},
         fake::Script,
         pkcs11::ModuleOptions,
         slot::SlotHandle,
@@ -219,7 +219,13 @@ impl Plan {
         let made = slot.call(Command::GenerateKeyPair(KeyPairSpec { kind, id: id.clone(), label: label.to_owned() })).await.unwrap();
         let Reply::Key { key, .. } = made else { panic!("no key: {made:?}") };
         let certificate = self.ca.issue(&key.public_key.unwrap(), label, validity(1)).unwrap();
-        let write = Command::WriteCertificate { id, label: label.to_owned(), certificate: certificate.as_der().to_vec() };
+        let write = Command::WriteCertificate(CertificateOrder {
+            id,
+            label: label.to_owned(),
+            certificate: certificate.as_der().to_vec(),
+            chain: Vec::new(),
+            replace: false,
+        });
         slot.call(write).await.unwrap();
         self.add_key(label, None);
     }

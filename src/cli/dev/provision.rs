@@ -31,7 +31,7 @@ use crate::{
     pki::{DevCa, Validity},
     store::pin_ledger::StoredPinLedger,
     token::{
-        command::{Command, Reply},
+        command::{CertificateOrder, Command, Reply},
         pkcs11::ModuleOptions,
         slot::SlotHandle,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
@@ -117,7 +117,13 @@ async fn make_key(slot: &SlotHandle, ca: &DevCa, layout: &Layout, spec: KeyPairS
     let public_key = key.public_key.with_context(|| format!("the token does not show the public key of {label}"))?;
     let certificate = ca.issue(&public_key, &format!("Sealgate development {label}"), valid_for(VALID_FOR)?)?;
     write_public(&layout.certificate(&label), certificate.to_pem().as_bytes())?;
-    let write = Command::WriteCertificate { id, label, certificate: certificate.as_der().to_vec() };
+    let write = Command::WriteCertificate(CertificateOrder {
+        id,
+        label,
+        certificate: certificate.as_der().to_vec(),
+        chain: Vec::new(),
+        replace: false,
+    });
     ask(slot, write, "given a certificate").await.map(|_| ())
 }
 
