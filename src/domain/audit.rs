@@ -12,8 +12,9 @@ use super::{
     algorithm::{HashAlgorithm, SignatureAlgorithm},
     caller::Provenance,
     digest::ToSign,
+    enrolment::{Enrolment, ExternalId, IssuedCertificate, StepKind},
     hash::digest,
-    ids::{CallerId, GatewayId, JobId, KeyName, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, JobId, KeyName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     timestamp::Timestamp,
     verify::{Verifier, VerifyError},
@@ -270,6 +271,29 @@ pub enum AuditEvent {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<String>,
     },
+    /// A certificate request has come one step further.
+    CertificateRequest {
+        /// The request.
+        enrolment: EnrolmentId,
+        /// The id that its client chose.
+        external_id: ExternalId,
+        /// Whose it is.
+        organisation: String,
+        /// For whom the certificate is.
+        login: String,
+        /// The name that the key signs under once its certificate is active.
+        key_name: KeyName,
+        /// The step.
+        step: StepKind,
+        /// Because of whom: a caller, an operator, the CA.
+        by: String,
+        /// More about it; may be empty.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        detail: String,
+        /// SHA-256 of the certificate, once there is one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        certificate_sha256: Option<Sha256>,
+    },
     /// The log up to here, signed with a key on a token.
     Checkpoint(Checkpoint),
 }
@@ -286,6 +310,23 @@ impl AuditEvent {
             JobOutcome::NotSigned { cause, detail } => {
                 Self::NotSigned { facts, state: cause.final_state(), cause: *cause, detail: detail.clone() }
             }
+        }
+    }
+
+    /// The event of the step that a certificate request has just taken.
+    #[must_use]
+    pub fn of_step(enrolment: &Enrolment) -> Self {
+        let last = enrolment.history.last();
+        Self::CertificateRequest {
+            enrolment: enrolment.id,
+            external_id: enrolment.external_id.clone(),
+            organisation: enrolment.organisation.clone(),
+            login: enrolment.login.clone(),
+            key_name: enrolment.key_name.clone(),
+            step: last.map_or(StepKind::Created, |entry| entry.what),
+            by: last.map(|entry| entry.by.clone()).unwrap_or_default(),
+            detail: last.map(|entry| entry.detail.clone()).unwrap_or_default(),
+            certificate_sha256: enrolment.issued.as_ref().map(IssuedCertificate::fingerprint),
         }
     }
 }

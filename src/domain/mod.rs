@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod caller;
 pub mod certificate;
 pub mod digest;
+pub mod enrolment;
 pub mod fence;
 pub mod hash;
 pub mod idempotency;

@@ -3,6 +3,7 @@
 //! Everything stands under one mutex that is held for table look-ups only, never across an await or any IO. Waiting is by notification;
 //! nothing polls. For tests, and to measure what durability costs.
 
+mod enrolments;
 mod queue;
 mod tables;
 
@@ -15,15 +16,16 @@ use async_trait::async_trait;
 
 use self::tables::Tables;
 use super::{
-    Change, ContentUsage, JobFilter, Store, StoreError,
+    Change, ContentUsage, EnrolmentFilter, JobFilter, Store, StoreError,
     meter::CommitMeter,
     rows,
     waiters::{Waiters, ended},
 };
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
+    enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
     job::{JobState, QueueLength, SigningJob},
     permit::Permit,
     ticket::Ticket,
@@ -151,6 +153,18 @@ impl Store for MemoryStore {
 
     async fn queues(&self) -> Result<Vec<QueueLength>, StoreError> {
         Ok(self.lock().queues())
+    }
+
+    async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        Ok(self.lock().enrolments.find(id).cloned())
+    }
+
+    async fn list_enrolments(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        Ok(self.lock().enrolments.list(filter, limit))
+    }
+
+    async fn due_enrolments(&self, now: Timestamp, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        Ok(self.lock().enrolments.due(now, limit))
     }
 
     async fn audit_head(&self) -> Result<AuditHead, StoreError> {

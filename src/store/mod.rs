@@ -5,6 +5,7 @@
 //! Invariant: the rules of permits and jobs are the pure functions of `domain`; the store applies them and has none of its own.
 
 mod columns;
+mod enrolment;
 pub mod memory;
 mod meter;
 pub mod pin_ledger;
@@ -19,8 +20,9 @@ use async_trait::async_trait;
 
 use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
+    enrolment::{Enrolment, EnrolmentState},
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
     job::{JobOutcome, JobState, QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
     permit::{Permit, PermitRefusal},
@@ -97,6 +99,15 @@ pub trait Store: Send + Sync {
 
     /// Every token for which jobs are queued.
     async fn queues(&self) -> Result<Vec<QueueLength>, StoreError>;
+
+    /// Finds a certificate request.
+    async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError>;
+
+    /// The newest certificate requests that fit `filter`, newest first.
+    async fn list_enrolments(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError>;
+
+    /// At most `limit` certificate requests whose CA is to be asked at `now`, the one that has waited longest coming first.
+    async fn due_enrolments(&self, now: Timestamp, limit: usize) -> Result<Vec<Enrolment>, StoreError>;
 
     /// The end of this gateway's audit log.
     async fn audit_head(&self) -> Result<AuditHead, StoreError>;
@@ -203,6 +214,12 @@ pub enum Change {
     },
     /// Remember what is done for a request with an idempotency key.
     KeepRequest(IdempotentRequest),
+    /// Store a new certificate request.
+    InsertEnrolment(Box<Enrolment>),
+    /// Replace a certificate request whose version is still that of this one; the stored version is one higher.
+    UpdateEnrolment(Box<Enrolment>),
+    /// As `UpdateEnrolment`, for a request whose certificate has become active: the one that was active under its key's name is not any more.
+    ActivateEnrolment(Box<Enrolment>),
     /// Add a record to the audit log. Records of one commit follow each other.
     Audit(AuditEvent),
 }
@@ -214,6 +231,29 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// The caller.
     pub caller: Option<CallerId>,
+}
+
+/// Which certificate requests to list; what is `None` does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnrolmentFilter {
+    /// The organisation.
+    pub organisation: Option<String>,
+    /// The account that the certificate is for.
+    pub login: Option<String>,
+    /// The state, whatever the ground of a refusal.
+    pub state: Option<EnrolmentState>,
+    /// Only those whose certificate is active.
+    pub active: bool,
+}
+
+impl EnrolmentFilter {
+    fn fits(&self, enrolment: &Enrolment) -> bool {
+        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        is(&self.organisation, &enrolment.organisation)
+            && is(&self.login, &enrolment.login)
+            && self.state.is_none_or(|state| state.as_str() == enrolment.state.as_str())
+            && (!self.active || enrolment.active)
+    }
 }
 
 /// How many bytes of content are kept, by place.
@@ -266,6 +306,12 @@ pub enum Conflict {
     /// The job is not in the state the change needs.
     #[error("the job has moved on")]
     JobMoved,
+    /// The certificate request was changed meanwhile, or one with its id is known already.
+    #[error("the certificate request was changed meanwhile")]
+    EnrolmentChanged,
+    /// There is no such certificate request.
+    #[error("there is no such certificate request")]
+    EnrolmentGone,
     /// A request with this idempotency key is known already.
     #[error("a request with this idempotency key was made before")]
     RequestKnown,

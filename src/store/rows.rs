@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::{Change, Conflict, StoreError};
 use crate::domain::{
     audit::AuditEvent,
+    enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, ClaimId, EnrolmentId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     permit::{Permit, PermitRefusal},
     ticket::{ContentPlace, Ticket},
@@ -37,6 +38,10 @@ pub(super) trait Rows {
     fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError>;
     fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError>;
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError>;
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError>;
+    /// The request whose certificate is active under the name of a key.
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError>;
     /// How many tickets the caller has.
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
     /// How many jobs are queued for the token.
@@ -74,14 +79,15 @@ enum Undo {
     Permit(PermitId, Option<Permit>),
     Job(JobId, Option<JobRow>),
     Idempotent(CallerId, IdempotencyKey),
+    Enrolment(EnrolmentId, Option<Box<Enrolment>>),
 }
 
-struct Step<'a, R> {
-    rows: &'a mut R,
-    now: Timestamp,
+pub(super) struct Step<'a, R> {
+    pub(super) rows: &'a mut R,
+    pub(super) now: Timestamp,
     undo: Vec<Undo>,
     contents: Vec<(TicketId, Option<Arc<[u8]>>)>,
-    events: Vec<AuditEvent>,
+    pub(super) events: Vec<AuditEvent>,
     moved: Vec<Moved>,
 }
 
@@ -109,6 +115,9 @@ impl<R: Rows> Step<'_, R> {
             },
             Change::ResolveDoubt { job, signed } => self.resolve_doubt(job, signed),
             Change::KeepRequest(request) => self.keep_request(request),
+            Change::InsertEnrolment(enrolment) => self.insert_enrolment(*enrolment),
+            Change::UpdateEnrolment(enrolment) => self.update_enrolment(*enrolment),
+            Change::ActivateEnrolment(enrolment) => self.activate_enrolment(*enrolment),
             Change::Audit(event) => {
                 self.events.push(event);
                 Ok(())
@@ -132,7 +141,15 @@ impl<R: Rows> Step<'_, R> {
             Undo::Permit(id, row) => self.rows.put_permit(id, row),
             Undo::Job(id, row) => self.rows.put_job(id, row),
             Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
+            Undo::Enrolment(id, row) => self.rows.put_enrolment(id, row.map(|row| *row)),
         })
+    }
+
+    pub(super) fn put_enrolment(&mut self, old: Option<Enrolment>, new: Enrolment) -> Result<(), StoreError> {
+        let id = new.id;
+        self.rows.put_enrolment(id, Some(new))?;
+        self.undo.push(Undo::Enrolment(id, old.map(Box::new)));
+        Ok(())
     }
 
     fn put_ticket(&mut self, id: TicketId, old: Option<Ticket>, new: Option<Ticket>) -> Result<(), StoreError> {

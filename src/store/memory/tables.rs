@@ -7,12 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use super::queue::TokenQueue;
+use super::{enrolments::Enrolments, queue::TokenQueue};
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
+        enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         permit::Permit,
         ticket::{ContentPlace, Ticket},
@@ -43,6 +44,7 @@ pub(super) struct Tables {
     accepted_count: u64,
     requests: HashMap<RequestName, IdempotentRequest>,
     requests_by_end: BTreeSet<(Timestamp, RequestName)>,
+    pub(super) enrolments: Enrolments,
     audit: Vec<SealedRecord>,
     audit_head: AuditHead,
 }
@@ -70,6 +72,7 @@ impl Default for Tables {
             accepted_count: 0,
             requests: HashMap::default(),
             requests_by_end: BTreeSet::default(),
+            enrolments: Enrolments::default(),
             audit: Vec::new(),
             audit_head: AuditHead::empty(GatewayId::random()),
         }
@@ -328,6 +331,19 @@ impl Rows for Tables {
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.replace_request((caller.clone(), key.clone()), row);
         Ok(())
+    }
+
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        Ok(self.enrolments.find(id).cloned())
+    }
+
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError> {
+        self.enrolments.replace(id, row);
+        Ok(())
+    }
+
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
+        Ok(self.enrolments.active(key))
     }
 
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {

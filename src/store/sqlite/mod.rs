@@ -275,6 +275,19 @@ impl Store for SqliteStore {
         self.readers.read(tables::queues).await
     }
 
+    async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        self.readers.read_row(|connection| enrolments::enrolment(connection, id))
+    }
+
+    async fn list_enrolments(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| enrolments::list(connection, &filter, limit)).await
+    }
+
+    async fn due_enrolments(&self, now: Timestamp, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        self.readers.read(move |connection| enrolments::due(connection, now, limit)).await
+    }
+
     async fn audit_head(&self) -> Result<AuditHead, StoreError> {
         let gateway = self.gateway;
         self.readers.read(move |connection| tables::audit_head(connection, gateway)).await

@@ -5,11 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 use uuid::Uuid;
 
+use super::enrolments;
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord, Sha256},
+        enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         permit::Permit,
         ticket::Ticket,
@@ -206,7 +208,7 @@ impl Memory {
 
 /// The rows of the writer's transaction.
 pub(super) struct Tables<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     memory: &'a mut Memory,
     /// The database failed: the transaction must not be committed.
     failure: Option<rusqlite::Error>,
@@ -222,7 +224,7 @@ impl<'a> Tables<'a> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
+    pub(super) fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
         #[cfg(test)]
         super::plans::note(self.connection, sql);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
@@ -396,6 +398,18 @@ impl Rows for Tables<'_> {
         self.run(sql, params).map(drop)
     }
 
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        enrolments::enrolment(self.connection, id)
+    }
+
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError> {
+        self.write_enrolment(id, row.as_ref())
+    }
+
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
+        enrolments::active(self.connection, key)
+    }
+
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
         count_tickets(self.connection, caller)
     }
@@ -434,7 +448,7 @@ impl Rows for Tables<'_> {
     }
 }
 
-fn uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Uuid> {
+pub(super) fn uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Uuid> {
     row.get::<_, [u8; 16]>(index).map(Uuid::from_bytes)
 }
 
@@ -484,7 +498,7 @@ fn sealed(row: &Row<'_>) -> rusqlite::Result<SealedRecord> {
     Ok(SealedRecord { seq, text: row.get(1)?, hash: Sha256::from(row.get::<_, [u8; 32]>(2)?) })
 }
 
-fn one<T>(
+pub(super) fn one<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
@@ -496,7 +510,7 @@ fn one<T>(
     found.map_err(unavailable)
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
