@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
-        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
         digest::{Digest, SigningInput, ToSign},
         ids::{JobId, PermitId},
         job::{FailureCause, JobOutcome, JobState, SigningJob},
@@ -149,6 +149,8 @@ fn caller(name: &str) -> Caller {
         default_key: Some("one".parse().unwrap()),
         consent: ConsentPolicy::Auto,
         permit_uses_max: 1000,
+        scopes: Scopes::default(),
+        account: None,
         from: Provenance::default(),
     }
 }

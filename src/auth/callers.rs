@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            caller::{ConsentPolicy, KeyAccess, Provenance},
+            caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
             timestamp::Timestamp,
         },
         pki::{DevCa, Validity},
@@ -211,6 +211,8 @@ mod tests {
             default_key: None,
             consent: ConsentPolicy::Auto,
             permit_uses_max: 1,
+            scopes: Scopes::default(),
+            account: None,
             from: Provenance::default(),
         };
         CallerEntry {

@@ -1,12 +1,14 @@
 //! `[[caller]]`: the programs and pages that may ask for signatures.
 
+use std::sync::Arc;
+
 use super::{
     Listener, Names, PermitSettings, Unique,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawCaller, RawClientCertificate},
+    raw::{Item, RawAccount, RawCaller, RawClientCertificate},
 };
 use crate::domain::{
-    caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
+    caller::{Account, AccountText, Caller, ConsentPolicy, KeyAccess, Provenance, Scope, Scopes},
     certificate::ClientCertificateId,
     ids::{CallerId, KeyName},
 };
@@ -91,8 +93,49 @@ fn one(
             used.origins.check(origin.clone(), at, "origins", mistakes);
         }
     }
-    let caller = Caller { id: id?, keys, default_key, consent: consent?, permit_uses_max: permit.uses_max, from: Provenance::default() };
+    let (scopes, account) = may_use(raw.scopes, raw.account, at, mistakes);
+    let caller = Caller {
+        id: id?,
+        keys,
+        default_key,
+        consent: consent?,
+        permit_uses_max: permit.uses_max,
+        scopes,
+        account,
+        from: Provenance::default(),
+    };
     Some(CallerSettings { caller, api_key_sha256, client_certificate, origins: raw.origins })
+}
+
+/// The APIs that a caller may use, and the account for which it does.
+fn may_use(
+    scopes: Option<Vec<String>>,
+    account: Option<RawAccount>,
+    at: &Place,
+    mistakes: &mut Mistakes,
+) -> (Scopes, Option<Arc<Account>>) {
+    let (mut certain, has_account) = (true, account.is_some());
+    let mut read = |name: String| {
+        let scope = mistakes.parse::<Scope>(at, "scopes", &name);
+        certain &= scope.is_some();
+        scope
+    };
+    let scopes = scopes.map_or_else(Scopes::default, |names| names.into_iter().filter_map(&mut read).collect());
+    let account = account.and_then(|raw| read_account(&raw, at, mistakes));
+    // Where something of it could not be read, it would be said twice.
+    certain &= account.is_some() == has_account;
+    if certain && let Err(mismatch) = Account::check(account.as_ref(), scopes) {
+        mistakes.note(at, "scopes", mismatch.to_string());
+    }
+    (scopes, account.map(Arc::new))
+}
+
+fn read_account(raw: &RawAccount, at: &Place, mistakes: &mut Mistakes) -> Option<Account> {
+    let mut text = |field, text| mistakes.parse::<AccountText>(at, field, text);
+    let login = text("account.login", &raw.login);
+    let full_name = text("account.full_name", &raw.full_name);
+    let organisation = text("account.organisation", &raw.organisation);
+    Some(Account { login: login?, full_name: full_name?, organisation: organisation?, eio: raw.eio })
 }
 
 fn key_access(raw: Option<&[String]>, at: &Place, names: &Names, mistakes: &mut Mistakes) -> KeyAccess {

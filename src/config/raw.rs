@@ -161,6 +161,19 @@ pub(super) struct RawCaller {
     pub(super) keys: Option<Vec<String>>,
     pub(super) default_key: Option<String>,
     pub(super) consent: Option<String>,
+    pub(super) scopes: Option<Vec<String>>,
+    pub(super) account: Option<RawAccount>,
+}
+
+/// `account` of a `[[caller]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccount {
+    pub(super) login: String,
+    pub(super) full_name: String,
+    pub(super) organisation: String,
+    #[serde(default)]
+    pub(super) eio: bool,
 }
 
 /// `client_certificate` of a `[[caller]]`; exactly one of the two is given.

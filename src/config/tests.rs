@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
-    caller::KeyAccess,
+    caller::{KeyAccess, Scope, Scopes},
     certificate::ClientCertificateId,
     fence::FileFence,
     token::{LoginMode, PinSource},
@@ -68,6 +68,7 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!((unlisted.login, unlisted.queue_bound), (LoginMode::PerRequest, 1024));
     assert!(unlisted.uri == "pkcs11:".parse().unwrap());
     assert_eq!(config.callers[0].caller.keys, KeyAccess::All);
+    assert_eq!((config.callers[0].caller.scopes, &config.callers[0].caller.account), (Scopes::default(), &None));
     assert_eq!(config.ticket_api.job_deadline.as_secs(), 300);
     assert_eq!(config.ticket_api.absent_grace.as_secs(), 60);
     assert_eq!(config.permit.lifetime.as_secs(), 15 * 60);
@@ -87,6 +88,9 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.keys[0].algorithm.unwrap().to_string(), "rsa-pss-sha256");
     assert_eq!(config.callers[1].caller.default_key.as_ref().unwrap().as_str(), "seal");
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
+    let bank = &config.callers[2].caller;
+    assert_eq!(bank.scopes.iter().collect::<Vec<_>>(), [Scope::CscApi, Scope::CryptoCertRequestEio, Scope::GetCryptoInfoEio]);
+    assert!(bank.account.as_ref().is_some_and(|account| account.eio && account.login.as_str() == "ivanov"));
     assert_eq!(config.ticket_api.language, Language::English);
     assert_eq!(config.http.workers, Some(2));
     assert_eq!(config.http.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "127.0.0.1/32"]);

@@ -161,7 +161,7 @@ impl From<StoreError> for PermitError {
 mod tests {
     use super::*;
     use crate::{
-        domain::caller::{KeyAccess, Provenance},
+        domain::caller::{KeyAccess, Provenance, Scopes},
         store::memory::MemoryStore,
     };
 
@@ -172,6 +172,8 @@ mod tests {
             default_key: None,
             consent: ConsentPolicy::Auto,
             permit_uses_max: 3,
+            scopes: Scopes::default(),
+            account: None,
             from: Provenance::default(),
         }
     }

@@ -8,13 +8,16 @@
 pub mod canary;
 mod dispatcher;
 mod ended;
+mod housekeeping;
 pub mod jobs;
 mod keyring;
 mod leases;
+mod order;
 pub mod own;
 mod pin_watch;
 mod pins;
 pub mod recovery;
+mod refusal;
 pub mod service;
 pub mod tokens;
 pub mod verify;

@@ -10,53 +10,49 @@ use std::{
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::{MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::{
     domain::{
-        algorithm::{KeyKind, SignatureAlgorithm},
+        algorithm::SignatureAlgorithm,
         audit::Consent,
         caller::Caller,
-        digest::ToSign,
-        ids::{JobId, KeyName, PermitId},
-        job::{JobState, KeyAddress, SigningJob},
+        ids::{JobId, PermitId},
+        job::{JobState, SigningJob},
         key::{ConfiguredKey, KeyChoice},
-        permit::PermitRefusal,
         pin::Pin,
-        timestamp::Timestamp,
-        token::{LoginMode, SlotState, SlotStatus},
+        token::{LoginMode, SlotState},
     },
     permit::PermitService,
     store::{Change, Conflict, Store, StoreError},
     token::{command::Command, supervisor::Tokens},
 };
 
+pub use super::{
+    order::{Authorised, JobOrder, Payment, SigningKey},
+    refusal::{Denied, SubmitError},
+};
 pub use crate::store::JobFilter;
 
 use super::{
     canary::{self, Canaries},
     dispatcher::{self, Workshop},
     ended::EndedJobs,
+    housekeeping::keep_house,
     keyring::{Keyring, KnownKey, Site, denied},
-    leases, pin_watch,
+    leases,
+    order::signature_with,
+    pin_watch,
     pins::JobPins,
+    refusal::refused,
     tokens::TokenDesk,
     verify::VerifyPool,
 };
 
-/// How often queued jobs whose deadline has passed are looked for, and old jobs forgotten.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-
-/// The most jobs and permits forgotten in one transaction.
-const FORGET_MAX: usize = 1_000;
-
 /// The most signatures that wait for a verifier; what is beyond waits where it was made.
 const VERIFY_QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-
-/// What a client whose job found the queue full is told to wait at least, and at most.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Limits of the signing service.
 #[derive(Debug, Clone)]
@@ -82,162 +78,6 @@ impl Default for SigningSettings {
             canary_every: Some(Duration::from_secs(300)),
             verifier_threads: half_of_the_processors(),
         }
-    }
-}
-
-/// A key that can sign now, with everything but the private part.
-#[derive(Debug)]
-pub struct SigningKey {
-    /// Where it is.
-    pub address: KeyAddress,
-    /// What it is.
-    pub kind: KeyKind,
-    /// `SubjectPublicKeyInfo` in DER.
-    pub public_key: Vec<u8>,
-    /// Its certificate in DER; a key without one signs no CMS.
-    pub certificate: Option<Vec<u8>>,
-    /// Certificates of its CAs in DER, nearest first.
-    pub chain: Vec<Vec<u8>>,
-    /// Serial number of its certificate, in hex.
-    pub certificate_serial: Option<String>,
-    /// What it may sign with.
-    pub algorithms: Vec<SignatureAlgorithm>,
-}
-
-/// Leave to have one signature made: caller × key × algorithm, checked. Only [`SigningService::authorise`] makes one.
-#[derive(Debug)]
-pub struct Authorised {
-    caller: Caller,
-    known: Arc<KnownKey>,
-    site: Site,
-    algorithm: SignatureAlgorithm,
-}
-
-/// A job to be accepted.
-#[derive(Debug)]
-pub struct JobOrder {
-    /// The leave to have it made.
-    pub authorised: Authorised,
-    /// What it will be called.
-    pub job: JobId,
-    /// What is signed, and how: with the algorithm of the leave.
-    pub to_sign: ToSign,
-    /// What pays for it.
-    pub payment: Payment,
-}
-
-/// What pays for a signature.
-#[derive(Debug)]
-pub enum Payment {
-    /// A permit that the caller was given before.
-    Permit(PermitId),
-    /// A single-use permit, asked for now.
-    AskNow,
-    /// The PIN that came with the request; it pays only on slots that are logged in per request, elsewhere it is checked and a permit asked for.
-    Pin(Pin),
-}
-
-/// Why a signature is not allowed, or its key not usable now.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The caller has no default key and named none.
-    #[error("no key was chosen and this caller has no default key")]
-    NoKey,
-    /// No configured key has this name, or the caller may not use it: the two look the same.
-    #[error("there is no key {0} that this caller may use")]
-    UnknownKey(KeyName),
-    /// The caller may not choose keys by URI, or this one.
-    #[error("this caller may not use the key at this URI")]
-    ForeignKey,
-    /// No token matches; the key may come when the token is plugged in.
-    #[error("the token of this key is not plugged in")]
-    TokenAbsent,
-    /// More than one token matches.
-    #[error("{0} tokens match this URI; add the serial number")]
-    TokenAmbiguous(usize),
-    /// No key on the token matches.
-    #[error("there is no such key on the token")]
-    KeyNotFound,
-    /// More than one key on the token matches.
-    #[error("{0} keys on the token match; name one by its id")]
-    KeyAmbiguous(usize),
-    /// The slot will not sign before a person does something.
-    #[error("the token cannot sign now: {} {}", .0.state, .0.reason)]
-    SlotUnavailable(SlotStatus),
-    /// The key cannot sign with this algorithm, or the gateway could not verify what it signs.
-    #[error("{0}")]
-    NotSupported(String),
-    /// The key has neither a public key nor a certificate on the token.
-    #[error("the key has neither a public key nor a certificate, so its signatures could not be verified")]
-    NoPublicKey,
-    /// A wrong or unwelcome PIN.
-    #[error("{0}")]
-    PinRefused(String),
-    /// The key made a wrong signature and is not used before an operator has looked.
-    #[error("the key is quarantined: it made a signature that did not verify")]
-    Quarantined,
-    /// The token did not answer as it should.
-    #[error("{0}")]
-    Device(String),
-}
-
-/// Why a job was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The permit cannot be used.
-    #[error("{0}")]
-    Permit(#[from] PermitRefusal),
-    /// The token's queue is full: come again after `retry_after`.
-    #[error("{bound} signatures are waiting for this token; try again in {} s", retry_after.as_secs())]
-    QueueFull {
-        /// The most that may wait.
-        bound: usize,
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// A request with the same idempotency key was quicker.
-    #[error("a request with this idempotency key was made before")]
-    RequestKnown,
-    /// Something that was to be changed together with the job has been changed meanwhile.
-    #[error("the request was overtaken by another one")]
-    Overtaken,
-    /// The slot stopped being able to sign.
-    #[error("{0}")]
-    Denied(#[from] Denied),
-    /// The store was not reached; nothing was accepted.
-    #[error("the store is not available")]
-    StoreUnavailable,
-}
-
-impl Payment {
-    /// What is asked for with it, in words for the audit log.
-    fn what(&self) -> String {
-        match self {
-            Self::Permit(permit) => format!("a signature with permit {permit}"),
-            Self::AskNow | Self::Pin(_) => "a signature".to_owned(),
-        }
-    }
-}
-
-impl Denied {
-    /// Whether the caller was not allowed what it asked for; otherwise it asked for what cannot be done, or cannot be done now.
-    #[must_use]
-    pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::UnknownKey(_) | Self::ForeignKey | Self::PinRefused(_) | Self::Quarantined)
-    }
-}
-
-impl Authorised {
-    /// The key.
-    #[must_use]
-    pub fn key(&self) -> &SigningKey {
-        &self.known.key
-    }
-
-    /// The algorithm.
-    #[must_use]
-    pub const fn algorithm(&self) -> SignatureAlgorithm {
-        self.algorithm
     }
 }
 
@@ -513,33 +353,6 @@ pub(super) fn algorithm_for(known: &KnownKey, asked: Option<SignatureAlgorithm>)
     Ok(algorithm)
 }
 
-/// A wish, in words for the audit log.
-fn signature_with(choice: &KeyChoice) -> String {
-    match choice {
-        KeyChoice::Default => "a signature with the default key".to_owned(),
-        KeyChoice::Named(name) => format!("a signature with key {name}"),
-        KeyChoice::Uri(uri) => format!("a signature with the key at {uri}"),
-    }
-}
-
-fn refused(error: StoreError) -> SubmitError {
-    match error {
-        StoreError::Conflict(Conflict::Permit(refusal)) => SubmitError::Permit(refusal),
-        StoreError::Conflict(Conflict::QueueFull { bound }) => SubmitError::QueueFull { bound, retry_after: retry_after(bound) },
-        StoreError::Conflict(Conflict::RequestKnown) => SubmitError::RequestKnown,
-        StoreError::Conflict(_) => SubmitError::Overtaken,
-        StoreError::Unavailable(reason) => {
-            error!(error = %reason, "the store is not available");
-            SubmitError::StoreUnavailable
-        }
-    }
-}
-
-/// A token makes some fifty signatures a second, if it is a slow one: by then half of a full queue has gone.
-fn retry_after(bound: usize) -> Duration {
-    Duration::from_secs(bound as u64 / 100).clamp(RETRY_AFTER.0, RETRY_AFTER.1)
-}
-
 /// Gives every token that is seen its dispatcher.
 async fn dispatch_all(workshop: Arc<Workshop>, mut stop: watch::Receiver<bool>) {
     let mut changes = workshop.keyring.tokens().changes();
@@ -559,57 +372,4 @@ async fn dispatch_all(workshop: Arc<Workshop>, mut stop: watch::Receiver<bool>) 
         }
     }
     while dispatchers.join_next().await.is_some() {}
-}
-
-/// Expires jobs that waited too long, and forgets jobs that ended long ago.
-async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitService>, retention: Duration, mut stop: watch::Receiver<bool>) {
-    let mut ticks = interval(HOUSEKEEPING_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !*stop.borrow_and_update() {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = stop.changed() => continue,
-        }
-        let now = workshop.store.now();
-        match workshop.store.expire_jobs(now).await {
-            Ok(expired) => note_expired(&workshop, expired).await,
-            Err(error) => warn!(error = %error, "jobs could not be expired"),
-        }
-        let long_ago = Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)));
-        forget_ended(&workshop, long_ago).await;
-        forget_pins(&workshop).await;
-        permits.refusals().tell_omitted(false).await;
-    }
-}
-
-/// Jobs that expired are told of one by one, like every end.
-async fn note_expired(workshop: &Workshop, expired: Vec<JobId>) {
-    for job in expired {
-        match workshop.store.find_job(job).await {
-            Ok(Some(job)) => workshop.note_queued_end(&job),
-            Ok(None) => {}
-            Err(error) => warn!(job.id = %job, error = %error, "job {job} expired; more cannot be said of it"),
-        }
-    }
-}
-
-/// Forgets all that ended before `long_ago`, in bites: a fixed number a round would fall behind a busy gateway, and memory would grow.
-async fn forget_ended(workshop: &Workshop, long_ago: Timestamp) {
-    loop {
-        match workshop.store.forget_ended(long_ago, FORGET_MAX).await {
-            Ok(FORGET_MAX..) => tokio::task::yield_now().await,
-            Ok(_) => return,
-            Err(error) => return warn!(error = %error, "old jobs could not be forgotten"),
-        }
-    }
-}
-
-/// PINs of jobs that ended without passing a dispatcher: expired or cancelled ones.
-async fn forget_pins(workshop: &Workshop) {
-    for job in workshop.pins.jobs() {
-        let Ok(found) = workshop.store.find_job(job).await else { continue };
-        if found.is_none_or(|job| job.state.is_final()) {
-            workshop.pins.forget(job);
-        }
-    }
 }

@@ -16,7 +16,7 @@ use sealgate::{
     auth::{ApiKeyHash, CallerEntry, Callers},
     domain::{
         algorithm::{Curve, KeyKind},
-        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
         key::ConfiguredKey,
         pin::Pin,
         timestamp::Timestamp,
@@ -438,6 +438,8 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
         default_key: None,
         consent: ConsentPolicy::Auto,
         permit_uses_max: 1000,
+        scopes: Scopes::default(),
+        account: None,
         from: Provenance::default(),
     };
     let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();

@@ -27,7 +27,7 @@ use pkcs11_faults::{
 use sealgate::{
     domain::{
         algorithm::{Curve, HashAlgorithm, KeyKind, SignatureAlgorithm},
-        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
         digest::{SigningInput, ToSign},
         hash::digest,
         ids::JobId,
@@ -317,6 +317,8 @@ async fn submit(service: &SigningService, key: &str) -> Option<JobId> {
         default_key: None,
         consent: ConsentPolicy::Auto,
         permit_uses_max: 1,
+        scopes: Scopes::default(),
+        account: None,
         from: Provenance::default(),
     };
     let authorised = service.authorise(&caller, &KeyChoice::Named(key.parse().unwrap()), None, None).await.ok()?;

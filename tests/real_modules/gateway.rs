@@ -7,7 +7,7 @@ use std::{
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
-        caller::{Caller, ConsentPolicy, KeyAccess, Provenance},
+        caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
         digest::{Digest, SigningInput, ToSign},
         ids::JobId,
         job::{JobState, SigningJob},
@@ -122,6 +122,8 @@ impl Gateway {
             default_key: Some("key".parse().unwrap()),
             consent: ConsentPolicy::Auto,
             permit_uses_max: 1000,
+            scopes: Scopes::default(),
+            account: None,
             from: Provenance::default(),
         };
         let algorithm = Some(self.setting.algorithm);

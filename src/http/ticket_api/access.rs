@@ -23,7 +23,7 @@ use super::{
 use crate::{
     auth::{AuthError, Credentials},
     domain::{
-        caller::{Caller, Provenance},
+        caller::{Caller, Provenance, Scope},
         certificate::ClientCertificate,
     },
     http::{
@@ -115,6 +115,9 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
             AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
         })?;
     state.limits.take_caller(&caller.id, peer).map_err(too_many)?;
+    if !caller.scopes.allow(Scope::TicketApi) {
+        return Err(refuse(AccessError::MissingScope));
+    }
     let language = language(state, request, &caller, origin.is_some());
     let address = peer.map(|peer| peer.address);
     let from = Provenance { origin: origin.map(str::to_owned), address, request: request_id(request) };

@@ -97,6 +97,8 @@ pub(super) enum AccessError {
     UnknownCaller,
     ForeignOrigin,
     ForeignHost,
+    /// The caller may not use this API.
+    MissingScope,
     TooManyRequests {
         retry_after: Duration,
     },
@@ -337,6 +339,7 @@ fn access(error: AccessError) -> Wire {
         AccessError::UnknownCaller => answer(StatusCode::UNAUTHORIZED, Text::new("caller-unknown")),
         AccessError::ForeignOrigin => answer(StatusCode::FORBIDDEN, Text::new("origin-foreign")),
         AccessError::ForeignHost => answer(StatusCode::FORBIDDEN, Text::new("host-foreign")),
+        AccessError::MissingScope => answer(StatusCode::FORBIDDEN, Text::new("scope-missing")),
         AccessError::TooManyRequests { retry_after } => too_many("too-many-requests", retry_after),
         AccessError::TooManyWaiting { retry_after } => too_many("too-many-waiting", retry_after),
     }

@@ -44,15 +44,18 @@ impl Enrolments {
     pub(super) fn replace(&mut self, id: EnrolmentId, row: Option<Enrolment>) {
         if let Some(old) = self.all.remove(&id) {
             self.by_creation.remove(&(Reverse(old.created), id));
-            old.due.iter().for_each(|due| drop(self.by_due.remove(&(*due, id))));
-            // A renewal puts its own id here before the former request is told.
+            if let Some(due) = old.due {
+                self.by_due.remove(&(due, id));
+            }
             if self.active(&old.key_name) == Some(id) {
                 self.active.remove(&old.key_name);
             }
         }
         if let Some(row) = row {
             self.by_creation.insert((Reverse(row.created), id));
-            row.due.iter().for_each(|due| drop(self.by_due.insert((*due, id))));
+            if let Some(due) = row.due {
+                self.by_due.insert((due, id));
+            }
             if row.active {
                 self.active.insert(row.key_name.clone(), id);
             }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
+    enrolments,
     session::{Step, Value},
     working_set::{Pair, WorkingSet},
 };
@@ -54,6 +55,7 @@ pub(super) fn writes(set: &WorkingSet) -> Result<(Vec<Step>, u64), StoreError> {
     contents(set, &mut steps);
     permits(set, &mut steps);
     jobs(set, &mut steps)?;
+    enrolments::writes(set, &mut steps)?;
     let requests = requests(set, &mut steps)?;
     audit(set, &mut steps);
     Ok((steps, requests))

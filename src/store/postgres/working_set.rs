@@ -12,14 +12,16 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    enrolments,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
+        enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, IdempotencyKey, JobId, PermitId, TicketId},
+        ids::{CallerId, EnrolmentId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
         job::JobState,
         permit::Permit,
         ticket::Ticket,
@@ -29,6 +31,7 @@ use crate::{
     store::{
         Change, StoreError,
         columns::{request_of, token_of, token_text},
+        enrolment::enrolment_of,
         rows::{JobRow, Rows},
     },
 };
@@ -56,6 +59,9 @@ pub(super) struct Wanted {
     requests: BTreeSet<RequestName>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
+    enrolments: BTreeSet<EnrolmentId>,
+    /// Names of keys whose active request is wanted.
+    active: BTreeSet<KeyName>,
 }
 
 impl Wanted {
@@ -78,6 +84,11 @@ impl Wanted {
                 self.jobs.insert(*job);
             }
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::InsertEnrolment(enrolment) | Change::UpdateEnrolment(enrolment) => drop(self.enrolments.insert(enrolment.id)),
+            Change::ActivateEnrolment(enrolment) => {
+                self.enrolments.insert(enrolment.id);
+                self.active.insert(enrolment.key_name.clone());
+            }
             Change::PutContent { .. } | Change::Audit(_) => {}
         }
     }
@@ -98,6 +109,7 @@ impl Wanted {
             Step::new(REQUESTS, vec![Box::new(callers), Box::new(keys)]),
             Step::new(TICKET_COUNTS, vec![Box::new(counted)]),
             Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
+            enrolments::read(&self.enrolments, &self.active),
         ])
     }
 }
@@ -130,6 +142,7 @@ pub(super) struct WorkingSet {
     pub(super) permits: HashMap<PermitId, Pair<Permit>>,
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
+    pub(super) enrolments: HashMap<EnrolmentId, Pair<Enrolment>>,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
     /// New jobs in the order in which they were accepted.
     pub(super) accepted: Vec<JobId>,
@@ -146,6 +159,7 @@ impl WorkingSet {
             permits: HashMap::new(),
             jobs: HashMap::new(),
             requests: HashMap::new(),
+            enrolments: HashMap::new(),
             contents: HashMap::new(),
             accepted: Vec::new(),
             head,
@@ -157,7 +171,7 @@ impl WorkingSet {
 
     /// Takes the answers to [`Wanted::reads`].
     pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts] = answers else {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, enrolments] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -176,6 +190,10 @@ impl WorkingSet {
             let name = (name(row::column(row, 0)?)?, name(row::column(row, 1)?)?);
             let request = request_of(&name.0, &name.1, row::column(row, 2)?, row::column(row, 3)?)?;
             self.requests.insert(name, Pair::of(request));
+        }
+        for row in &enrolments.rows {
+            let enrolment = enrolment_of(row::column(row, 0)?)?;
+            self.enrolments.insert(enrolment.id, Pair::of(enrolment));
         }
         for row in &ticket_counts.rows {
             self.tickets_of.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
@@ -272,6 +290,20 @@ impl Rows for WorkingSet {
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.requests.entry((caller.clone(), key.clone())).or_default().wanted = row;
         Ok(())
+    }
+
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        Ok(self.enrolments.get(&id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError> {
+        self.enrolments.entry(id).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
+        let mut wanted = self.enrolments.values().filter_map(|pair| pair.wanted.as_ref());
+        Ok(wanted.find(|enrolment| enrolment.active && enrolment.key_name == *key).map(|enrolment| enrolment.id))
     }
 
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, ToSql, named_params, params};
 
-use super::tables::{Tables, all, one, uuid};
+use super::{
+    queries::{all, one, uuid},
+    tables::Tables,
+};
 use crate::{
     domain::{
         enrolment::Enrolment,

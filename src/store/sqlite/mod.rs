@@ -5,8 +5,10 @@
 //! disk (`synchronous=FULL`); a change that fails leaves the others of its batch alone; what is deleted is overwritten (`secure_delete`), and
 //! the write-ahead log is emptied soon afterwards.
 
+mod enrolments;
 #[cfg(test)]
 mod plans;
+mod queries;
 mod readers;
 mod schema;
 mod tables;
@@ -23,13 +25,14 @@ use rusqlite::Connection;
 
 use self::{readers::Readers, writer::Writer};
 use super::{
-    Change, ContentUsage, JobFilter, Store, StoreError, rows,
+    Change, ContentUsage, EnrolmentFilter, JobFilter, Store, StoreError, rows,
     waiters::{Waiters, ended},
 };
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
+    enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
     job::{JobState, QueueLength, SigningJob},
     permit::Permit,
     ticket::Ticket,
@@ -159,7 +162,7 @@ impl AuditReader {
     /// # Errors
     /// The database cannot be read.
     pub fn logs(&self) -> Result<Vec<GatewayId>, StoreError> {
-        tables::audit_logs(&self.0)
+        queries::audit_logs(&self.0)
     }
 
     /// The end of a gateway's log. Blocks.
@@ -167,7 +170,7 @@ impl AuditReader {
     /// # Errors
     /// The database cannot be read.
     pub fn head(&self, gateway: GatewayId) -> Result<AuditHead, StoreError> {
-        tables::audit_head(&self.0, gateway)
+        queries::audit_head(&self.0, gateway)
     }
 
     /// At most `limit` records of a gateway's log from number `from` on, in order. Blocks.
@@ -175,7 +178,7 @@ impl AuditReader {
     /// # Errors
     /// The database cannot be read.
     pub fn records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
-        tables::audit_records(&self.0, gateway, from, limit)
+        queries::audit_records(&self.0, gateway, from, limit)
     }
 }
 
@@ -193,7 +196,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
-        self.readers.read_row(|connection| tables::ticket(connection, id))
+        self.readers.read_row(|connection| queries::ticket(connection, id))
     }
 
     async fn touch_ticket(&self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
@@ -201,7 +204,7 @@ impl Store for SqliteStore {
     }
 
     async fn count_tickets(&self, caller: &CallerId) -> Result<usize, StoreError> {
-        self.readers.read_row(|connection| tables::count_tickets(connection, caller))
+        self.readers.read_row(|connection| queries::count_tickets(connection, caller))
     }
 
     async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError> {
@@ -209,33 +212,33 @@ impl Store for SqliteStore {
     }
 
     async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.readers.read(move |connection| tables::content(connection, ticket)).await
+        self.readers.read(move |connection| queries::content(connection, ticket)).await
     }
 
     async fn content_usage(&self) -> Result<ContentUsage, StoreError> {
-        self.readers.read(tables::content_usage).await
+        self.readers.read(queries::content_usage).await
     }
 
     async fn spooled_files(&self) -> Result<Vec<String>, StoreError> {
-        self.readers.read(tables::spooled_files).await
+        self.readers.read(queries::spooled_files).await
     }
 
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
-        self.readers.read_row(|connection| tables::permit(connection, id))
+        self.readers.read_row(|connection| queries::permit(connection, id))
     }
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
-        self.readers.read(move |connection| tables::live_permits(connection, now, limit)).await
+        self.readers.read(move |connection| queries::live_permits(connection, now, limit)).await
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
-        let row = self.readers.read_row(|connection| tables::job(connection, id))?;
+        let row = self.readers.read_row(|connection| queries::job(connection, id))?;
         Ok(row.map(|row| row.job))
     }
 
     async fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<SigningJob>, StoreError> {
         let filter = filter.clone();
-        self.readers.read(move |connection| tables::list_jobs(connection, &filter, limit)).await
+        self.readers.read(move |connection| queries::list_jobs(connection, &filter, limit)).await
     }
 
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
@@ -244,7 +247,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {
-        self.readers.read_row(|connection| tables::request(connection, caller, key))
+        self.readers.read_row(|connection| queries::request(connection, caller, key))
     }
 
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
@@ -254,7 +257,7 @@ impl Store for SqliteStore {
 
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         // Most of the time there is nothing to write.
-        if !self.readers.read_row(|connection| tables::any_late(connection, now))? {
+        if !self.readers.read_row(|connection| queries::any_late(connection, now))? {
             return Ok(Vec::new());
         }
         let moved = self.writer.write(move |tables| tables.expire_jobs(now)).await?;
@@ -263,16 +266,16 @@ impl Store for SqliteStore {
     }
 
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let old = self.readers.read(move |connection| tables::forgettable(connection, before, limit)).await?;
+        let old = self.readers.read(move |connection| queries::forgettable(connection, before, limit)).await?;
         if old.is_empty() { Ok(0) } else { self.writer.write(move |tables| tables.forget(&old, before)).await }
     }
 
     async fn count_queued(&self, token: &TokenIdentity) -> Result<usize, StoreError> {
-        self.readers.read_row(|connection| tables::count_queued(connection, token))
+        self.readers.read_row(|connection| queries::count_queued(connection, token))
     }
 
     async fn queues(&self) -> Result<Vec<QueueLength>, StoreError> {
-        self.readers.read(tables::queues).await
+        self.readers.read(queries::queues).await
     }
 
     async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
@@ -290,15 +293,15 @@ impl Store for SqliteStore {
 
     async fn audit_head(&self) -> Result<AuditHead, StoreError> {
         let gateway = self.gateway;
-        self.readers.read(move |connection| tables::audit_head(connection, gateway)).await
+        self.readers.read(move |connection| queries::audit_head(connection, gateway)).await
     }
 
     async fn audit_logs(&self) -> Result<Vec<GatewayId>, StoreError> {
-        self.readers.read(tables::audit_logs).await
+        self.readers.read(queries::audit_logs).await
     }
 
     async fn audit_records(&self, gateway: GatewayId, from: u64, limit: usize) -> Result<Vec<SealedRecord>, StoreError> {
-        self.readers.read(move |connection| tables::audit_records(connection, gateway, from, limit)).await
+        self.readers.read(move |connection| queries::audit_records(connection, gateway, from, limit)).await
     }
 
     async fn wait_for_end(&self, id: JobId) -> Result<SigningJob, StoreError> {

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{schema, tables::unavailable};
+use super::{queries::unavailable, schema};
 use crate::store::StoreError;
 
 /// The most reads at a time. A read takes some microseconds: more would only wait for the processor.

@@ -13,8 +13,9 @@ use tracing::{error, warn};
 
 use super::{
     SqliteSettings,
+    queries::unavailable,
     schema::BUSY_MAX,
-    tables::{Memory, Tables, unavailable},
+    tables::{Memory, Tables},
 };
 use crate::store::{StoreError, meter::CommitMeter};
 

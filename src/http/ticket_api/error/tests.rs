@@ -16,7 +16,7 @@ const UPLOAD: Operation = Operation::UploadData;
 fn requests() -> Vec<ApiError> {
     let retry_after = Duration::from_secs(3);
     let limits = [AccessError::TooManyRequests { retry_after }, AccessError::TooManyWaiting { retry_after }];
-    let access = [AccessError::UnknownCaller, AccessError::ForeignOrigin, AccessError::ForeignHost];
+    let access = [AccessError::UnknownCaller, AccessError::ForeignOrigin, AccessError::ForeignHost, AccessError::MissingScope];
     let access = access.into_iter().chain(limits).map(Problem::from);
     let routes = [RouteError::Unknown, RouteError::Method { allow: "GET" }, RouteError::KeyType, RouteError::Language, RouteError::Later];
     let routes = routes.into_iter().chain([RouteError::NoKeyReady]).map(Problem::from);

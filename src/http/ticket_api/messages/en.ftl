@@ -69,6 +69,7 @@ operation-failed = The operation was not carried out.
 caller-unknown = Unknown caller: a valid API key is needed.
 origin-foreign = Pages of this origin may not use the service.
 host-foreign = The service does not answer under this host name.
+scope-missing = You may not use this service: your access does not include it.
 route-unknown = There is no such resource.
 method-not-allowed = The method is not supported. Allowed are: { $allow }.
 body-too-long = The request body is too long: at most { $limit } bytes are allowed.

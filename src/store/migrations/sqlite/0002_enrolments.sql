@@ -14,4 +14,5 @@ CREATE TABLE enrolments (
 CREATE INDEX enrolments_by_organisation ON enrolments (organisation, created);
 CREATE INDEX enrolments_by_creation ON enrolments (created);
 CREATE INDEX enrolments_due ON enrolments (due) WHERE due IS NOT NULL;
-CREATE INDEX enrolments_active ON enrolments (key_name) WHERE active = 1;
+-- A name signs with one certificate.
+CREATE UNIQUE INDEX enrolments_active ON enrolments (key_name) WHERE active = 1;
