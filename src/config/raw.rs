@@ -146,6 +146,8 @@ pub(super) struct RawKey {
     #[serde(default)]
     pub(super) chain: Vec<PathBuf>,
     #[serde(default)]
+    pub(super) ignore_validity: bool,
+    #[serde(default)]
     pub(super) allow_unverified: bool,
 }
 

@@ -245,6 +245,7 @@ impl Plan {
             algorithm: None,
             certificate,
             chain: Vec::new(),
+            ignore_validity: false,
             allow_unverified: false,
         });
         for entry in self.callers.iter_mut().filter(|entry| entry.caller.id.as_str() != "other") {
