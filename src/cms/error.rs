@@ -12,6 +12,9 @@ use crate::domain::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CmsError {
+    /// Not a CMS that carries what is looked for.
+    #[error("not a CMS with what was looked for: {0}")]
+    Carrier(&'static str),
     /// A form of CAdES that is not made here yet.
     #[error("signatures of the form {0:?} are not supported yet")]
     UnsupportedForm(CadesType),

@@ -7,12 +7,14 @@
 
 mod algorithm;
 mod attributes;
+mod carried;
 mod certificate;
 mod error;
 mod signed_data;
 mod tlv;
 
 pub use crate::domain::hash::{Hasher, digest};
+pub use carried::{attached_content, certificates_of};
 pub use attributes::{SignedAttributes, signed_attributes};
 pub use certificate::CERTIFICATE_MAX;
 pub use error::CmsError;

@@ -294,6 +294,21 @@ pub enum AuditEvent {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         certificate_sha256: Option<Sha256>,
     },
+    /// A certificate comes to its end.
+    CertificateExpires {
+        /// Its request.
+        enrolment: EnrolmentId,
+        /// Whose it is.
+        organisation: String,
+        /// The account that has it.
+        login: String,
+        /// The name that its key signs under.
+        key_name: KeyName,
+        /// Whole days until its end.
+        days_left: u32,
+        /// It is over.
+        expired: bool,
+    },
     /// The log up to here, signed with a key on a token.
     Checkpoint(Checkpoint),
 }

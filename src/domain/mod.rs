@@ -4,6 +4,7 @@
 //! Invariant: a value of one of these types is valid by construction; nobody downstream checks it again.
 
 pub mod algorithm;
+pub mod algorithm_identifier;
 pub mod audit;
 pub mod bytes;
 pub mod caller;

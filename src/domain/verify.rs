@@ -46,6 +46,25 @@ pub fn verify(spki_der: &[u8], to_sign: &ToSign, value: &SignatureValue) -> Resu
     Verifier::for_key(spki_der)?.verify(to_sign, value)
 }
 
+/// Checks an RSASSA-PSS signature whose salt is the longest that fits the modulus, which some signers take where nobody says otherwise.
+///
+/// # Errors
+/// [`VerifyError::Wrong`], [`VerifyError::Unsupported`], [`VerifyError::Key`].
+pub fn verify_long_salt(spki_der: &[u8], digest: &Digest, signature: &[u8]) -> Result<(), VerifyError> {
+    const LONG: aws::RsaPssSaltLength = aws::RsaPssSaltLength::Max;
+    let kind = key_kind_of_spki(spki_der);
+    if !SignatureAlgorithm::RsaPss(digest.algorithm()).fits(&kind) {
+        return Err(VerifyError::Unsupported(format!("RSASSA-PSS with {kind}")));
+    }
+    let algorithm: &'static dyn VerificationAlgorithm = match digest.algorithm() {
+        HashAlgorithm::Sha256 => &const { aws::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(LONG) },
+        HashAlgorithm::Sha384 => &const { aws::RSA_PSS_2048_8192_SHA384.with_pss_salt_length(LONG) },
+        HashAlgorithm::Sha512 => &const { aws::RSA_PSS_2048_8192_SHA512.with_pss_salt_length(LONG) },
+    };
+    let key = ParsedPublicKey::new(algorithm, spki_der).map_err(|rejected| VerifyError::Key(rejected.to_string()))?;
+    import(digest).and_then(|digest| key.verify_digest_sig(&digest, signature)).map_err(|_| VerifyError::Wrong)
+}
+
 impl Verifier {
     /// Parses the public key in this DER `SubjectPublicKeyInfo`.
     ///

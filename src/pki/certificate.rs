@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
-use const_oid::db::rfc4519;
+use const_oid::{ObjectIdentifier, db::rfc4519};
 use der::{
     Decode, Encode,
     pem::{self, LineEnding},
@@ -52,6 +52,8 @@ pub struct KeyUsage {
     pub non_repudiation: bool,
     /// `keyCertSign`.
     pub key_cert_sign: bool,
+    /// `cRLSign`.
+    pub crl_sign: bool,
 }
 
 /// An attribute of a name (X.520) that people are shown.
@@ -214,6 +216,48 @@ impl Certificate {
         self.key_usage
     }
 
+    /// What `extKeyUsage` limits the key to, and whether the extension is critical; `None` if it is not there. One that cannot be read, or
+    /// stands twice, allows nothing.
+    #[must_use]
+    pub fn extended_key_usage(&self) -> Option<(bool, Vec<ObjectIdentifier>)> {
+        match self.parsed.tbs_certificate().get_extension::<pkix::ExtendedKeyUsage>() {
+            Ok(found) => found.map(|(critical, usage)| (critical, usage.0)),
+            Err(_) => Some((false, Vec::new())),
+        }
+    }
+
+    /// The `subjectKeyIdentifier`; `None` if it is not there, or cannot be read.
+    #[must_use]
+    pub fn subject_key_identifier(&self) -> Option<Vec<u8>> {
+        let (_, identifier) = self.parsed.tbs_certificate().get_extension::<pkix::SubjectKeyIdentifier>().ok()??;
+        Some(identifier.0.into_bytes().into_vec())
+    }
+
+    /// The key identifier of the issuer's key, by `authorityKeyIdentifier`.
+    #[must_use]
+    pub fn authority_key_identifier(&self) -> Option<Vec<u8>> {
+        let (_, identifier) = self.parsed.tbs_certificate().get_extension::<pkix::AuthorityKeyIdentifier>().ok()??;
+        Some(identifier.key_identifier?.into_bytes().into_vec())
+    }
+
+    /// Whether it says that it is a CA's (`basicConstraints`).
+    #[must_use]
+    pub fn is_ca(&self) -> bool {
+        let constraints = self.parsed.tbs_certificate().get_extension::<pkix::BasicConstraints>();
+        constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))
+    }
+
+    /// The critical extensions, by their object identifiers.
+    pub(super) fn critical_extensions(&self) -> impl Iterator<Item = ObjectIdentifier> {
+        let extensions = self.parsed.tbs_certificate().extensions().into_iter().flatten();
+        extensions.filter(|extension| extension.critical).map(|extension| extension.extn_id)
+    }
+
+    /// The certificate as the library has it.
+    pub(super) const fn as_parsed(&self) -> &x509_cert::Certificate {
+        &self.parsed
+    }
+
     /// SHA-256 of the certificate.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
@@ -260,6 +304,7 @@ impl From<pkix::KeyUsage> for KeyUsage {
             digital_signature: usage.digital_signature(),
             non_repudiation: usage.non_repudiation(),
             key_cert_sign: usage.key_cert_sign(),
+            crl_sign: usage.crl_sign(),
         }
     }
 }
@@ -293,7 +338,7 @@ mod tests {
         assert_eq!(sample.serial(), "0a1b");
         assert_eq!(sample.key_kind().to_string(), "EC P-256");
         let usage = sample.key_usage().unwrap();
-        assert_eq!(usage, KeyUsage { digital_signature: false, non_repudiation: true, key_cert_sign: false });
+        assert_eq!(usage, KeyUsage { digital_signature: false, non_repudiation: true, key_cert_sign: false, crl_sign: false });
         assert!(usage.signs_documents());
     }
 

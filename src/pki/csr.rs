@@ -7,6 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use const_oid::{
     AssociatedOid, ObjectIdentifier,
+    db::{rfc4519, rfc5912, rfc8410},
 };
 use der::{
     Any, Decode, Encode, Tag,
@@ -173,7 +174,7 @@ impl SubjectPart {
         let digits_only = self.value.bytes().all(|byte| byte.is_ascii_digit());
         let tag = match self.kind {
             rfc4519::C | rfc4519::SERIAL_NUMBER => Tag::PrintableString,
-            rfc5911_email::EMAIL => Tag::Ia5String,
+            pkcs9::EMAIL => Tag::Ia5String,
             // Numbers of persons and organisations of national schemes.
             kind if digits_only && const_oid::db::DB.by_oid(&kind).is_none() => Tag::NumericString,
             _ => Tag::Utf8String,
@@ -190,8 +191,8 @@ impl SubjectPart {
     }
 }
 
-/// `emailAddress` of PKCS#9, which stands in names.
-mod rfc5911_email {
+/// Attributes of names that PKCS#9 has.
+mod pkcs9 {
     use const_oid::ObjectIdentifier;
 
     pub(super) const EMAIL: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.1");
@@ -442,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_subject_that_cannot_be_written_is_refused_by_its_attribute() {
-        for (kind, value) in [(rfc4519::CN, ""), (rfc4519::C, "RUS"), (rfc4519::CN, "a\nb"), (rfc5911_email::EMAIL, "иванов@ромашка")] {
+        for (kind, value) in [(rfc4519::CN, ""), (rfc4519::C, "RUS"), (rfc4519::CN, "a\nb"), (pkcs9::EMAIL, "иванов@ромашка")] {
             let template = RequestTemplate { subject: vec![SubjectPart { kind, value: value.to_owned() }], ..template() };
             let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
             assert!(matches!(template.info(key.public_key().as_der().unwrap().as_ref()), Err(RequestError::Subject(_))), "{value}");

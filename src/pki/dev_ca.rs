@@ -156,6 +156,14 @@ impl DevCa {
     /// [`DevCaError::Key`] if no such key signs here, [`DevCaError::CommonName`], [`DevCaError::Validity`] if it would outlive the CA,
     /// [`DevCaError::Random`].
     pub fn issue(&self, spki_der: &[u8], subject_cn: &str, validity: Validity) -> Result<Certificate, DevCaError> {
+        self.issue_to(spki_der, &name(subject_cn)?, validity)
+    }
+
+    /// As [`issue`](Self::issue), with the whole name of the subject.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn issue_to(&self, spki_der: &[u8], subject: &Name, validity: Validity) -> Result<Certificate, DevCaError> {
         let kind = key_kind_of_spki(spki_der);
         if kind.default_algorithm().is_none() || spki_der.len() > SPKI_MAX {
             return Err(DevCaError::Key(kind));
@@ -163,7 +171,7 @@ impl DevCa {
         if validity.not_after > self.certificate.not_after() {
             return Err(DevCaError::Validity("a certificate must not outlive its CA"));
         }
-        let profile = Profile::Leaf { issuer: self.name()?, subject: name(subject_cn)? };
+        let profile = Profile::Leaf { issuer: self.name()?, subject: subject.clone() };
         build(profile, validity, SubjectPublicKeyInfoOwned::from_der(spki_der)?, &self.key)
     }
 

@@ -9,8 +9,8 @@ use tracing::error;
 
 use crate::{
     domain::{
-        algorithm::SignatureAlgorithm, digest::ToSign, ids::KeyName, job::KeyAddress, signature::SignatureValue, token::TokenIdentity,
-        verify::VerifyError,
+        algorithm::SignatureAlgorithm, caller::Caller, digest::ToSign, ids::KeyName, job::KeyAddress, key::KeyChoice, key_uri::Pkcs11Uri,
+        signature::SignatureValue, token::TokenIdentity, verify::VerifyError,
     },
     token::command::{Command, Reply},
 };
@@ -18,7 +18,7 @@ use crate::{
 use super::{
     dispatcher::Workshop,
     keyring::{EnrolledKeys, Site, Target, denied},
-    service::{Denied, SigningService, algorithm_for},
+    service::{Denied, SigningKey, SigningService, algorithm_for},
     verify::PoolError,
 };
 
@@ -64,6 +64,21 @@ impl SigningService {
             return Err(Denied::SlotUnavailable(target.site.status()));
         }
         sign(workshop, &target, message).await
+    }
+
+    /// The key at a URI, if the caller may use it and its token is at this gateway. Whether its certificate is in force does not matter.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn find_key(&self, caller: &Caller, uri: &Pkcs11Uri) -> Result<Arc<SigningKey>, Denied> {
+        let keyring = &self.workshop().keyring;
+        let target = keyring.locate(caller, &KeyChoice::Uri(uri.clone()))?;
+        match &target.site {
+            Site::Elsewhere(_) => return Err(Denied::Device(ELSEWHERE.to_owned())),
+            Site::Here(_) if !target.site.status().state.takes_work() => return Err(Denied::SlotUnavailable(target.site.status())),
+            Site::Here(_) => {}
+        }
+        Ok(Arc::clone(&keyring.describe(caller, &target, None).await?.key))
     }
 
     /// From now on the keys with these certificates sign under their names, and those that were taken up before do not.

@@ -31,8 +31,9 @@ use crate::{
 };
 
 pub use super::{
+    keyring::EnrolledKeys,
     order::{Authorised, JobOrder, Payment, SigningKey},
-    refusal::{Denied, SubmitError},
+    refusal::{CertificateFault, Denied, SubmitError},
 };
 pub use crate::store::JobFilter;
 

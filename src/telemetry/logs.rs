@@ -39,8 +39,9 @@ impl FromStr for LogFormat {
 }
 
 /// Libraries that say more than anybody needs, with the level from which on they are heard; where the filter names one, it is heard as that says.
-/// (cryptoki reports each mechanism that it has no name for as an error, actix-server each worker that it starts and stops.)
-const QUIETED: [(&str, &str); 2] = [("cryptoki", "off"), ("actix_server", "warn")];
+/// (cryptoki reports each mechanism that it has no name for as an error, actix-server each worker that it starts and stops, certval each
+/// certificate that it finds good or not.)
+const QUIETED: [(&str, &str); 3] = [("cryptoki", "off"), ("actix_server", "warn"), ("certval", "off")];
 
 /// A log filter that cannot be used.
 #[derive(Debug, thiserror::Error)]

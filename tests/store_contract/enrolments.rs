@@ -42,6 +42,7 @@ fn enrolment(organisation: &str, number: u32, key_name: &str) -> Enrolment {
         due: None,
         attempts: 0,
         issued: None,
+        renews: None,
         activated: None,
         history: vec![HistoryEntry { at: created, what: StepKind::Created, by: "bank".to_owned(), detail: String::new() }],
         created,

@@ -5,6 +5,7 @@
 //! request has a certificate from `Issued` on, and one that is active has been proved to belong to its key.
 
 mod external_id;
+pub mod profile;
 mod state;
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,8 @@ pub struct Enrolment {
     pub attempts: u32,
     /// What was issued.
     pub issued: Option<IssuedCertificate>,
+    /// It renews the certificate of this request before that expires, with the same key, and is activated by itself.
+    pub renews: Option<EnrolmentId>,
     /// When it was activated first.
     pub activated: Option<Timestamp>,
     /// What happened, oldest first.

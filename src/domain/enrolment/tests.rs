@@ -40,6 +40,7 @@ pub(crate) fn any_enrolment() -> Enrolment {
         due: None,
         attempts: 0,
         issued: None,
+        renews: None,
         activated: None,
         history: vec![HistoryEntry { at, what: StepKind::Created, by: "bank".to_owned(), detail: String::new() }],
         created: at,
