@@ -106,7 +106,7 @@ impl Rig {
 
     async fn unlock(&self) {
         let pin = Pin::new(FAKE_PIN.to_owned()).unwrap();
-        self.service.desk().unlock(&"pkcs11:".parse().unwrap(), Some(pin), false, false).await.unwrap();
+        self.service.desk().unlock(&"pkcs11:".parse().unwrap(), Some(pin), false, false, "test").await.unwrap();
     }
 
     async fn until(&self, wanted: impl Fn(SlotState) -> bool) {

@@ -42,17 +42,22 @@ pub struct RandomUnavailable;
 /// # Errors
 /// [`RandomUnavailable`].
 pub fn generate_api_key() -> Result<ApiKey, RandomUnavailable> {
+    Ok(ApiKey(SecretString::from(letters_and_digits(API_KEY_LEN)?.as_str())))
+}
+
+/// Random letters and digits, each as likely as the others.
+pub(super) fn letters_and_digits(len: usize) -> Result<Zeroizing<String>, RandomUnavailable> {
     let random = SystemRandom::new();
-    let mut key = Zeroizing::new(String::with_capacity(API_KEY_LEN));
+    let mut text = Zeroizing::new(String::with_capacity(len));
     let mut bytes = Zeroizing::new([0u8; 64]);
-    while key.len() < API_KEY_LEN {
+    while text.len() < len {
         random.fill(&mut bytes[..]).map_err(|_| RandomUnavailable)?;
         // Bytes from the last, incomplete run of 62 are left out, or some characters would be likelier than others.
         let even = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < 62 * 4);
-        let missing = API_KEY_LEN - key.len();
-        key.extend(even.take(missing).map(|byte| char::from(LETTERS_AND_DIGITS[byte % 62])));
+        let missing = len - text.len();
+        text.extend(even.take(missing).map(|byte| char::from(LETTERS_AND_DIGITS[byte % 62])));
     }
-    Ok(ApiKey(SecretString::from(key.as_str())))
+    Ok(text)
 }
 
 /// The SHA-256 of an API key, as it stands in a configuration: 64 hexadecimal digits.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     audit::checkpoint::Checkpointer,
-    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Rate, TrustedProxies},
+    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
@@ -68,6 +68,7 @@ pub(super) struct Gateway {
     store: OpenStore,
     tokens: Tokens,
     signing: Arc<SigningService>,
+    operators: Arc<Operators>,
     checkpoints: Option<Checkpointer>,
     server: Server,
     tls: Vec<Arc<Tls>>,
@@ -108,7 +109,8 @@ impl Gateway {
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter)];
-        let services = Services { callers, tickets, permits, desk: signing.desk() };
+        let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
+        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
         let http = http_settings(config, exporter)?;
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -117,7 +119,7 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, checkpoints, server, tls, housekeeping })
+        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -128,6 +130,11 @@ impl Gateway {
     /// The same as URLs.
     pub(super) fn urls(&self) -> &[String] {
         self.server.urls()
+    }
+
+    /// Operators' accounts.
+    pub(super) fn operators(&self) -> &Operators {
+        &self.operators
     }
 
     /// From now on SIGHUP reads the files for TLS again, instead of ending the process.
@@ -175,7 +182,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.

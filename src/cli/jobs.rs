@@ -1,6 +1,11 @@
 //! `sealgate jobs`: what became of signatures, and an operator's word about those in doubt. Through the gateway that runs.
 
-use super::{control_client::ControlClient, output, place::GatewayArgs, runtime};
+use super::{
+    control_client::ControlClient,
+    output,
+    place::{self, GatewayArgs},
+    runtime,
+};
 use crate::{
     domain::{
         ids::{CallerId, JobId},
@@ -111,16 +116,10 @@ fn show(args: &ShowArgs) -> anyhow::Result<()> {
 
 fn resolve(args: &ResolveArgs) -> anyhow::Result<()> {
     let gateway = ControlClient::expect(&args.gateway.place()?.control)?;
-    let order = ResolveDto { signed: args.signed, by: operator() };
+    let order = ResolveDto { signed: args.signed, by: place::person() };
     let job: JobDto = runtime()?.block_on(gateway.post(&format!("/jobs/{}/resolve", args.job), &order))?;
     let fate = if args.signed { "its permission's use stays spent" } else { "its permission's use was given back" };
     output::line(format_args!("job {} is {} now; {fate}", job.id, job.state))
-}
-
-/// Who is at the terminal, as far as the system tells; the control socket lets in nobody but the gateway's own user.
-fn operator() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|variable| std::env::var(variable).ok());
-    format!("{} (uid {})", named.unwrap_or_else(|| "unknown".to_owned()), rustix::process::getuid().as_raw())
 }
 
 fn print(job: &JobDto) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ mod keys;
 mod lock;
 mod module_host;
 mod modules;
+mod operators;
 mod output;
 mod place;
 mod restore;
@@ -70,6 +71,8 @@ enum Verb {
     Restore(restore::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
+    /// Look after the people who log in to the console.
+    Operators(operators::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
     /// Prove, export and pin the audit log.
@@ -146,6 +149,7 @@ impl Verb {
             Self::Backup(args) => backup::run(&args)?,
             Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
+            Self::Operators(args) => operators::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
@@ -166,6 +170,7 @@ impl Verb {
             | Self::Unlock(_)
             | Self::Lock(_)
             | Self::Jobs(_)
+            | Self::Operators(_)
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Sign(_)

@@ -1,12 +1,15 @@
 //! The store that the configuration asks for, opened and closed.
 
-use std::{env, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{env, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::data_folder::{DataFolder, database};
+use super::{
+    data_folder::{DataFolder, database},
+    secret,
+};
 use crate::{
     audit::export::LogSource,
     config::{self, Config, StoreSettings},
@@ -138,20 +141,8 @@ fn password(source: &PinSource) -> anyhow::Result<SecretString> {
             let directory = env::var_os("CREDENTIALS_DIRECTORY");
             let directory =
                 directory.with_context(|| format!("there is no credential {name}: systemd has given none (LoadCredential=)"))?;
-            first_line(&Path::new(&directory).join(name))
+            secret::first_line(&Path::new(&directory).join(name))
         }
-        PinSource::File(path) => {
-            let shown = path.display();
-            let mode = fs::metadata(path).with_context(|| format!("{shown} cannot be read"))?.permissions().mode();
-            if mode & 0o077 != 0 {
-                bail!("others can read {shown}; run: chmod 600 {shown}");
-            }
-            first_line(path)
-        }
+        PinSource::File(path) => secret::line_of_private_file(path),
     }
-}
-
-fn first_line(path: &Path) -> anyhow::Result<SecretString> {
-    let text = zeroize::Zeroizing::new(fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?);
-    Ok(text.lines().next().unwrap_or_default().to_owned().into())
 }

@@ -19,7 +19,7 @@ use crate::{
         pin::{LedgerKey, Pin, PinLedger as _},
         token::{LoginMode, TokenIdentity},
     },
-    http::control::dto::{PinText, SlotDto, SlotsDto, TokenDto, UnlockDto},
+    http::control::dto::{SecretText, SlotDto, SlotsDto, TokenDto, UnlockDto},
     store::pin_ledger::StoredPinLedger,
 };
 
@@ -53,7 +53,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let pin = if at_the_reader(&slots, args.uri.as_ref()) { None } else { Some(pin(&args)?) };
     let order = UnlockDto {
         uri: args.uri,
-        pin: pin.map(|pin| PinText::new(Zeroizing::new(pin.reveal().to_owned()))),
+        pin: pin.map(|pin| SecretText::new(Zeroizing::new(pin.reveal().to_owned()))),
         insist: args.insist,
         forget_rejection: args.forget_rejection,
     };

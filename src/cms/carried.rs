@@ -30,7 +30,8 @@ pub fn certificates_of(der: &[u8]) -> Result<Vec<Vec<u8>>, CmsError> {
     if certificates.len() > CARRIED_MAX {
         return Err(CmsError::Carrier("it has too many certificates"));
     }
-    let plain = certificates.iter().filter_map(|choice| if let CertificateChoices::Certificate(plain) = choice { Some(plain) } else { None });
+    let plain =
+        certificates.iter().filter_map(|choice| if let CertificateChoices::Certificate(plain) = choice { Some(plain) } else { None });
     plain.map(|certificate| Ok(certificate.to_der()?)).collect()
 }
 

@@ -14,8 +14,8 @@ mod signed_data;
 mod tlv;
 
 pub use crate::domain::hash::{Hasher, digest};
-pub use carried::{attached_content, certificates_of};
 pub use attributes::{SignedAttributes, signed_attributes};
+pub use carried::{attached_content, certificates_of};
 pub use certificate::CERTIFICATE_MAX;
 pub use error::CmsError;
 pub use signed_data::{AttachedFrame, CERTIFICATES_MAX, CONTENT_MAX, SignedData, embedded_certificates};

@@ -4,18 +4,19 @@
 //! be changed, removed or inserted without a later hash that no longer fits; each gateway has one chain, numbered from 1 without a gap. A
 //! record holds no secret: no PIN, no key, no API key, no document.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     algorithm::{HashAlgorithm, SignatureAlgorithm},
-    caller::Provenance,
+    caller::{KeyAccess, Provenance},
     digest::ToSign,
     enrolment::{Enrolment, ExternalId, IssuedCertificate, StepKind},
     hash::digest,
-    ids::{CallerId, EnrolmentId, GatewayId, JobId, KeyName, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, JobId, KeyName, ModuleName, OperatorName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
+    operator::Role,
     timestamp::Timestamp,
     verify::{Verifier, VerifyError},
 };
@@ -309,6 +310,49 @@ pub enum AuditEvent {
         /// It is over.
         expired: bool,
     },
+    /// An operator had a module started again.
+    ModuleRestarted {
+        /// The module.
+        module: ModuleName,
+        /// By whom.
+        by: String,
+    },
+    /// An operator logged in to the console.
+    OperatorLoggedIn {
+        /// Who.
+        operator: OperatorName,
+        /// From where.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        address: Option<IpAddr>,
+    },
+    /// Somebody did not get into the console.
+    LogInFailed {
+        /// Whose password was wrong; absent where there is no such operator, for what was typed there may be a password.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        operator: Option<OperatorName>,
+        /// From where.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        address: Option<IpAddr>,
+        /// Why not.
+        reason: String,
+        /// How many others were counted before this one, and not recorded one by one.
+        #[serde(skip_serializing_if = "is_zero", default)]
+        omitted: u64,
+    },
+    /// An operator logged out.
+    OperatorLoggedOut {
+        /// Who.
+        operator: OperatorName,
+    },
+    /// An operator's account was changed.
+    OperatorChanged {
+        /// Whose.
+        operator: OperatorName,
+        /// What was done.
+        what: AccountChange,
+        /// By whom: an operator's name, or who was at the control socket.
+        by: String,
+    },
     /// The log up to here, signed with a key on a token.
     Checkpoint(Checkpoint),
 }
@@ -344,6 +388,36 @@ impl AuditEvent {
             certificate_sha256: enrolment.issued.as_ref().map(IssuedCertificate::fingerprint),
         }
     }
+}
+
+/// What was done to an operator's account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccountChange {
+    /// It was made.
+    Added {
+        /// What they may do.
+        role: Role,
+        /// For which keys.
+        keys: KeyAccess,
+    },
+    /// They may do something else now.
+    Rights {
+        /// What they may do.
+        role: Role,
+        /// For which keys.
+        keys: KeyAccess,
+    },
+    /// They have another password; they are logged in nowhere.
+    Password,
+    /// They cannot log in any more.
+    Disabled,
+    /// They can log in again.
+    Enabled,
+    /// Every session of theirs was ended.
+    LoggedOutEverywhere,
+    /// It was removed.
+    Removed,
 }
 
 /// What happened to the PIN of a token.

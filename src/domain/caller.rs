@@ -18,7 +18,8 @@ pub enum ConsentPolicy {
 }
 
 /// Which keys a caller may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KeyAccess {
     /// Every key of the gateway, also those chosen by URI.
     All,

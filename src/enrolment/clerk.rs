@@ -89,8 +89,7 @@ impl EnrolmentService {
         };
         let order = CaRequest { request: &request.0, renews: renews.as_ref().map(|issued| issued.certificate.as_slice()) };
         let was_submitted = enrolment.history.iter().any(|entry| entry.what == crate::domain::enrolment::StepKind::Submitted);
-        let answer =
-            if was_submitted { ca.poll(enrolment.ca_reference.as_deref(), order).await } else { ca.submit(order).await };
+        let answer = if was_submitted { ca.poll(enrolment.ca_reference.as_deref(), order).await } else { ca.submit(order).await };
         let step = self.step_of(&enrolment, answer);
         self.step(&mut enrolment, step, BY_CA, Vec::new()).await?;
         info!(enrolment.id = %enrolment.id, "certificate request {} is {}", enrolment.id, enrolment.state);
@@ -112,7 +111,9 @@ impl EnrolmentService {
         let now = self.parts.store.now();
         match answer {
             Ok(CaAnswer::Issued(issued)) => Step::Issued(issued),
-            Ok(CaAnswer::Pending { reference, retry_after }) => Step::Submitted { reference, due: retry_after.map(|after| now.after(after)) },
+            Ok(CaAnswer::Pending { reference, retry_after }) => {
+                Step::Submitted { reference, due: retry_after.map(|after| now.after(after)) }
+            }
             Ok(CaAnswer::Rejected(reason)) => Step::Refused { ground: Refusal::ByCa, comment: reason },
             Err(error) => {
                 let wanted = if let CaError::Unavailable { retry_after, .. } = &error { *retry_after } else { None };

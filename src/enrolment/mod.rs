@@ -8,7 +8,7 @@
 mod activate;
 pub mod ca;
 mod clerk;
-mod confirm;
+// mod confirm;
 mod create;
 mod error;
 mod operator;
@@ -23,12 +23,12 @@ use std::{
 use tokio::sync::{Mutex, Notify};
 use tracing::warn;
 
+use self::ca::CertificateAuthority;
 pub use self::{
-    create::{KeyWish, NewRequest},
+    create::{KeyWish, NewRequest, read_request},
     error::{EnrolmentError, Fault, RequestFault},
     operator::UploadedCertificate,
 };
-use self::ca::CertificateAuthority;
 use crate::{
     domain::{
         audit::AuditEvent,
@@ -126,7 +126,8 @@ impl EnrolmentService {
     /// The store was not reached.
     pub async fn certificates(&self, who: &Requester, limit: usize) -> Result<Vec<Enrolment>, EnrolmentError> {
         let login = (!who.for_all).then(|| who.account.login.as_str().to_owned());
-        let filter = EnrolmentFilter { organisation: Some(who.account.organisation.as_str().to_owned()), login, ..EnrolmentFilter::default() };
+        let filter =
+            EnrolmentFilter { organisation: Some(who.account.organisation.as_str().to_owned()), login, ..EnrolmentFilter::default() };
         let found = self.parts.store.list_enrolments(&filter, limit).await?;
         Ok(found.into_iter().filter(|enrolment| enrolment.issued.is_some()).collect())
     }

@@ -93,8 +93,13 @@ pub fn print(enrolment: &Enrolment, edition: Edition) -> Result<Vec<u8>, Enrolme
 
 fn application(enrolment: &Enrolment, request: &CertificateRequest) -> Vec<Line> {
     let form = &enrolment.application;
-    let mut lines = vec![Line { x: MARGIN, font: Face::Bold, size: TITLE_SIZE, text: "Заявление на изготовление".to_owned(), beside: false, gap: 0.0 }];
-    lines.push(Line { gap: 0.0, ..title("сертификата ключа проверки электронной подписи".to_owned()) });
+    let mut lines =
+        vec![Line {
+            x: MARGIN, font: Face::Bold, size: TITLE_SIZE, text: "Заявление на изготовление".to_owned(), beside: false, gap: 0.0
+        }];
+    lines.push(Line {
+        gap: 0.0, ..title("сертификата ключа проверки электронной подписи".to_owned())
+    });
     let fields = [
         ("Номер", form.number.as_str()),
         ("Идентификатор", enrolment.external_id.as_str()),
@@ -112,8 +117,22 @@ fn application(enrolment: &Enrolment, request: &CertificateRequest) -> Vec<Line>
     lines.extend(field("Алгоритм ключа", &request.key_kind().to_string(), 0.0));
     lines.push(heading("Ключ проверки электронной подписи (SubjectPublicKeyInfo)"));
     lines.extend(request.spki().chunks(HEX_LINE).map(|bytes| fixed(bytes.iter().map(|byte| format!("{byte:02X} ")).collect::<String>())));
-    for (at, text) in ["Владелец сертификата  ____________________ / ____________________", "Руководитель  ____________________ / ____________________", "«____» ______________ 20____ г.                М. П."].into_iter().enumerate() {
-        lines.push(Line { x: MARGIN, font: Face::Text, size: TEXT_SIZE, text: text.to_owned(), beside: false, gap: if at == 0 { 2.0 } else { 1.0 } });
+    for (at, text) in [
+        "Владелец сертификата  ____________________ / ____________________",
+        "Руководитель  ____________________ / ____________________",
+        "«____» ______________ 20____ г.                М. П.",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        lines.push(Line {
+            x: MARGIN,
+            font: Face::Text,
+            size: TEXT_SIZE,
+            text: text.to_owned(),
+            beside: false,
+            gap: if at == 0 { 2.0 } else { 1.0 },
+        });
     }
     lines
 }

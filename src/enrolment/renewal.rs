@@ -128,7 +128,8 @@ impl EnrolmentService {
         let created = AuditEvent::of_step(&renewal);
         let step = Step::Prepared { request: request.0.clone(), key: former.key.clone(), confirm: false, approved: true };
         renewal.step(step, now, BY_GATEWAY)?;
-        let changes = vec![Change::InsertEnrolment(Box::new(renewal.clone())), Change::Audit(created), Change::Audit(AuditEvent::of_step(&renewal))];
+        let changes =
+            vec![Change::InsertEnrolment(Box::new(renewal.clone())), Change::Audit(created), Change::Audit(AuditEvent::of_step(&renewal))];
         self.parts.store.commit(changes).await?;
         self.wake.notify_one();
         Ok(())

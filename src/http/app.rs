@@ -12,7 +12,7 @@ use super::{
     ticket_api::{self, Languages, Messages},
 };
 use crate::{
-    auth::{AllowedHosts, Callers, TrustedProxies},
+    auth::{AllowedHosts, Callers, Operators, TrustedProxies},
     domain::ids::CallerId,
     permit::PermitService,
     signing::tokens::TokenDesk,
@@ -30,6 +30,8 @@ pub struct Services {
     pub permits: Arc<PermitService>,
     /// Tokens.
     pub desk: TokenDesk,
+    /// Operators' accounts.
+    pub operators: Arc<Operators>,
 }
 
 /// What a deployment says about HTTP.

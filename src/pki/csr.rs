@@ -361,11 +361,11 @@ fn name_of(kind: ObjectIdentifier) -> String {
 mod tests {
     use std::{fs, process::Command};
 
+    use aws_lc_rs::encoding::AsDer;
     use aws_lc_rs::{
         rand::SystemRandom,
         signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
     };
-    use aws_lc_rs::encoding::AsDer;
 
     use super::*;
 
@@ -400,7 +400,11 @@ mod tests {
     fn openssl_reads_what_was_asked_for_and_verifies_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), signed(&template()).to_pem()).unwrap();
-        let said = Command::new("openssl").args(["req", "-verify", "-noout", "-text", "-nameopt", "utf8", "-in"]).arg(file.path()).output().unwrap();
+        let said = Command::new("openssl")
+            .args(["req", "-verify", "-noout", "-text", "-nameopt", "utf8", "-in"])
+            .arg(file.path())
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
         for wanted in [
             "verify OK",
@@ -418,7 +422,10 @@ mod tests {
     fn a_request_is_read_back_from_pem_of_any_line_length() {
         let request = signed(&template());
         let on_one_line = STANDARD.encode(request.as_der());
-        for text in [request.to_pem(), format!("junk\n-----BEGIN NEW CERTIFICATE REQUEST-----\r\n{on_one_line}\r\n-----END NEW CERTIFICATE REQUEST-----")] {
+        for text in [
+            request.to_pem(),
+            format!("junk\n-----BEGIN NEW CERTIFICATE REQUEST-----\r\n{on_one_line}\r\n-----END NEW CERTIFICATE REQUEST-----"),
+        ] {
             let (_, der) = decode_pem(&text, REQUEST_MAX).unwrap();
             assert_eq!(CertificateRequest::from_der(&der).unwrap(), request);
         }
@@ -443,7 +450,8 @@ mod tests {
 
     #[test]
     fn a_subject_that_cannot_be_written_is_refused_by_its_attribute() {
-        for (kind, value) in [(rfc4519::CN, ""), (rfc4519::C, "RUS"), (rfc4519::CN, "a\nb"), (pkcs9::EMAIL, "иванов@ромашка")] {
+        for (kind, value) in [(rfc4519::CN, ""), (rfc4519::C, "RUS"), (rfc4519::CN, "a\nb"), (pkcs9::EMAIL, "иванов@ромашка")]
+        {
             let template = RequestTemplate { subject: vec![SubjectPart { kind, value: value.to_owned() }], ..template() };
             let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
             assert!(matches!(template.info(key.public_key().as_der().unwrap().as_ref()), Err(RequestError::Subject(_))), "{value}");

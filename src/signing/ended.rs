@@ -11,6 +11,7 @@ use std::{
 use metrics::{Counter, Histogram};
 use tracing::{info, warn};
 
+use super::activity::{Activity, End};
 use crate::{
     domain::{
         ids::KeyName,
@@ -45,13 +46,15 @@ pub(super) struct EndedJobs {
     by_key: HashMap<KeyName, ByResult>,
     /// Keys that clients chose by URI.
     others: ByResult,
+    /// The last hour.
+    pub(super) activity: Activity,
 }
 
 impl EndedJobs {
     pub(super) fn of(keys: &[ConfiguredKey]) -> Self {
         let counters = |key: &str| RESULTS.map(|(_, result)| SIGNATURES.counter(&[key, result]));
         let by_key = keys.iter().map(|key| (key.name.clone(), counters(key.name.as_str())));
-        Self { by_key: by_key.collect(), others: counters(OTHER) }
+        Self { by_key: by_key.collect(), others: counters(OTHER), activity: Activity::new(Instant::now()) }
     }
 
     /// Counts a job that has ended with `outcome`, and says so.
@@ -65,6 +68,12 @@ impl EndedJobs {
         // What is not in the list is no end: an operator has resolved a doubt.
         let Some(((_, label), counter)) = result else { return };
         counter.increment(1);
+        let end = match cause {
+            None => End::Signed,
+            Some(FailureCause::Cancelled) => End::Withdrawn,
+            Some(_) => End::Failed,
+        };
+        self.activity.record(Instant::now(), end, times.queue, times.token);
         let (state, name) = (outcome.final_state(), job.key.name.as_ref().map_or(OTHER, KeyName::as_str));
         let millis = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         macro_rules! say {

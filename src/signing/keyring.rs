@@ -155,6 +155,24 @@ impl Keyring {
         self.entry_of(token, key).map(|entry| entry.name.clone())
     }
 
+    /// The configured keys, by name.
+    pub(super) fn key_names(&self) -> Vec<KeyName> {
+        let mut names: Vec<_> = self.configured.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether a configured key is, or should be, on this token.
+    pub(super) fn is_on(&self, name: &KeyName, token: &TokenIdentity) -> bool {
+        self.configured.get(name).is_some_and(|entry| entry.uri.matches_token(token))
+    }
+
+    /// The certificate that the configuration has for a key.
+    pub(super) fn configured_certificate(&self, token: &TokenIdentity, key: &KeyDescription) -> Option<Vec<u8>> {
+        let name = self.name_of(token, key)?;
+        self.configured.get(&name)?.certificate.clone()
+    }
+
     /// Finds the token of the key that `caller` chose.
     pub(super) fn locate(&self, caller: &Caller, choice: &KeyChoice) -> Result<Target, Denied> {
         let named = match choice {

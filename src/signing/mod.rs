@@ -5,6 +5,7 @@
 //! codes or SQL. Invariants: a job is stored before the token hears of it, its result before anybody else does; a signature leaves only
 //! after it was verified in software; what may have been signed is never signed again by itself.
 
+pub mod activity;
 pub mod canary;
 mod dispatcher;
 mod ended;

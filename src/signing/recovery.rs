@@ -104,6 +104,11 @@ pub async fn settle_restored(store: &dyn Store, head: AuditHead) -> Result<Resto
             jobs_in_doubt += doubt(store, claimed).await?;
         }
     }
+    // Whoever has logged out since the backup stays logged out.
+    for mut account in store.list_operators().await? {
+        account.log_out_everywhere(store.now());
+        store.commit(vec![Change::UpdateOperator(account)]).await?;
+    }
     let event = AuditEvent::Restored { head, permits_revoked: permits_revoked as u64, jobs_in_doubt: jobs_in_doubt as u64 };
     store.commit(vec![Change::Audit(event)]).await?;
     Ok(Restored { permits_revoked, jobs_in_doubt })

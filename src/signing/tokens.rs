@@ -1,19 +1,22 @@
 //! What operators and clients may know of tokens and do to them, without knowing PKCS#11.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::{
     domain::{
         algorithm::SignatureAlgorithm,
-        audit::PinIncident,
+        audit::{AuditEvent, PinIncident},
+        caller::KeyAccess,
         ids::{JobId, KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
     },
+    store::Change,
     telemetry::metrics::{QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
     token::{
         command::{Command, Reply},
@@ -24,6 +27,7 @@ use crate::{
 };
 
 use super::{
+    activity::StepReport,
     dispatcher::Workshop,
     jobs::JobDesk,
     keyring::Target,
@@ -31,9 +35,6 @@ use super::{
     pin_watch,
     service::{Denied, algorithm_for},
 };
-
-/// Who acts at the control socket, for the audit log: it is open to the gateway's user only.
-const BY_OPERATOR: &str = "operator at the control socket";
 
 /// A key on a token that is plugged in.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct KeyReport {
     pub token: TokenIdentity,
     /// The key.
     pub key: KeyDescription,
+    /// The certificate that goes with it, in DER: the configured one, or the one on the token.
+    pub certificate: Option<Vec<u8>>,
     /// What the token can sign with it.
     pub algorithms: Vec<SignatureAlgorithm>,
 }
@@ -132,6 +135,7 @@ impl TokenDesk {
             uri: token.uri().with_key(&key),
             token: token.clone(),
             algorithms: SignatureAlgorithm::ALL.into_iter().filter(|algorithm| algorithm.fits(&key.kind)).collect(),
+            certificate: self.0.keyring.configured_certificate(token, &key).or_else(|| key.certificate.clone()),
             key,
         };
         keys.into_iter().map(report).collect()
@@ -194,7 +198,7 @@ impl TokenDesk {
     }
 
     /// Logs in with an operator's PIN (`None`: at the reader). `insist`: although the token warns of its last try. `forget_rejection`: first
-    /// forget which PINs the token has rejected.
+    /// forget which PINs the token has rejected. `by`: who acts, for the audit log.
     ///
     /// # Errors
     /// [`TokenCommandError`].
@@ -204,11 +208,12 @@ impl TokenDesk {
         pin: Option<Pin>,
         insist: bool,
         forget_rejection: bool,
+        by: &str,
     ) -> Result<TokenIdentity, TokenCommandError> {
         let slot = self.find(uri)?;
         if forget_rejection {
             self.0.keyring.tokens().forget_rejections(slot.token());
-            self.record(&slot, PinIncident::RejectionForgotten).await;
+            self.record(&slot, PinIncident::RejectionForgotten, by).await;
         }
         slot.hold(false);
         if pin.is_none() && slot.login_mode() != LoginMode::Protected {
@@ -217,8 +222,8 @@ impl TokenDesk {
         let login = Command::Login { pin, origin: PinOrigin::Operator { insist } };
         let done = self.command(&slot, login).await;
         match &done {
-            Ok(_) => self.record(&slot, PinIncident::Unlocked).await,
-            Err(SlotError::Device(DeviceError::PinRejected)) => self.record(&slot, PinIncident::Rejected).await,
+            Ok(_) => self.record(&slot, PinIncident::Unlocked, by).await,
+            Err(SlotError::Device(DeviceError::PinRejected)) => self.record(&slot, PinIncident::Rejected, by).await,
             Err(_) => {}
         }
         said(done)
@@ -228,14 +233,59 @@ impl TokenDesk {
     ///
     /// # Errors
     /// [`TokenCommandError`].
-    pub async fn lock(&self, uri: &Pkcs11Uri) -> Result<TokenIdentity, TokenCommandError> {
+    pub async fn lock(&self, uri: &Pkcs11Uri, by: &str) -> Result<TokenIdentity, TokenCommandError> {
         let slot = self.find(uri)?;
         slot.hold(true);
         let done = self.command(&slot, Command::Logout).await;
         if done.is_ok() {
-            self.record(&slot, PinIncident::Locked).await;
+            self.record(&slot, PinIncident::Locked, by).await;
         }
         said(done)
+    }
+
+    /// Starts the module of a token again, with all of its tokens. What it is signing is finished first; if that takes too long, it is in doubt.
+    ///
+    /// # Errors
+    /// [`TokenCommandError`]; a module that lives in the gateway's own process and hangs cannot be started again.
+    pub async fn restart(&self, uri: &Pkcs11Uri, by: &str) -> Result<TokenIdentity, TokenCommandError> {
+        let slot = self.find(uri)?;
+        if !self.0.keyring.tokens().restart(&slot.token().module, &format!("{by} has restarted it")) {
+            return Err(TokenCommandError::Refused("the module is being started again already".to_owned()));
+        }
+        let event = AuditEvent::ModuleRestarted { module: slot.token().module.clone(), by: by.to_owned() };
+        if let Err(error) = self.0.store.commit(vec![Change::Audit(event)]).await {
+            warn!(error = %error, "the restart of a module is not in the audit log");
+        }
+        Ok(slot.token().clone())
+    }
+
+    /// The configured keys, by name.
+    #[must_use]
+    pub fn key_names(&self) -> Vec<KeyName> {
+        self.0.keyring.key_names()
+    }
+
+    /// Whether a token holds, or should hold, a key that is among `keys`.
+    #[must_use]
+    pub fn has_key_of(&self, token: &TokenIdentity, keys: &KeyAccess) -> bool {
+        match keys {
+            KeyAccess::All => true,
+            KeyAccess::Only(names) => names.iter().any(|name| self.0.keyring.is_on(name, token)),
+        }
+    }
+
+    /// The one token that a URI names.
+    ///
+    /// # Errors
+    /// [`TokenCommandError::NotFound`], [`TokenCommandError::Ambiguous`].
+    pub fn token_of(&self, uri: &Pkcs11Uri) -> Result<TokenIdentity, TokenCommandError> {
+        self.find(uri).map(|slot| slot.token().clone())
+    }
+
+    /// What this gateway has signed in the last hour, in steps of [`STEP`](super::activity::STEP), the oldest first.
+    #[must_use]
+    pub fn activity(&self) -> Vec<StepReport> {
+        self.0.ended.activity.report(Instant::now())
     }
 
     async fn command(&self, slot: &SlotHandle, command: Command) -> Result<TokenIdentity, SlotError> {
@@ -244,8 +294,8 @@ impl TokenDesk {
         answer.map(|_| slot.token().clone())
     }
 
-    async fn record(&self, slot: &SlotHandle, what: PinIncident) {
-        pin_watch::record(&self.0, slot, what, Some(BY_OPERATOR)).await;
+    async fn record(&self, slot: &SlotHandle, what: PinIncident, by: &str) {
+        pin_watch::record(&self.0, slot, what, Some(by)).await;
     }
 
     fn find(&self, uri: &Pkcs11Uri) -> Result<SlotHandle, TokenCommandError> {

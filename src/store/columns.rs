@@ -11,12 +11,13 @@ use uuid::Uuid;
 use super::{StoreError, rows::JobRow};
 use crate::domain::{
     audit::Consent,
-    caller::Provenance,
+    caller::{KeyAccess, Provenance},
     digest::ToSign,
     idempotency::{IdempotentRequest, RequestDone},
-    ids::{CallerId, IdempotencyKey},
+    ids::{CallerId, IdempotencyKey, OperatorName},
     job::{JobOutcome, JobState, KeyAddress, SigningJob},
     key::KeyChoice,
+    operator::{Operator, OperatorAccount, OperatorSession, PasswordHash, Role},
     permit::Permit,
     ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
     timestamp::Timestamp,
@@ -99,6 +100,36 @@ struct JobBody {
     certificate_serial: Option<String>,
     consent: Consent,
     with_pin: bool,
+}
+
+/// A row of `operators`.
+pub(super) struct OperatorColumns {
+    pub(super) name: String,
+    /// The PHC string.
+    pub(super) password: String,
+    pub(super) disabled: bool,
+    pub(super) added: i64,
+    pub(super) epoch: i64,
+    pub(super) version: i64,
+    /// [`OperatorBody`] as JSON.
+    pub(super) body: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OperatorBody {
+    role: Role,
+    keys: KeyAccess,
+}
+
+/// A row of `operator_sessions`.
+pub(super) struct SessionColumns {
+    pub(super) id: [u8; 32],
+    pub(super) operator: String,
+    pub(super) epoch: i64,
+    pub(super) began: i64,
+    pub(super) seen: i64,
+    pub(super) expires: i64,
+    pub(super) address: Option<String>,
 }
 
 const STATES: [(JobState, &str); 8] = [
@@ -247,6 +278,64 @@ impl JobRead {
         };
         Ok(JobRow { job, ended: self.ended.map(timestamp) })
     }
+}
+
+impl OperatorColumns {
+    pub(super) fn of(account: OperatorAccount) -> Result<Self, StoreError> {
+        let OperatorAccount { operator: Operator { name, role, keys }, password, disabled, added, epoch, version } = account;
+        Ok(Self {
+            name: name.into(),
+            password: password.as_str().to_owned(),
+            disabled,
+            added: millis(added),
+            epoch: millis(epoch),
+            version: count(version),
+            body: json(&OperatorBody { role, keys })?,
+        })
+    }
+
+    pub(super) fn read(self) -> Result<OperatorAccount, StoreError> {
+        let OperatorBody { role, keys } = parsed("an operator", &self.body)?;
+        Ok(OperatorAccount {
+            operator: Operator { name: operator_of(self.name)?, role, keys },
+            password: PasswordHash::new(self.password),
+            disabled: self.disabled,
+            added: timestamp(self.added),
+            epoch: timestamp(self.epoch),
+            version: u64::try_from(self.version).unwrap_or(0),
+        })
+    }
+}
+
+impl SessionColumns {
+    pub(super) fn of(session: OperatorSession) -> Self {
+        Self {
+            id: *session.id.as_bytes(),
+            operator: session.operator.into(),
+            epoch: millis(session.epoch),
+            began: millis(session.began),
+            seen: millis(session.seen),
+            expires: millis(session.expires),
+            address: session.address.map(|address| address.to_string()),
+        }
+    }
+
+    pub(super) fn read(self) -> Result<OperatorSession, StoreError> {
+        let address = self.address.map(|text| text.parse().map_err(|error| unreadable("a session", error))).transpose()?;
+        Ok(OperatorSession {
+            id: self.id.into(),
+            operator: operator_of(self.operator)?,
+            epoch: timestamp(self.epoch),
+            began: timestamp(self.began),
+            seen: timestamp(self.seen),
+            expires: timestamp(self.expires),
+            address,
+        })
+    }
+}
+
+fn operator_of(text: String) -> Result<OperatorName, StoreError> {
+    OperatorName::try_from(text).map_err(|error| unreadable("an operator", error))
 }
 
 /// What was done for a request, as JSON.

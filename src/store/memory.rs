@@ -3,6 +3,7 @@
 //! Everything stands under one mutex that is held for table look-ups only, never across an await or any IO. Waiting is by notification;
 //! nothing polls. For tests, and to measure what durability costs.
 
+mod accounts;
 mod enrolments;
 mod queue;
 mod tables;
@@ -25,8 +26,9 @@ use crate::domain::{
     audit::{AuditHead, SealedRecord},
     enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobState, QueueLength, SigningJob},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
     ticket::Ticket,
     timestamp::Timestamp,
@@ -127,6 +129,22 @@ impl Store for MemoryStore {
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
         let signing = JobFilter { state: Some(JobState::Signing), ..JobFilter::default() };
         Ok(self.lock().list_jobs(&signing, usize::MAX))
+    }
+
+    async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        Ok(self.lock().accounts.operator(name))
+    }
+
+    async fn list_operators(&self) -> Result<Vec<OperatorAccount>, StoreError> {
+        Ok(self.lock().accounts.operators())
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        Ok(self.lock().accounts.session(id))
+    }
+
+    async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError> {
+        Ok(self.lock().accounts.sessions_of(operator, now))
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

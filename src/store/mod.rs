@@ -22,9 +22,10 @@ use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
     enrolment::{Enrolment, EnrolmentState},
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobOutcome, JobState, QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
     ticket::Ticket,
     timestamp::Timestamp,
@@ -90,8 +91,20 @@ pub trait Store: Send + Sync {
     /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns them.
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
 
-    /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits and idempotency keys that expired
-    /// before it.
+    /// Finds an operator's account.
+    async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError>;
+
+    /// Every operator's account, by name. There are few.
+    async fn list_operators(&self) -> Result<Vec<OperatorAccount>, StoreError>;
+
+    /// Finds a session, whether it is still open or not.
+    async fn find_session(&self, id: SessionId) -> Result<Option<OperatorSession>, StoreError>;
+
+    /// The sessions of an operator that have not ended by time at `now`, the newest first.
+    async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError>;
+
+    /// Forgets at most `limit` jobs that ended before `before` and that no ticket refers to, and permits, sessions and idempotency keys that
+    /// expired before it.
     async fn forget_ended(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Counts the queued jobs of `token`.
@@ -220,6 +233,23 @@ pub enum Change {
     UpdateEnrolment(Box<Enrolment>),
     /// As `UpdateEnrolment`, for a request whose certificate has become active: the one that was active under its key's name is not any more.
     ActivateEnrolment(Box<Enrolment>),
+    /// Store a new operator's account.
+    InsertOperator(OperatorAccount),
+    /// Replace an operator's account whose version is still that of the new one; the stored version is one higher.
+    UpdateOperator(OperatorAccount),
+    /// Remove an operator's account; sessions of it let nobody in.
+    DeleteOperator(OperatorName),
+    /// Store a new session.
+    InsertSession(OperatorSession),
+    /// Note that a session was used; nothing if it is gone.
+    TouchSession {
+        /// The session.
+        id: SessionId,
+        /// When.
+        seen: Timestamp,
+    },
+    /// End a session; nothing if it is gone.
+    EndSession(SessionId),
     /// Add a record to the audit log. Records of one commit follow each other.
     Audit(AuditEvent),
 }
@@ -231,6 +261,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// The caller.
     pub caller: Option<CallerId>,
+    /// Accepted before this one; nothing fits if it is forgotten.
+    pub before: Option<JobId>,
 }
 
 /// Which certificate requests to list; what is `None` does not matter.
@@ -312,6 +344,15 @@ pub enum Conflict {
     /// There is no such certificate request.
     #[error("there is no such certificate request")]
     EnrolmentGone,
+    /// There is an operator of this name already.
+    #[error("there is an operator of this name already")]
+    OperatorKnown,
+    /// There is no such operator.
+    #[error("there is no such operator")]
+    OperatorGone,
+    /// The operator's account was changed meanwhile.
+    #[error("the operator's account was changed meanwhile")]
+    OperatorChanged,
     /// A request with this idempotency key is known already.
     #[error("a request with this idempotency key was made before")]
     RequestKnown,

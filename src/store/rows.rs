@@ -10,8 +10,9 @@ use crate::domain::{
     audit::AuditEvent,
     enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, EnrolmentId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
+    ids::{CallerId, ClaimId, EnrolmentId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
     ticket::{ContentPlace, Ticket},
     timestamp::Timestamp,
@@ -42,6 +43,10 @@ pub(super) trait Rows {
     fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError>;
     /// The request whose certificate is active under the name of a key.
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError>;
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError>;
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError>;
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError>;
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError>;
     /// How many tickets the caller has.
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
     /// How many jobs are queued for the token.
@@ -80,6 +85,8 @@ enum Undo {
     Job(JobId, Option<JobRow>),
     Idempotent(CallerId, IdempotencyKey),
     Enrolment(EnrolmentId, Option<Box<Enrolment>>),
+    Operator(OperatorName, Option<OperatorAccount>),
+    Session(SessionId, Option<OperatorSession>),
 }
 
 pub(super) struct Step<'a, R> {
@@ -118,6 +125,24 @@ impl<R: Rows> Step<'_, R> {
             Change::InsertEnrolment(enrolment) => self.insert_enrolment(*enrolment),
             Change::UpdateEnrolment(enrolment) => self.update_enrolment(*enrolment),
             Change::ActivateEnrolment(enrolment) => self.activate_enrolment(*enrolment),
+            Change::InsertOperator(account) => self.insert_operator(account),
+            Change::UpdateOperator(account) => self.update_operator(account),
+            Change::DeleteOperator(name) => {
+                let stored = self.rows.operator(&name)?.ok_or(Conflict::OperatorGone)?;
+                self.put_operator(name, Some(stored), None)
+            }
+            Change::InsertSession(session) => self.put_session(session.id, None, Some(session)),
+            Change::TouchSession { id, seen } => match self.rows.session(id)? {
+                Some(stored) if stored.seen < seen => {
+                    let touched = OperatorSession { seen, ..stored.clone() };
+                    self.put_session(id, Some(stored), Some(touched))
+                }
+                _ => Ok(()),
+            },
+            Change::EndSession(id) => match self.rows.session(id)? {
+                Some(stored) => self.put_session(id, Some(stored), None),
+                None => Ok(()),
+            },
             Change::Audit(event) => {
                 self.events.push(event);
                 Ok(())
@@ -142,6 +167,8 @@ impl<R: Rows> Step<'_, R> {
             Undo::Job(id, row) => self.rows.put_job(id, row),
             Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
             Undo::Enrolment(id, row) => self.rows.put_enrolment(id, row.map(|row| *row)),
+            Undo::Operator(name, row) => self.rows.put_operator(&name, row),
+            Undo::Session(id, row) => self.rows.put_session(id, row),
         })
     }
 
@@ -292,6 +319,36 @@ impl<R: Rows> Step<'_, R> {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn insert_operator(&mut self, account: OperatorAccount) -> Result<(), StoreError> {
+        let name = account.operator.name.clone();
+        if self.rows.operator(&name)?.is_some() {
+            return Err(Conflict::OperatorKnown.into());
+        }
+        self.put_operator(name, None, Some(account))
+    }
+
+    fn update_operator(&mut self, mut account: OperatorAccount) -> Result<(), StoreError> {
+        let name = account.operator.name.clone();
+        let stored = self.rows.operator(&name)?.ok_or(Conflict::OperatorGone)?;
+        if stored.version != account.version {
+            return Err(Conflict::OperatorChanged.into());
+        }
+        account.version += 1;
+        self.put_operator(name, Some(stored), Some(account))
+    }
+
+    fn put_operator(&mut self, name: OperatorName, old: Option<OperatorAccount>, new: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.rows.put_operator(&name, new)?;
+        self.undo.push(Undo::Operator(name, old));
+        Ok(())
+    }
+
+    fn put_session(&mut self, id: SessionId, old: Option<OperatorSession>, new: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.rows.put_session(id, new)?;
+        self.undo.push(Undo::Session(id, old));
+        Ok(())
     }
 
     fn keep_request(&mut self, request: IdempotentRequest) -> Result<(), StoreError> {

@@ -143,6 +143,8 @@ struct Inner {
     runtime: Handle,
     slots: Arc<RwLock<Vec<SlotHandle>>>,
     links: Mutex<HashMap<ModuleName, Arc<dyn ModuleLink>>>,
+    /// How the present run of each module is told to end.
+    nudges: Mutex<HashMap<ModuleName, Sender<Nudge>>>,
     heard_of: watch::Sender<HashSet<ModuleName>>,
     problems: Mutex<BTreeMap<ModuleName, String>>,
     changes: watch::Sender<u64>,
@@ -174,6 +176,7 @@ impl Tokens {
             runtime: Handle::current(),
             slots,
             links: Mutex::default(),
+            nudges: Mutex::default(),
             heard_of: watch::Sender::default(),
             problems: Mutex::default(),
             changes: watch::Sender::default(),
@@ -245,6 +248,15 @@ impl Tokens {
         link.create_token(order, Box::new(PlainAnswer(sender)))
             .map_err(|_| DeviceError::TokenGone(format!("module {module} has just ended")))?;
         answer.await.unwrap_or(Err(DeviceError::ProcessEnded { entered: false })).map(|_| ())
+    }
+
+    /// Has a module started again, for this reason; `false` if it has not heard of the last order yet, or does not run.
+    ///
+    /// What it is signing ends as for any other end of a module. One in thread isolation that has a wedged slot cannot be started again.
+    #[must_use]
+    pub fn restart(&self, module: &ModuleName, reason: &str) -> bool {
+        let nudge = lock(&self.0.nudges).get(module).cloned();
+        nudge.is_some_and(|nudge| nudge.try_send(Nudge::Replace(reason.to_owned())).is_ok())
     }
 
     /// Forgets which PINs the token has rejected.
@@ -413,6 +425,7 @@ impl Keeper {
 
     fn hub(&self) -> (Arc<EventHub>, Receiver<Nudge>) {
         let (nudge, nudges) = bounded(NUDGES_MAX);
+        lock(&self.inner.nudges).insert(self.module.options.name.clone(), nudge.clone());
         let hub = EventHub {
             inner: Arc::clone(&self.inner),
             module: self.module.options.name.clone(),

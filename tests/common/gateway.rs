@@ -13,7 +13,7 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use sealgate::{
-    auth::{ApiKeyHash, CallerEntry, Callers},
+    auth::{ApiKeyHash, CallerEntry, Callers, Operators, SessionSettings},
     domain::{
         algorithm::{Curve, KeyKind},
         caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
@@ -87,6 +87,7 @@ pub struct Gateway {
     pub tokens: Tokens,
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
+    pub operators: Arc<Operators>,
     signing: Arc<SigningService>,
     pub server: Server,
     http: reqwest::Client,
@@ -292,7 +293,9 @@ impl Plan {
         let tickets = Arc::new(tickets);
         let callers = Arc::new(Callers::new(self.callers).unwrap());
         let control_socket = self.directory.path().join("control.sock");
-        let services = Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk() };
+        let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
+        let services =
+            Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk(), operators: Arc::clone(&operators) };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
             socket: TcpListener::bind((self.address, 0)).unwrap(),
@@ -310,6 +313,7 @@ impl Plan {
             tokens,
             store,
             tickets,
+            operators,
             signing,
             server,
         }

@@ -241,7 +241,7 @@ fn without_an_anchor_the_missing_issuer_is_named() {
     let path = judge(&chain.leaf, &[&chain.ca], &[&chain.ca], Purpose::Any, now()).unwrap();
     assert_eq!(path.anchor(), &chain.ca);
     let itself = judge(&chain.leaf, &[], &[&chain.leaf], Purpose::DocumentSigning, now()).unwrap();
-    assert_eq!(itself.certificates, [chain.leaf.clone()]);
+    assert_eq!(itself.certificates, std::slice::from_ref(&chain.leaf));
 }
 
 #[test]

@@ -17,6 +17,9 @@ use serde::Deserialize;
 /// 2022-05-01: within the validity of everything that is not about validity.
 const WHEN: Timestamp = Timestamp::from_millis(1_651_363_200_000);
 
+/// Whether a fault is the one that a rule is broken with.
+type IsFault = fn(&PathFault) -> bool;
+
 /// Good certificates that are refused here: those signed with DSA, which is not accepted, and one from before 1970, which cannot be read.
 const NOT_ACCEPTED: [&str; 3] =
     ["valid_dsa_signatures_test4", "valid_dsa_parameter_inheritance_test5", "valid_pre2000_utc_notbefore_date_test3"];
@@ -125,7 +128,7 @@ fn every_case_of_pkits_ends_as_nist_says() {
 
 #[test]
 fn refusals_of_pkits_name_the_rule_that_is_broken() {
-    let rules: [(&str, fn(&PathFault) -> bool); 8] = [
+    let rules: [(&str, IsFault); 8] = [
         ("signature of", |fault| matches!(fault, PathFault::BadSignature | PathFault::UnsupportedAlgorithm(_))),
         ("not valid until", |fault| matches!(fault, PathFault::NotYetValid { .. })),
         ("expired", |fault| matches!(fault, PathFault::Expired { .. })),
@@ -142,7 +145,7 @@ fn refusals_of_pkits_name_the_rule_that_is_broken() {
     for case in cases().iter().filter(|case| !case.is_about_revocation()) {
         let Some(expected) = &case.error else { continue };
         let rule = rules.iter().find(|(words, _)| expected.msg_regex.contains(words));
-        let policy: fn(&PathFault) -> bool = |fault| matches!(fault, PathFault::Policy);
+        let policy: IsFault = |fault| matches!(fault, PathFault::Policy);
         let is_right = match rule {
             Some((_, is_right)) => *is_right,
             None if expected.msg_regex.contains("polic") => policy,

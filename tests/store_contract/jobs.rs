@@ -246,7 +246,7 @@ pub async fn jobs_are_listed_newest_first_by_state_and_caller(store: AnyStore) {
     }
     commit(&store, vec![Change::CancelJob(first.id)]).await;
     let listed = |state, owner: Option<&str>, limit| {
-        let (store, filter) = (Arc::clone(&store), JobFilter { state, caller: owner.map(caller) });
+        let (store, filter) = (Arc::clone(&store), JobFilter { state, caller: owner.map(caller), before: None });
         async move { store.list_jobs(&filter, limit).await.unwrap().into_iter().map(|job| job.id).collect::<Vec<_>>() }
     };
     assert_eq!(listed(None, None, 9).await, [third.id, second.id, first.id]);
@@ -256,6 +256,14 @@ pub async fn jobs_are_listed_newest_first_by_state_and_caller(store: AnyStore) {
     assert_eq!(listed(Some(JobState::Cancelled), Some("a"), 9).await, [first.id]);
     assert_eq!(listed(Some(JobState::InDoubt), None, 9).await, []);
     assert_eq!(store.list_jobs(&JobFilter::default(), usize::MAX).await.unwrap().len(), 3);
+    let before = async |id, state| {
+        let filter = JobFilter { before: Some(id), state, ..JobFilter::default() };
+        store.list_jobs(&filter, 9).await.unwrap().into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert_eq!(before(third.id, None).await, [second.id, first.id]);
+    assert_eq!(before(third.id, Some(JobState::Queued)).await, [second.id]);
+    assert_eq!(before(first.id, None).await, []);
+    assert_eq!(before(JobId::random(), None).await, []);
 }
 
 pub async fn what_is_claimed_and_not_settled_is_listed(store: AnyStore) {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod accounts;
 mod enrolments;
 mod jobs;
 mod parts;
@@ -30,6 +31,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
+    pub use super::{accounts::*, jobs::*, records::*, tickets::*};
     pub use super::{enrolments::*, jobs::*, records::*, tickets::*};
 }
 
@@ -84,6 +86,10 @@ macro_rules! contract {
                 a_certificate_that_becomes_active_takes_the_place_of_the_former_one,
                 of_many_that_become_active_at_once_one_is,
                 a_certificate_request_is_as_before_when_its_commit_fails,
+                an_operators_account_is_stored_once_changed_in_turn_and_removed,
+                a_conflict_leaves_accounts_and_sessions_as_they_were,
+                of_a_race_to_add_or_change_an_operator_one_wins,
+                sessions_are_found_touched_listed_ended_and_forgotten_when_they_expired,
             ]
         );
     };

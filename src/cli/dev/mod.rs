@@ -26,8 +26,13 @@ use self::{
 };
 use super::{gateway::Gateway, output, secret, server_runtime};
 use crate::{
-    auth::{ApiKey, generate_api_key},
+    auth::{ApiKey, Operators, Password, generate_api_key},
     config::{Config, DEFAULT_PORT},
+    domain::{
+        caller::KeyAccess,
+        ids::OperatorName,
+        operator::{Operator, Role},
+    },
     shutdown::StopSignals,
 };
 
@@ -35,6 +40,10 @@ use crate::{
 pub(in crate::cli) const DEFAULT_DIR: &str = "./.sealgate-dev";
 /// How long the token may take until it can sign.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// The operator of development mode.
+const OPERATOR: &str = "dev";
+/// Who gives them their password, in the audit log.
+const BY_DEV: &str = "development mode";
 
 /// Arguments of `dev`.
 #[derive(Debug, clap::Args)]
@@ -68,7 +77,10 @@ async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Re
     DevSettings { layout, listen, module, token: &token, api_key: &api_key }.write()?;
     let gateway = Gateway::start(&Config::load(&layout.config())?).await?;
     let shown = match gateway.ready(&token.uri, READY_MAX).await {
-        Ok(()) => show(layout, module, &token, &api_key, &gateway),
+        Ok(()) => match operator(gateway.operators()).await {
+            Ok(operator) => show(layout, module, &token, (&api_key, &operator), &gateway),
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error.context(format!("the development token in {} cannot sign", layout.tokens().display()))),
     };
     if let Err(error) = shown {
@@ -77,6 +89,20 @@ async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Re
     }
     gateway.run(signals, || remove_if_there(&layout.dev_json())).await;
     Ok(())
+}
+
+/// The operator of development mode, with a new password: like the API key, it is on disk only while it serves.
+async fn operator(operators: &Operators) -> anyhow::Result<(OperatorName, Password)> {
+    let name: OperatorName = OPERATOR.parse()?;
+    let password = Password::generate().context("no password was made; try again later")?;
+    let copy = Password::typed(password.reveal())?;
+    let known = operators.list().await?.iter().any(|account| account.operator.name == name);
+    if known {
+        operators.set_password(&name, copy, BY_DEV).await?;
+    } else {
+        operators.add(Operator { name: name.clone(), role: Role::Administrator, keys: KeyAccess::All }, copy, BY_DEV).await?;
+    }
+    Ok((name, password))
 }
 
 /// The token of the folder, made now if there is none.
@@ -110,7 +136,13 @@ fn ensure_whole(layout: &Layout, token: &TokenRecord) -> anyhow::Result<()> {
 }
 
 /// Says where everything is: in `dev.json` for programs, at the terminal for people.
-fn show(layout: &Layout, module: &Path, token: &TokenRecord, api_key: &ApiKey, gateway: &Gateway) -> anyhow::Result<()> {
+fn show(
+    layout: &Layout,
+    module: &Path,
+    token: &TokenRecord,
+    (api_key, (operator_user, operator_password)): (&ApiKey, &(OperatorName, Password)),
+    gateway: &Gateway,
+) -> anyhow::Result<()> {
     let address = gateway.addresses().first().context("the gateway has no address; report this as a bug")?;
     let url = format!("http://{address}");
     let key = |key: &'_ record::KeyRecord| (key.name.clone(), key.uri.clone(), layout.certificate(key.name.as_str()));
@@ -118,6 +150,8 @@ fn show(layout: &Layout, module: &Path, token: &TokenRecord, api_key: &ApiKey, g
     let json = DevJson {
         url: &url,
         api_key,
+        operator_user,
+        operator_password,
         ca_certificate: layout.certificate("ca"),
         module,
         softhsm2_conf: layout.softhsm2_conf(),

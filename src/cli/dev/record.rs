@@ -11,8 +11,12 @@ use zeroize::Zeroizing;
 
 use super::layout::{Layout, write_private, write_public};
 use crate::{
-    auth::ApiKey,
-    domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
+    auth::{ApiKey, Password},
+    domain::{
+        ids::{KeyName, OperatorName},
+        key_uri::Pkcs11Uri,
+        pin::Pin,
+    },
 };
 
 /// What the token is.
@@ -58,6 +62,9 @@ pub(super) struct DevJson<'a> {
     pub(super) url: &'a str,
     #[serde(serialize_with = "exposed")]
     pub(super) api_key: &'a ApiKey,
+    pub(super) operator_user: &'a OperatorName,
+    #[serde(serialize_with = "told")]
+    pub(super) operator_password: &'a Password,
     pub(super) ca_certificate: PathBuf,
     pub(super) module: &'a Path,
     pub(super) softhsm2_conf: PathBuf,
@@ -86,6 +93,10 @@ impl DevJson<'_> {
 
 fn exposed<S: Serializer>(secret: &ApiKey, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.reveal())
+}
+
+fn told<S: Serializer>(password: &Password, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(password.reveal())
 }
 
 fn revealed<S: Serializer>(pin: &Pin, serializer: S) -> Result<S::Ok, S::Error> {
@@ -120,6 +131,8 @@ mod tests {
         let json = DevJson {
             url: "http://127.0.0.1:9091",
             api_key: &api_key,
+            operator_user: &"dev".parse().unwrap(),
+            operator_password: &Password::generate().unwrap(),
             ca_certificate: layout.certificate("ca"),
             module: Path::new("/usr/lib/softhsm/libsofthsm2.so"),
             softhsm2_conf: layout.softhsm2_conf(),
@@ -132,7 +145,8 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.dev_json()).unwrap()).unwrap();
         let mut fields: Vec<&str> = read.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["api_key", "ca_certificate", "config", "keys", "module", "softhsm2_conf", "token_uri", "url", "user_pin"]);
+        let wanted = "api_key ca_certificate config keys module operator_password operator_user softhsm2_conf token_uri url user_pin";
+        assert_eq!(fields.join(" "), wanted);
         assert_eq!(read["api_key"], api_key.reveal());
         assert_eq!(read["user_pin"], "1234");
         assert_eq!(read["keys"][0]["certificate"], layout.certificate("ec-p256").to_str().unwrap());

@@ -337,7 +337,8 @@ impl EnrolmentId {
     /// The id of the request that an organisation calls `external_id`: the same on every gateway, so that a repetition meets the same request.
     #[must_use]
     pub fn of(organisation: &str, external_id: &ExternalId) -> Self {
-        let hash = Sha256::of(&[b"Sealgate certificate request\0", organisation.as_bytes(), b"\0", external_id.as_str().as_bytes()].concat());
+        let hash =
+            Sha256::of(&[b"Sealgate certificate request\0", organisation.as_bytes(), b"\0", external_id.as_str().as_bytes()].concat());
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash.as_bytes()[..16]);
         uuid::Builder::from_custom_bytes(bytes).into_uuid().into()

@@ -167,8 +167,16 @@ impl Template {
     pub fn fill(&self, application: &Application, login: &str) -> String {
         let (surname, given_name) = application.full_name.split_once(' ').unwrap_or((&application.full_name, ""));
         let organisation = application.organisation.as_deref().unwrap_or_default();
-        let values =
-            [login, &application.full_name, surname, given_name, &application.position, organisation, &application.email, &application.number];
+        let values = [
+            login,
+            &application.full_name,
+            surname,
+            given_name,
+            &application.position,
+            organisation,
+            &application.email,
+            &application.number,
+        ];
         let mut filled = String::new();
         let mut rest = self.0.as_str();
         // Piece by piece, so that braces in what a request says are no places.

@@ -79,7 +79,9 @@ impl EnrolmentState {
             | (Self::AwaitingIssue, Step::Submitted { .. } | Step::Postponed { .. }) => Some(Self::AwaitingIssue),
             (Self::AwaitingIssue, Step::Issued(_)) => Some(Self::Issued),
             (Self::Issued, Step::Activated) | (Self::Activated, Step::Superseded) => Some(Self::Activated),
-            (Self::Accepted | Self::AwaitingIssue | Self::AwaitingConfirmation, Step::Refused { ground, .. }) => Some(Self::Refused(*ground)),
+            (Self::Accepted | Self::AwaitingIssue | Self::AwaitingConfirmation, Step::Refused { ground, .. }) => {
+                Some(Self::Refused(*ground))
+            }
             _ => None,
         }
     }

@@ -69,7 +69,10 @@ fn a_request_goes_from_its_form_to_an_active_certificate() {
     assert!(request.active);
     request.step(Step::Superseded, at(5), "bank").unwrap();
     assert_eq!((request.state, request.active), (EnrolmentState::Activated, false));
-    assert_eq!(request.step(Step::Superseded, at(6), "bank"), Err(WrongStep { state: EnrolmentState::Activated, step: StepKind::Superseded }));
+    assert_eq!(
+        request.step(Step::Superseded, at(6), "bank"),
+        Err(WrongStep { state: EnrolmentState::Activated, step: StepKind::Superseded })
+    );
     assert_eq!(request.history.len(), 6);
 }
 
@@ -112,7 +115,13 @@ fn an_external_id_is_a_uuid_in_lower_case_whatever_its_version() {
     for good in ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
         assert_eq!(good.parse::<ExternalId>().unwrap().as_str(), good);
     }
-    for bad in ["", "0b2c6d6e-0000-4a31-8c3e-5d1f0a2b3c4D", "0b2c6d6e00004a318c3e5d1f0a2b3c4d", "0b2c6d6e-0000-4a31-8c3e-5d1f0a2b3c4d-", "g0000000-0000-0000-0000-000000000000"] {
+    for bad in [
+        "",
+        "0b2c6d6e-0000-4a31-8c3e-5d1f0a2b3c4D",
+        "0b2c6d6e00004a318c3e5d1f0a2b3c4d",
+        "0b2c6d6e-0000-4a31-8c3e-5d1f0a2b3c4d-",
+        "g0000000-0000-0000-0000-000000000000",
+    ] {
         assert_eq!(bad.parse::<ExternalId>(), Err(ExternalIdError), "{bad}");
     }
 }

@@ -135,7 +135,8 @@ impl EstCa {
             }
             let wanted = decoded(&read(answer).await?)?;
             let wanted = wanted_attributes(&wanted)?;
-            let missing: Vec<_> = wanted.iter().filter(|oid| !contains(request, &oid.to_der().unwrap_or_default())).map(ToString::to_string).collect();
+            let missing: Vec<_> =
+                wanted.iter().filter(|oid| !contains(request, &oid.to_der().unwrap_or_default())).map(ToString::to_string).collect();
             if !missing.is_empty() {
                 warn!(ca = %self.url, "the CA wants {} in requests; see that the profile asks for it", missing.join(", "));
             }
@@ -179,7 +180,8 @@ impl EstCa {
             let parsed = Certificate::from_der(&der).map_err(|error| CaError::Misbehaved(error.to_string()))?;
             if same_public_key(parsed.spki(), request.spki()) { certificate = Some(der) } else { chain.push(der) }
         }
-        let certificate = certificate.ok_or_else(|| CaError::Misbehaved("it has no certificate of the key that was asked for".to_owned()))?;
+        let certificate =
+            certificate.ok_or_else(|| CaError::Misbehaved("it has no certificate of the key that was asked for".to_owned()))?;
         if chain.is_empty() {
             chain = self.ca_certificates().await?;
         }
@@ -266,7 +268,8 @@ fn wanted_attributes(der: &[u8]) -> Result<Vec<const_oid::ObjectIdentifier>, CaE
     let wrong = |error: der::Error| CaError::Misbehaved(format!("csrattrs: {error}"));
     let all = Vec::<der::Any>::from_der(der).map_err(wrong)?;
     let oid = |any: &der::Any| {
-        any.decode_as::<const_oid::ObjectIdentifier>().or_else(|_| any.decode_as::<x509_cert::attr::Attribute>().map(|attribute| attribute.oid))
+        any.decode_as::<const_oid::ObjectIdentifier>()
+            .or_else(|_| any.decode_as::<x509_cert::attr::Attribute>().map(|attribute| attribute.oid))
     };
     all.iter().map(oid).collect::<Result<_, _>>().map_err(wrong)
 }

@@ -130,7 +130,7 @@ pub struct UnlockDto {
     /// Which token; the only one, if there is none here.
     pub uri: Option<Pkcs11Uri>,
     /// The PIN; without one it is typed at the reader.
-    pub pin: Option<PinText>,
+    pub pin: Option<SecretText>,
     /// Try although the token warns that one more wrong PIN locks it.
     pub insist: bool,
     /// First forget which PINs the token has rejected.
@@ -161,20 +161,21 @@ pub struct ErrorDto {
     pub hint: String,
 }
 
-/// A PIN on its way through the control socket. Shows nothing, is wiped when it is dropped.
+/// A PIN or a password on its way through the control socket. Shows nothing, is wiped when it is dropped.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PinText(#[serde(with = "wiped")] Zeroizing<String>);
+pub struct SecretText(#[serde(with = "wiped")] Zeroizing<String>);
 
-impl PinText {
-    /// Takes a text that an operator typed.
+impl SecretText {
+    /// Takes a text that an operator typed, or is to be shown.
     #[must_use]
     pub const fn new(text: Zeroizing<String>) -> Self {
         Self(text)
     }
 
-    /// The PIN in clear, to be made a [`Pin`](crate::domain::pin::Pin).
-    pub(super) fn reveal(&self) -> &str {
+    /// The text in clear: to be made a [`Pin`](crate::domain::pin::Pin) or a password, or to be shown once.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_unlock_is_read_as_it_is_written() {
-        let pin = PinText::new(Zeroizing::new("1234".to_owned()));
+        let pin = SecretText::new(Zeroizing::new("1234".to_owned()));
         let unlock = UnlockDto { uri: "pkcs11:token=one".parse().ok(), pin: Some(pin), insist: true, forget_rejection: false };
         let json = serde_json::to_string(&unlock).unwrap();
         assert_eq!(json, r#"{"uri":"pkcs11:token=one","pin":"1234","insist":true,"forget_rejection":false}"#);

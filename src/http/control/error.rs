@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
 use super::dto::ErrorDto;
 use crate::{
+    auth::OperatorError,
     domain::pin::PinFormatError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
 };
@@ -27,6 +28,8 @@ pub(super) enum ControlError {
     Command(#[from] TokenCommandError),
     #[error("{0}")]
     Job(#[from] JobCommandError),
+    #[error("{0}")]
+    Operator(#[from] OperatorError),
 }
 
 impl ControlError {
@@ -37,7 +40,10 @@ impl ControlError {
             Self::JobsQuery(_) => "ask with `state` (say in-doubt), `caller` and `limit`, or without them",
             Self::Job(JobCommandError::NotFound) => "see `sealgate jobs list`; what ended long ago stands in the audit log only",
             Self::Job(JobCommandError::NotInDoubt(_)) => "nothing is left to be settled; see `sealgate jobs show`",
-            Self::Job(JobCommandError::StoreUnavailable) => "see the gateway's log for what its database lacks, and try again",
+            Self::Job(JobCommandError::StoreUnavailable) | Self::Operator(OperatorError::StoreUnavailable) => {
+                "see the gateway's log for what its database lacks, and try again"
+            }
+            Self::Operator(error) => hint_about_operator(error),
             Self::UnknownKey => "see the [[key]]s of the configuration",
             Self::Body(_) => "send JSON as the documentation of the control socket says",
             Self::Pin(_) => "type the PIN again",
@@ -48,6 +54,18 @@ impl ControlError {
     }
 }
 
+/// What to do where an account was not changed.
+const fn hint_about_operator(error: &OperatorError) -> &'static str {
+    match error {
+        OperatorError::Known => "choose another name, or give them a new password with `sealgate operators password`",
+        OperatorError::Gone => "see `sealgate operators list`",
+        OperatorError::LastAdministrator => "add another administrator first",
+        OperatorError::TooMany => "remove those who have left",
+        OperatorError::Password(_) => "choose another one, or let the gateway make it",
+        OperatorError::Changed | OperatorError::Hash(_) | OperatorError::Random(_) | OperatorError::StoreUnavailable => "try again",
+    }
+}
+
 impl ResponseError for ControlError {
     fn status_code(&self) -> StatusCode {
         match self {
@@ -55,7 +73,15 @@ impl ResponseError for ControlError {
                 StatusCode::NOT_FOUND
             }
             Self::Job(JobCommandError::NotInDoubt(_)) => StatusCode::CONFLICT,
-            Self::Job(JobCommandError::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Operator(OperatorError::Gone) => StatusCode::NOT_FOUND,
+            Self::Operator(OperatorError::Password(_)) => StatusCode::BAD_REQUEST,
+            Self::Operator(OperatorError::Known | OperatorError::Changed | OperatorError::TooMany | OperatorError::LastAdministrator) => {
+                StatusCode::CONFLICT
+            }
+            Self::Job(JobCommandError::StoreUnavailable)
+            | Self::Operator(OperatorError::Hash(_) | OperatorError::Random(_) | OperatorError::StoreUnavailable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Body(_) | Self::Query(_) | Self::JobsQuery(_) | Self::Pin(_) => StatusCode::BAD_REQUEST,
             Self::Command(TokenCommandError::Ambiguous(_) | TokenCommandError::Refused(_)) => StatusCode::CONFLICT,
         }

@@ -125,7 +125,7 @@ pub(super) async fn list(
     query: Result<Query<JobsQueryDto>, actix_web::Error>,
 ) -> Result<HttpResponse, ControlError> {
     let JobsQueryDto { state, caller, limit } = query.map_err(|error| ControlError::JobsQuery(error.to_string()))?.into_inner();
-    let found = desk.jobs().list(&JobFilter { state, caller }, limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX)).await?;
+    let found = desk.jobs().list(&JobFilter { state, caller, before: None }, limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX)).await?;
     Ok(json(&JobsDto { jobs: found.into_iter().map(JobDto::from).collect() }))
 }
 

@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] stand there.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] and [`operators`] stand there.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -14,6 +14,7 @@
 pub mod dto;
 mod error;
 pub mod jobs;
+pub mod operators;
 
 use std::time::Duration;
 
@@ -30,10 +31,13 @@ use self::{
 };
 use super::extract::{Pace, read_whole};
 use crate::{
+    auth::Operators,
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     signing::tokens::TokenDesk,
 };
 
+/// Who acts here, for the audit log: the socket is open to the gateway's user only.
+const AT_THE_SOCKET: &str = "operator at the control socket";
 /// The most bytes of a request body.
 const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may make no progress.
@@ -45,10 +49,11 @@ const CHANGE_WAIT_MAX: Duration = Duration::from_secs(25);
 pub(super) type Closing = watch::Receiver<bool>;
 
 /// The routes that operators are served.
-pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
+pub(super) fn configure(desk: Data<TokenDesk>, accounts: Data<Operators>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config
             .app_data(desk)
+            .app_data(accounts)
             .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
@@ -60,6 +65,10 @@ pub(super) fn configure(desk: Data<TokenDesk>, closing: Data<Closing>) -> impl F
             .route("/jobs", get().to(jobs::list))
             .route("/jobs/{id}", get().to(jobs::show))
             .route("/jobs/{id}/resolve", post().to(jobs::resolve))
+            .route("/operators", get().to(operators::list))
+            .route("/operators", post().to(operators::add))
+            .route("/operators/{name}/password", post().to(operators::set_password))
+            .route("/operators/{name}/{change}", post().to(operators::change))
             .default_service(web::to(unknown_route));
     }
 }
@@ -118,13 +127,13 @@ async fn keys(desk: Data<TokenDesk>) -> HttpResponse {
 async fn unlock(desk: Data<TokenDesk>, body: Payload) -> Result<HttpResponse, ControlError> {
     let UnlockDto { uri, pin, insist, forget_rejection } = read(body).await?;
     let pin = pin.map(|pin| Pin::new(pin.reveal())).transpose().map_err(ControlError::Pin)?;
-    let token = desk.unlock(&any_or(uri), pin, insist, forget_rejection).await?;
+    let token = desk.unlock(&any_or(uri), pin, insist, forget_rejection, AT_THE_SOCKET).await?;
     Ok(json(&TokenDto { uri: token.uri() }))
 }
 
 async fn lock(desk: Data<TokenDesk>, body: Payload) -> Result<HttpResponse, ControlError> {
     let LockDto { uri } = read(body).await?;
-    let token = desk.lock(&any_or(uri)).await?;
+    let token = desk.lock(&any_or(uri), AT_THE_SOCKET).await?;
     Ok(json(&TokenDto { uri: token.uri() }))
 }
 

@@ -41,7 +41,7 @@ struct Searcher<'a, J> {
 
 /// Shows every path, leaf first and anchor last, to `judge`, until it has seen a good one or enough.
 pub(super) fn paths<'a>(request: &'a PathRequest<'a>, judge: impl FnMut(&[&'a Certificate]) -> Search) -> Found<'a> {
-    if request.anchors.iter().any(|anchor| *anchor == request.leaf) {
+    if request.anchors.contains(&request.leaf) {
         // Trusted by itself: it is its own path, without a signature on it that would say more.
         let mut judge = judge;
         let path = vec![request.leaf];
@@ -80,7 +80,7 @@ impl<'a, J: FnMut(&[&'a Certificate]) -> Search> Searcher<'a, J> {
             if self.steps > STEPS_MAX {
                 return Search::GiveUp;
             }
-            if self.path.iter().any(|seen| *seen == issuer) {
+            if self.path.contains(&issuer) {
                 continue;
             }
             self.path.push(issuer);

@@ -7,14 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{enrolments::Enrolments, queue::TokenQueue};
+use super::{accounts::Accounts, enrolments::Enrolments, queue::TokenQueue};
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
         enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
+        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         ticket::{ContentPlace, Ticket},
         timestamp::Timestamp,
@@ -45,6 +46,7 @@ pub(super) struct Tables {
     requests: HashMap<RequestName, IdempotentRequest>,
     requests_by_end: BTreeSet<(Timestamp, RequestName)>,
     pub(super) enrolments: Enrolments,
+    pub(super) accounts: Accounts,
     audit: Vec<SealedRecord>,
     audit_head: AuditHead,
 }
@@ -73,6 +75,7 @@ impl Default for Tables {
             requests: HashMap::default(),
             requests_by_end: BTreeSet::default(),
             enrolments: Enrolments::default(),
+            accounts: Accounts::default(),
             audit: Vec::new(),
             audit_head: AuditHead::empty(GatewayId::random()),
         }
@@ -127,10 +130,11 @@ impl Tables {
     }
 
     pub(super) fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Vec<SigningJob> {
+        let end = filter.before.map_or(u64::MAX, |before| self.jobs.get(&before).map_or(0, |placed| placed.order));
         let fits = |job: &SigningJob| {
             filter.state.is_none_or(|state| job.state == state) && filter.caller.as_ref().is_none_or(|caller| job.caller == *caller)
         };
-        let mut found: Vec<_> = self.jobs.values().filter(|placed| fits(&placed.row.job)).collect();
+        let mut found: Vec<_> = self.jobs.values().filter(|placed| placed.order < end && fits(&placed.row.job)).collect();
         found.sort_unstable_by_key(|placed| std::cmp::Reverse(placed.order));
         found.into_iter().take(limit).map(|placed| placed.row.job.clone()).collect()
     }
@@ -216,7 +220,7 @@ impl Tables {
         jobs.into_iter().for_each(|id| self.replace_job(id, None));
         permits.into_iter().for_each(|id| self.replace_permit(id, None));
         requests.into_iter().for_each(|name| self.replace_request(name, None));
-        forgotten
+        forgotten + self.accounts.forget(before, limit - forgotten)
     }
 
     fn replace_ticket(&mut self, id: TicketId, row: Option<Ticket>) -> Option<Ticket> {
@@ -344,6 +348,24 @@ impl Rows for Tables {
 
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
         Ok(self.enrolments.active(key))
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        Ok(self.accounts.operator(name))
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.accounts.put_operator(name, row);
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        Ok(self.accounts.session(id))
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.accounts.put_session(id, row);
+        Ok(())
     }
 
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {

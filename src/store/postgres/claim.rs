@@ -63,8 +63,11 @@ pub(super) const FORGET: &str = "WITH
         ORDER BY expires LIMIT $2 - (SELECT count(*) FROM j) FOR UPDATE SKIP LOCKED) RETURNING 1),
     r AS (DELETE FROM requests WHERE (caller, key) IN (
         SELECT caller, key FROM requests WHERE expires < $1
-        ORDER BY expires LIMIT $2 - (SELECT count(*) FROM j) - (SELECT count(*) FROM p) FOR UPDATE SKIP LOCKED) RETURNING 1)
-    SELECT (SELECT count(*) FROM j) + (SELECT count(*) FROM p) + (SELECT count(*) FROM r)";
+        ORDER BY expires LIMIT $2 - (SELECT count(*) FROM j) - (SELECT count(*) FROM p) FOR UPDATE SKIP LOCKED) RETURNING 1),
+    s AS (DELETE FROM operator_sessions WHERE id IN (
+        SELECT id FROM operator_sessions WHERE expires < $1 ORDER BY expires
+        LIMIT $2 - (SELECT count(*) FROM j) - (SELECT count(*) FROM p) - (SELECT count(*) FROM r) FOR UPDATE SKIP LOCKED) RETURNING 1)
+    SELECT (SELECT count(*) FROM j) + (SELECT count(*) FROM p) + (SELECT count(*) FROM r) + (SELECT count(*) FROM s)";
 
 /// The callers that were served last, for each token: where the next round begins.
 pub(super) type Served = HashMap<TokenIdentity, CallerId>;

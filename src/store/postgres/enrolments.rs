@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
-use super::{
-    PostgresStore, row,
-    session::Step,
-    working_set::WorkingSet,
-};
+use super::{PostgresStore, row, session::Step, working_set::WorkingSet};
 use crate::{
     domain::{
         enrolment::Enrolment,

@@ -43,22 +43,38 @@ const UPDATE_JOBS: &str = "UPDATE jobs SET state = u.state, claim = u.claim, end
     FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[]) AS u(id, state, claim, ended, outcome) WHERE jobs.id = u.id";
 /// Two gateways may be sent the same request: whoever is second finds no room and starts over, with the first one's row before its eyes.
 /// The order keeps them from waiting for each other in a circle.
-pub(super) const INSERT_REQUESTS: &str = "INSERT INTO requests (caller, key, done, expires) \
+const INSERT_REQUESTS: &str = "INSERT INTO requests (caller, key, done, expires) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS u(caller, key, done, expires) ORDER BY u.caller, u.key \
     ON CONFLICT DO NOTHING";
 const INSERT_AUDIT: &str = "INSERT INTO audit (gateway, seq, text, hash) SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bytea[])";
 
-/// Statements that write what changed, in their order, and how many requests must find room.
-pub(super) fn writes(set: &WorkingSet) -> Result<(Vec<Step>, u64), StoreError> {
-    let mut steps = Vec::new();
+/// What a working set changed.
+pub(super) struct Writes {
+    /// The statements, in their order.
+    pub(super) steps: Vec<Step>,
+    /// Statements, by their place, that must write so many rows: where they write fewer, another gateway was quicker, and the group starts over
+    /// with the other one's row before its eyes.
+    pub(super) must_fit: Vec<(usize, u64)>,
+}
+
+/// Statements that write what changed.
+pub(super) fn writes(set: &WorkingSet) -> Result<Writes, StoreError> {
+    let (mut steps, mut must_fit) = (Vec::new(), Vec::new());
     tickets(set, &mut steps)?;
     contents(set, &mut steps);
     permits(set, &mut steps);
     jobs(set, &mut steps)?;
     enrolments::writes(set, &mut steps)?;
-    let requests = requests(set, &mut steps)?;
+    let (place, requests) = (steps.len(), requests(set, &mut steps)?);
+    if requests > 0 {
+        must_fit.push((place, requests));
+    }
+    for (step, rows) in set.accounts.writes()? {
+        must_fit.push((steps.len(), rows));
+        steps.push(step);
+    }
     audit(set, &mut steps);
-    Ok((steps, requests))
+    Ok(Writes { steps, must_fit })
 }
 
 /// Collects rows column by column and, if there are any, a statement for them.

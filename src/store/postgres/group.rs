@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     Shared,
     claim::{self, FORGET, IDLE, LATE, Served},
-    flush::{self, INSERT_REQUESTS},
+    flush::{self, Writes},
     leases::ORPHANS,
     news, row,
     session::{Answer, Fault, Session, Step, Value},
@@ -165,8 +165,7 @@ impl Group {
 
     /// Writes everything, then claims and forgets, then tells the other gateways.
     async fn flush(&mut self, session: &Session, gateway: GatewayId, works: &[&Work], set: &WorkingSet) -> Result<(), Fault> {
-        let (mut steps, requests) = flush::writes(set).map_err(refused)?;
-        let request_step = steps.iter().position(|step| step.is(INSERT_REQUESTS));
+        let Writes { mut steps, must_fit } = flush::writes(set).map_err(refused)?;
         self.head = set.head;
         self.changes_anything = !steps.is_empty();
         let claims = claims(works);
@@ -188,8 +187,8 @@ impl Group {
         steps.push(Step::new(NOTE_BATCH, note));
         steps.extend(news::tell(&self.moved));
         let answers = session.pipeline(steps).await?;
-        if request_step.is_some_and(|at| answers[at].count != requests) {
-            return Err(Fault::Busy("another gateway was sent the same request".to_owned()));
+        if must_fit.iter().any(|(at, rows)| answers[*at].count != *rows) {
+            return Err(Fault::Busy("another gateway wrote the same row".to_owned()));
         }
         if answers.get(end_of_work).is_none_or(|answer| answer.count != 1) {
             return Err(Fault::Refused("the row of this gateway is missing from the table gateways".to_owned()));

@@ -5,6 +5,7 @@
 //! good; while the database is away, work waits a few seconds and is then refused, and nothing that was accepted is forgotten; when it is
 //! back, everything goes on by itself.
 
+mod accounts;
 mod audit;
 mod claim;
 mod clock;
@@ -60,9 +61,10 @@ use crate::domain::{
     audit::{AuditHead, SealedRecord},
     enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
     ticket::Ticket,
     timestamp::Timestamp,
@@ -294,9 +296,11 @@ impl Store for PostgresStore {
         let state = filter.state.map_or_else(|| "true".to_owned(), |state| format!("state = '{}'", state_text(state)));
         let caller = filter.caller.as_ref().map_or("$2 = ''", |_| "caller = $2");
         let columns = job_columns!();
-        let sql = format!("SELECT {columns} FROM jobs WHERE {state} AND {caller} ORDER BY place DESC LIMIT $1");
+        let until = filter.before.map_or("$3::uuid IS NULL", |_| "place < (SELECT place FROM jobs WHERE id = $3)");
+        let sql = format!("SELECT {columns} FROM jobs WHERE {state} AND {caller} AND {until} ORDER BY place DESC LIMIT $1");
         let named = filter.caller.as_ref().map_or("", |caller| caller.as_str());
-        let rows = self.readers.query(&sql, &[&count(limit as u64), &named]).await?;
+        let before = filter.before.map(|job| job.as_uuid());
+        let rows = self.readers.query(&sql, &[&count(limit as u64), &named, &before]).await?;
         rows.iter().map(|row| row::job(row).map(|row| row.job)).collect()
     }
 
@@ -304,6 +308,22 @@ impl Store for PostgresStore {
         let sql = concat!("SELECT ", job_columns!(), " FROM jobs WHERE owner = $1 AND state = 'signing' ORDER BY place");
         let rows = self.readers.query(sql, &[&self.shared.settings.gateway.as_uuid()]).await?;
         rows.iter().map(|row| row::job(row).map(|row| row.job)).collect()
+    }
+
+    async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        accounts::find_operator(&self.readers, name).await
+    }
+
+    async fn list_operators(&self) -> Result<Vec<OperatorAccount>, StoreError> {
+        accounts::list_operators(&self.readers).await
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        accounts::find_session(&self.readers, id).await
+    }
+
+    async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError> {
+        accounts::list_sessions(&self.readers, operator, now).await
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

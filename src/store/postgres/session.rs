@@ -43,11 +43,6 @@ impl Step {
     pub(super) fn new(sql: &'static str, values: Vec<Value>) -> Self {
         Self { sql, values }
     }
-
-    /// Whether it is this statement.
-    pub(super) fn is(&self, sql: &str) -> bool {
-        self.sql == sql
-    }
 }
 
 /// What a statement gave.

@@ -12,6 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    accounts::{Accounts, WantedAccounts},
     enrolments,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
@@ -21,8 +22,9 @@ use crate::{
         audit::{AuditEvent, AuditHead, SealedRecord},
         enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, EnrolmentId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
+        ids::{CallerId, EnrolmentId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
         job::JobState,
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         ticket::Ticket,
         timestamp::Timestamp,
@@ -62,6 +64,7 @@ pub(super) struct Wanted {
     enrolments: BTreeSet<EnrolmentId>,
     /// Names of keys whose active request is wanted.
     active: BTreeSet<KeyName>,
+    accounts: WantedAccounts,
 }
 
 impl Wanted {
@@ -89,6 +92,12 @@ impl Wanted {
                 self.enrolments.insert(enrolment.id);
                 self.active.insert(enrolment.key_name.clone());
             }
+            Change::InsertOperator(_)
+            | Change::UpdateOperator(_)
+            | Change::DeleteOperator(_)
+            | Change::InsertSession(_)
+            | Change::TouchSession { .. }
+            | Change::EndSession(_) => self.accounts.add(change),
             Change::PutContent { .. } | Change::Audit(_) => {}
         }
     }
@@ -102,7 +111,7 @@ impl Wanted {
             self.requests.iter().map(|(caller, key)| (caller.as_str().to_owned(), key.as_str().to_owned())).unzip();
         let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
         let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
-        Ok(vec![
+        let mut steps = vec![
             Step::new(TICKETS, vec![Box::new(tickets)]),
             Step::new(JOBS, vec![Box::new(jobs.clone())]),
             Step::new(PERMITS, vec![Box::new(permits), Box::new(jobs)]),
@@ -110,7 +119,9 @@ impl Wanted {
             Step::new(TICKET_COUNTS, vec![Box::new(counted)]),
             Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
             enrolments::read(&self.enrolments, &self.active),
-        ])
+        ];
+        steps.extend(self.accounts.reads());
+        Ok(steps)
     }
 }
 
@@ -131,7 +142,7 @@ impl<T> Default for Pair<T> {
 }
 
 impl<T: Clone> Pair<T> {
-    fn of(stored: T) -> Self {
+    pub(super) fn of(stored: T) -> Self {
         Self { wanted: Some(stored.clone()), stored: Some(stored) }
     }
 }
@@ -144,6 +155,7 @@ pub(super) struct WorkingSet {
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
     pub(super) enrolments: HashMap<EnrolmentId, Pair<Enrolment>>,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
+    pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
     pub(super) accepted: Vec<JobId>,
     pub(super) head: AuditHead,
@@ -161,6 +173,7 @@ impl WorkingSet {
             requests: HashMap::new(),
             enrolments: HashMap::new(),
             contents: HashMap::new(),
+            accounts: Accounts::default(),
             accepted: Vec::new(),
             head,
             records: Vec::new(),
@@ -171,7 +184,7 @@ impl WorkingSet {
 
     /// Takes the answers to [`Wanted::reads`].
     pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, enrolments] = answers else {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, enrolments, accounts @ ..] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -201,7 +214,7 @@ impl WorkingSet {
         for row in &queue_counts.rows {
             self.queued_for.insert(token_of(row::column(row, 0)?)?, row::number(row, 1)?);
         }
-        Ok(())
+        self.accounts.fill(accounts)
     }
 
     /// Notes that a ticket was used, if it is there.
@@ -304,6 +317,24 @@ impl Rows for WorkingSet {
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
         let mut wanted = self.enrolments.values().filter_map(|pair| pair.wanted.as_ref());
         Ok(wanted.find(|enrolment| enrolment.active && enrolment.key_name == *key).map(|enrolment| enrolment.id))
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        Ok(self.accounts.operators.get(name).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.accounts.operators.entry(name.clone()).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        Ok(self.accounts.sessions.get(&id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.accounts.sessions.entry(id).or_default().wanted = row;
+        Ok(())
     }
 
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {

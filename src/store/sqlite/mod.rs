@@ -5,6 +5,7 @@
 //! disk (`synchronous=FULL`); a change that fails leaves the others of its batch alone; what is deleted is overwritten (`secure_delete`), and
 //! the write-ahead log is emptied soon afterwards.
 
+mod accounts;
 mod enrolments;
 #[cfg(test)]
 mod plans;
@@ -32,8 +33,9 @@ use crate::domain::{
     audit::{AuditHead, SealedRecord},
     enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobState, QueueLength, SigningJob},
+    operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
     ticket::Ticket,
     timestamp::Timestamp,
@@ -243,7 +245,24 @@ impl Store for SqliteStore {
 
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
         // One gateway has this database, so every claim is its own.
-        self.list_jobs(&JobFilter { state: Some(JobState::Signing), caller: None }, usize::MAX).await
+        self.list_jobs(&JobFilter { state: Some(JobState::Signing), ..JobFilter::default() }, usize::MAX).await
+    }
+
+    async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        self.readers.read_row(|connection| accounts::operator(connection, name))
+    }
+
+    async fn list_operators(&self) -> Result<Vec<OperatorAccount>, StoreError> {
+        self.readers.read(accounts::operators).await
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        self.readers.read_row(|connection| accounts::session(connection, id))
+    }
+
+    async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError> {
+        let operator = operator.clone();
+        self.readers.read(move |connection| accounts::sessions_of(connection, &operator, now)).await
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

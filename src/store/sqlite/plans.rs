@@ -49,6 +49,7 @@ mod tests {
             ids::{GatewayId, JobId, PermitId, TicketId},
             job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
             key::KeyChoice,
+            operator::SessionId,
             permit::Permit,
             ticket::{Content, ContentPlace, SignatureOptions, Ticket},
             token::{KeySelector, TokenIdentity},
@@ -137,6 +138,10 @@ mod tests {
         store.audit_records(store.gateway, 1, 10).await.unwrap();
         store.commit(vec![Change::DeleteTicket(ticket.id)]).await.unwrap();
         store.remove_idle_tickets(later, 10).await.unwrap();
+        let operator = "ann".parse().unwrap();
+        store.find_operator(&operator).await.unwrap();
+        store.find_session(SessionId::of(b"token")).await.unwrap();
+        store.list_sessions(&operator, now).await.unwrap();
         store.forget_ended(later.after(Duration::from_secs(60)), 10).await.unwrap();
         assert!(super::PLANS.lock().unwrap().len() > 25, "the statements were not seen");
         assert_eq!(super::scans(), []);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
+use super::accounts;
 use crate::{
     domain::{
         audit::{AuditHead, SealedRecord, Sha256},
@@ -81,8 +82,10 @@ pub(super) fn list_jobs(connection: &Connection, filter: &JobFilter, limit: usiz
     // The state stands in the text, so that its partial index is used.
     let state = filter.state.map_or_else(String::new, |state| format!("AND state = '{}'", state_text(state)));
     let caller = filter.caller.as_ref().map(CallerId::as_str);
-    let sql = format!("{JOB} WHERE (?1 IS NULL OR caller = ?1) {state} ORDER BY seq DESC LIMIT ?2");
-    let rows = all(connection, &sql, params![caller, count(limit as u64)], job_read)?;
+    let before = filter.before.map(|job| *job.as_uuid().as_bytes());
+    let until = if before.is_some() { "AND seq < (SELECT seq FROM jobs WHERE id = ?3)" } else { "AND ?3 IS NULL" };
+    let sql = format!("{JOB} WHERE (?1 IS NULL OR caller = ?1) {state} {until} ORDER BY seq DESC LIMIT ?2");
+    let rows = all(connection, &sql, params![caller, count(limit as u64), before], job_read)?;
     rows.into_iter().map(|row| Ok(row.into_row()?.job)).collect()
 }
 
@@ -103,6 +106,7 @@ pub(super) struct Forgettable {
     pub(super) jobs: Vec<Uuid>,
     pub(super) permits: Vec<Uuid>,
     pub(super) requests: Vec<(String, String)>,
+    pub(super) sessions: Vec<[u8; 32]>,
 }
 
 impl Forgettable {
@@ -111,7 +115,7 @@ impl Forgettable {
     }
 
     fn len(&self) -> usize {
-        self.jobs.len() + self.permits.len() + self.requests.len()
+        self.jobs.len() + self.permits.len() + self.requests.len() + self.sessions.len()
     }
 }
 
@@ -125,6 +129,7 @@ pub(super) fn forgettable(connection: &Connection, before: Timestamp, limit: usi
     let requests = "SELECT caller, key FROM requests WHERE expires < ?1 ORDER BY expires LIMIT ?2";
     let left = count((limit - old.len()) as u64);
     old.requests = all(connection, requests, params![millis(before), left], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    old.sessions = accounts::expired(connection, before, limit - old.len())?;
     Ok(old)
 }
 

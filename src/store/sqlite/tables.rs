@@ -6,7 +6,7 @@ use rusqlite::{Connection, ToSql, named_params, params};
 use uuid::Uuid;
 
 use super::{
-    enrolments,
+    accounts, enrolments,
     queries::{self, Forgettable, JOB, TICKET, all, job_read, read_ticket, ticket_columns, uuid},
 };
 use crate::{
@@ -14,8 +14,9 @@ use crate::{
         audit::{AuditEvent, AuditHead},
         enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, PermitId, TicketId},
+        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, SigningJob},
+        operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         ticket::Ticket,
         timestamp::Timestamp,
@@ -176,6 +177,10 @@ impl<'a> Tables<'a> {
         for (caller, key) in &old.requests {
             forgotten += self.run(request, named_params! { ":caller": caller, ":key": key, ":before": before })?;
         }
+        let session = "DELETE FROM operator_sessions WHERE id = :id AND expires < :before";
+        for id in &old.sessions {
+            forgotten += self.run(session, named_params! { ":id": id, ":before": before })?;
+        }
         Ok(forgotten)
     }
 }
@@ -267,6 +272,22 @@ impl Rows for Tables<'_> {
 
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
         enrolments::active(self.connection, key)
+    }
+
+    fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
+        accounts::operator(self.connection, name)
+    }
+
+    fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError> {
+        self.write_operator(name, row)
+    }
+
+    fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError> {
+        accounts::session(self.connection, id)
+    }
+
+    fn put_session(&mut self, id: SessionId, row: Option<OperatorSession>) -> Result<(), StoreError> {
+        self.write_session(id, row)
     }
 
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
