@@ -18,3 +18,4 @@ pub mod store;
 pub mod telemetry;
 pub mod ticket;
 pub mod token;
+pub mod verification;

@@ -1,7 +1,7 @@
 //! CMS signatures (RFC 5652) and CAdES-BES (EN 319 122-1): bytes in, bytes out.
 //!
 //! Two steps with the key in between, wherever it is: [`signed_attributes`] says what is to be signed, [`SignedData`] puts the finished
-//! signature together. Used by the services that offer signatures; knows only the domain.
+//! signature together; [`verify`] judges those that others made. Used by the services that offer signatures; knows only the domain.
 //! Invariants: (1) certificates go in and are hashed byte for byte as they were given, never as a parser writes them again;
 //! (2) the bytes that are signed are the bytes that are embedded; (3) whatever is parsed has a length limit that is checked first.
 
@@ -12,6 +12,7 @@ mod certificate;
 mod error;
 mod signed_data;
 mod tlv;
+pub mod verify;
 
 pub use crate::domain::hash::{Hasher, digest};
 pub use attributes::{SignedAttributes, signed_attributes};

@@ -12,6 +12,14 @@ pub fn digest(hash: HashAlgorithm, message: &[u8]) -> Digest {
     hasher.finish()
 }
 
+/// The SHA-1 of bytes that something older names by it: a certificate, an issuer's key. Nothing is signed, or believed, for it.
+#[must_use]
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut value = [0; 20];
+    value.copy_from_slice(aws::digest(&aws::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref());
+    value
+}
+
 /// Hashes a message that comes in pieces.
 #[derive(Clone)]
 pub struct Hasher {

@@ -1,0 +1,10 @@
+//! Signatures that other programs make, and broken ones: what holds, what does not, and the reason that is given.
+
+#![allow(clippy::unwrap_used)] // in the helpers of tests
+
+mod broken;
+#[path = "../common/mod.rs"]
+mod common;
+mod flips;
+mod lab;
+mod others;
