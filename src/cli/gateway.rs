@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
+    enrolment,
     modules::{Logins, token_settings},
     store::{OpenStore, StoreTrial},
     tls,
@@ -108,9 +109,10 @@ impl Gateway {
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
-        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter)];
+        let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
+        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), clerk];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators), enrolment };
         let control = data.bind_control()?;
         let http = http_settings(config, exporter)?;
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;

@@ -11,6 +11,8 @@ mod control_client;
 mod data_folder;
 mod dev;
 mod doctor;
+mod enrol;
+mod enrolment;
 mod gateway;
 mod jobs;
 mod keys;
@@ -71,6 +73,8 @@ enum Verb {
     Restore(restore::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
+    /// Ask for certificates, and see and move certificate requests.
+    Enrol(enrol::Args),
     /// Look after the people who log in to the console.
     Operators(operators::Args),
     /// Sign a file through a gateway.
@@ -149,6 +153,7 @@ impl Verb {
             Self::Backup(args) => backup::run(&args)?,
             Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
+            Self::Enrol(args) => enrol::run(args)?,
             Self::Operators(args) => operators::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
@@ -170,6 +175,7 @@ impl Verb {
             | Self::Unlock(_)
             | Self::Lock(_)
             | Self::Jobs(_)
+            | Self::Enrol(_)
             | Self::Operators(_)
             | Self::Backup(_)
             | Self::Restore(_)

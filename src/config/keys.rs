@@ -71,7 +71,7 @@ fn certificate(file: &Path, at: &Place, mistakes: &mut Mistakes) -> Option<Vec<u
 }
 
 /// The certificates of a PEM file in DER; none together with a mistake.
-fn certificates(file: &Path, at: &Place, field: &str, mistakes: &mut Mistakes) -> Vec<Vec<u8>> {
+pub(super) fn certificates(file: &Path, at: &Place, field: &str, mistakes: &mut Mistakes) -> Vec<Vec<u8>> {
     match read_pem(file) {
         Ok(certificates) => certificates,
         Err(what) => {

@@ -5,6 +5,7 @@
 //! Invariant: what a `Config` names (a module, a key, a caller) exists in it.
 
 mod callers;
+mod enrolment;
 mod keys;
 mod listeners;
 mod mistakes;
@@ -25,6 +26,7 @@ use std::{
 
 pub use self::{
     callers::CallerSettings,
+    enrolment::{EnrolmentSettings, EstCredentials, EstSettings},
     listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
@@ -70,6 +72,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Where tickets, permits and jobs are kept.
     pub store: StoreSettings,
+    /// Certificate requests.
+    pub enrolment: EnrolmentSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -135,6 +139,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
+    let enrolment = enrolment::check(raw.enrolment, &names, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
@@ -152,6 +157,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
         metrics,
         log_format,
         audit,
+        enrolment,
         sha256,
     })
 }

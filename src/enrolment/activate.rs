@@ -62,7 +62,7 @@ impl EnrolmentService {
 
     async fn check_and_activate(&self, enrolment: &mut Enrolment, by: &str) -> Result<(), EnrolmentError> {
         match enrolment.state {
-            EnrolmentState::Activated if enrolment.active => return Ok(self.take_up().await?),
+            EnrolmentState::Activated if enrolment.active => return self.take_up().await,
             EnrolmentState::Activated => return Err(Fault::Replaced.into()),
             EnrolmentState::Issued => {}
             state => return Err(Fault::State(state).into()),

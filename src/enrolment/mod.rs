@@ -8,7 +8,7 @@
 mod activate;
 pub mod ca;
 mod clerk;
-// mod confirm;
+mod confirm;
 mod create;
 mod error;
 mod operator;
@@ -23,8 +23,11 @@ use std::{
 use tokio::sync::{Mutex, Notify};
 use tracing::warn;
 
+pub use crate::{pki::csr::request_pem as request_in_pem, store::EnrolmentFilter};
+
 use self::ca::CertificateAuthority;
 pub use self::{
+    confirm::{Confirmation, SIGNATURES_MAX},
     create::{KeyWish, NewRequest, read_request},
     error::{EnrolmentError, Fault, RequestFault},
     operator::UploadedCertificate,
@@ -43,7 +46,7 @@ use crate::{
     },
     pki::Certificate,
     signing::service::{EnrolledKeys, SigningService},
-    store::{Change, EnrolmentFilter, Store},
+    store::{Change, Store},
     token::supervisor::Tokens,
 };
 
@@ -209,4 +212,29 @@ fn key_of(enrolment: &Enrolment) -> Option<ConfiguredKey> {
 /// The event of a signature of our own.
 fn own_signature(purpose: &str, key_name: &KeyName) -> AuditEvent {
     AuditEvent::OwnSignature { purpose: purpose.to_owned(), key_name: key_name.clone(), count: 1, failure: None }
+}
+
+/// What is told of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// The certificate in DER.
+    pub der: Vec<u8>,
+    /// Its issuer's name.
+    pub issuer: String,
+    /// Its serial number in hex.
+    pub serial: String,
+    /// What its key is.
+    pub key_kind: String,
+}
+
+/// Reads what is told of a certificate in DER; `None` if it is not one.
+#[must_use]
+pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
+    let certificate = Certificate::from_der(der).ok()?;
+    Some(CertificateFacts {
+        der: der.to_vec(),
+        issuer: certificate.issuer(),
+        serial: certificate.serial(),
+        key_kind: certificate.key_kind().to_string(),
+    })
 }

@@ -16,6 +16,27 @@ pub struct UploadedCertificate(pub Vec<Vec<u8>>);
 
 /// The most certificates that are looked at.
 const UPLOAD_MAX: usize = 16;
+/// The longest PEM text that is looked at, in bytes.
+const PEM_MAX: usize = 512 * 1024;
+
+impl UploadedCertificate {
+    /// Reads PEM.
+    ///
+    /// # Errors
+    /// [`Fault::Certificate`].
+    pub fn from_pem(text: &str) -> Result<Self, EnrolmentError> {
+        let wrong = |what: String| EnrolmentError::from(Fault::Certificate(what));
+        if text.len() > PEM_MAX {
+            return Err(wrong(format!("there are more than {PEM_MAX} bytes")));
+        }
+        let mut found = Vec::new();
+        for part in text.split_inclusive("-----END CERTIFICATE-----").filter(|part| part.contains("-----BEGIN CERTIFICATE-----")) {
+            let certificate = Certificate::from_pem(part.trim_start()).map_err(|error| wrong(error.to_string()))?;
+            found.push(certificate.as_der().to_vec());
+        }
+        if found.is_empty() { Err(wrong("there is no certificate in PEM".to_owned())) } else { Ok(Self(found)) }
+    }
+}
 
 impl EnrolmentService {
     /// The newest requests that fit `filter`.

@@ -75,6 +75,8 @@ pub struct Plan {
     pub http: HttpSettings,
     pub signing: SigningSettings,
     pub store: Arc<dyn Store>,
+    pub profiles: Vec<Profile>,
+    pub authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>>,
 }
 
 /// A gateway that runs.
@@ -88,6 +90,7 @@ pub struct Gateway {
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
     pub operators: Arc<Operators>,
+    pub enrolment: Arc<EnrolmentService>,
     signing: Arc<SigningService>,
     pub server: Server,
     http: reqwest::Client,
@@ -294,8 +297,23 @@ impl Plan {
         let callers = Arc::new(Callers::new(self.callers).unwrap());
         let control_socket = self.directory.path().join("control.sock");
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services =
-            Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let parts = EnrolmentParts {
+            store: Arc::clone(&store),
+            signing: Arc::clone(&signing),
+            tokens: tokens.clone(),
+            profiles: self.profiles,
+            authorities: self.authorities,
+            renew_days: None,
+        };
+        let enrolment = Arc::new(EnrolmentService::new(parts).await.unwrap());
+        let services = Services {
+            callers,
+            tickets: Arc::clone(&tickets),
+            permits,
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+            enrolment: Arc::clone(&enrolment),
+        };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
             socket: TcpListener::bind((self.address, 0)).unwrap(),
@@ -314,6 +332,7 @@ impl Plan {
             store,
             tickets,
             operators,
+            enrolment,
             signing,
             server,
         }

@@ -6,6 +6,7 @@ use super::dto::ErrorDto;
 use crate::{
     auth::OperatorError,
     domain::pin::PinFormatError,
+    enrolment::EnrolmentError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
 };
 
@@ -30,6 +31,12 @@ pub(super) enum ControlError {
     Job(#[from] JobCommandError),
     #[error("{0}")]
     Operator(#[from] OperatorError),
+    #[error("the request cannot be read: {0}")]
+    EnrolmentsQuery(String),
+    #[error("{0}")]
+    EnrolmentBody(String),
+    #[error("{0}")]
+    Enrolment(#[from] EnrolmentError),
 }
 
 impl ControlError {
@@ -43,6 +50,12 @@ impl ControlError {
             Self::Job(JobCommandError::StoreUnavailable) | Self::Operator(OperatorError::StoreUnavailable) => {
                 "see the gateway's log for what its database lacks, and try again"
             }
+            Self::EnrolmentsQuery(_) => "ask with `state` (say awaiting-issue), `organisation` and `limit`, or without them",
+            Self::EnrolmentBody(_) => "correct what is said and ask again; the profile says which token makes the key",
+            Self::Enrolment(EnrolmentError::NotFound) => "see `sealgate enrol list`",
+            Self::Enrolment(EnrolmentError::Fault(_)) => "see `sealgate enrol show` for where the request stands",
+            Self::Enrolment(EnrolmentError::Unavailable(_)) => "see `sealgate slots`, and try again",
+            Self::Enrolment(EnrolmentError::Overtaken) => "see `sealgate enrol show`, and try again",
             Self::Operator(error) => hint_about_operator(error),
             Self::UnknownKey => "see the [[key]]s of the configuration",
             Self::Body(_) => "send JSON as the documentation of the control socket says",
@@ -69,6 +82,10 @@ const fn hint_about_operator(error: &OperatorError) -> &'static str {
 impl ResponseError for ControlError {
     fn status_code(&self) -> StatusCode {
         match self {
+            Self::Enrolment(EnrolmentError::NotFound) => StatusCode::NOT_FOUND,
+            Self::Enrolment(EnrolmentError::Fault(_) | EnrolmentError::Overtaken) => StatusCode::CONFLICT,
+            Self::Enrolment(EnrolmentError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::EnrolmentsQuery(_) | Self::EnrolmentBody(_) => StatusCode::BAD_REQUEST,
             Self::UnknownRoute | Self::UnknownKey | Self::Command(TokenCommandError::NotFound) | Self::Job(JobCommandError::NotFound) => {
                 StatusCode::NOT_FOUND
             }

@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] and [`operators`] stand there.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`], [`operators`] and certificate requests ([`enrol`]) stand there.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -12,6 +12,7 @@
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
 
 pub mod dto;
+pub mod enrol;
 mod error;
 pub mod jobs;
 pub mod operators;
@@ -33,6 +34,7 @@ use super::extract::{Pace, read_whole};
 use crate::{
     auth::Operators,
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
+    enrolment::EnrolmentService,
     signing::tokens::TokenDesk,
 };
 
@@ -49,11 +51,17 @@ const CHANGE_WAIT_MAX: Duration = Duration::from_secs(25);
 pub(super) type Closing = watch::Receiver<bool>;
 
 /// The routes that operators are served.
-pub(super) fn configure(desk: Data<TokenDesk>, accounts: Data<Operators>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
+pub(super) fn configure(
+    desk: Data<TokenDesk>,
+    accounts: Data<Operators>,
+    enrolment: Data<EnrolmentService>,
+    closing: Data<Closing>,
+) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config
             .app_data(desk)
             .app_data(accounts)
+            .app_data(enrolment)
             .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
@@ -65,6 +73,13 @@ pub(super) fn configure(desk: Data<TokenDesk>, accounts: Data<Operators>, closin
             .route("/jobs", get().to(jobs::list))
             .route("/jobs/{id}", get().to(jobs::show))
             .route("/jobs/{id}/resolve", post().to(jobs::resolve))
+            .route("/enrolments", get().to(enrol::list))
+            .route("/enrolments", post().to(enrol::create))
+            .route("/enrolments/{id}", get().to(enrol::show))
+            .route("/enrolments/{id}/approve", post().to(enrol::approve))
+            .route("/enrolments/{id}/refuse", post().to(enrol::refuse))
+            .route("/enrolments/{id}/certificate", post().to(enrol::upload))
+            .route("/enrolments/{id}/activate", post().to(enrol::activate))
             .route("/operators", get().to(operators::list))
             .route("/operators", post().to(operators::add))
             .route("/operators/{name}/password", post().to(operators::set_password))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
-use super::{PostgresStore, row, session::Step, working_set::WorkingSet};
+use super::{PostgresStore, row, session::{Step, Value}, working_set::WorkingSet};
 use crate::{
     domain::{
         enrolment::Enrolment,
@@ -54,8 +54,11 @@ pub(super) fn writes(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<(), Stor
 }
 
 /// The values of one column.
-fn column<T>(rows: &[EnrolmentColumns], value: impl Fn(&EnrolmentColumns) -> T) -> Box<Vec<T>> {
-    Box::new(rows.iter().map(value).collect())
+fn column<T>(rows: &[EnrolmentColumns], value: impl Fn(&EnrolmentColumns) -> T) -> Value
+where
+    Vec<T>: ToSql + Send + Sync + 'static,
+{
+    Box::new(rows.iter().map(value).collect::<Vec<T>>())
 }
 
 fn insert(steps: &mut Vec<Step>, rows: &[EnrolmentColumns]) {
