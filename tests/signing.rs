@@ -152,6 +152,7 @@ fn caller(name: &str) -> Caller {
         permit_uses_max: 1000,
         scopes: Scopes::default(),
         account: None,
+        rate: None,
         from: Provenance::default(),
     }
 }

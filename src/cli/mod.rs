@@ -6,6 +6,7 @@
 mod audit;
 mod backup;
 mod bench;
+mod callers;
 mod checkpoints;
 mod control_client;
 mod data_folder;
@@ -75,6 +76,8 @@ enum Verb {
     Jobs(jobs::Args),
     /// Ask for certificates, and see and move certificate requests.
     Enrol(enrol::Args),
+    /// Look after callers: who may sign, with which keys.
+    Callers(callers::Args),
     /// Look after the people who log in to the console.
     Operators(operators::Args),
     /// Sign a file through a gateway.
@@ -154,6 +157,7 @@ impl Verb {
             Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
             Self::Enrol(args) => enrol::run(args)?,
+            Self::Callers(args) => callers::run(args)?,
             Self::Operators(args) => operators::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
@@ -176,6 +180,7 @@ impl Verb {
             | Self::Lock(_)
             | Self::Jobs(_)
             | Self::Enrol(_)
+            | Self::Callers(_)
             | Self::Operators(_)
             | Self::Backup(_)
             | Self::Restore(_)

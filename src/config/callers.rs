@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::{
     Listener, Names, PermitSettings, Unique,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawAccount, RawCaller, RawClientCertificate},
+    raw::{Item, RawAccount, RawCaller, RawClientCertificate, RawRate},
 };
 use crate::domain::{
-    caller::{Account, AccountText, Caller, ConsentPolicy, KeyAccess, Provenance, Scope, Scopes},
+    caller::{Account, AccountText, Caller, ConsentPolicy, KeyAccess, Provenance, Rate, Scope, Scopes},
     certificate::ClientCertificateId,
     ids::{CallerId, KeyName},
 };
@@ -93,6 +93,7 @@ fn one(
             used.origins.check(origin.clone(), at, "origins", mistakes);
         }
     }
+    let rate = raw.rate.map(|rate| read_rate(&rate, at, mistakes));
     let (scopes, account) = may_use(raw.scopes, raw.account, at, mistakes);
     let caller = Caller {
         id: id?,
@@ -102,6 +103,7 @@ fn one(
         permit_uses_max: permit.uses_max,
         scopes,
         account,
+        rate,
         from: Provenance::default(),
     };
     Some(CallerSettings { caller, api_key_sha256, client_certificate, origins: raw.origins })
@@ -128,6 +130,14 @@ fn may_use(
         mistakes.note(at, "scopes", mismatch.to_string());
     }
     (scopes, account.map(Arc::new))
+}
+
+fn read_rate(raw: &RawRate, at: &Place, mistakes: &mut Mistakes) -> Rate {
+    let mut number = |field, value, least| {
+        let checked = mistakes.bounded(at, field, Some(value), value, (least, 1_000_000));
+        u32::try_from(checked).unwrap_or(u32::MAX)
+    };
+    Rate { per_second: number("rate.per_second", raw.per_second, 0), burst: number("rate.burst", raw.burst, 1) }
 }
 
 fn read_account(raw: &RawAccount, at: &Place, mistakes: &mut Mistakes) -> Option<Account> {

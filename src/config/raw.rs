@@ -166,6 +166,15 @@ pub(super) struct RawCaller {
     pub(super) consent: Option<String>,
     pub(super) scopes: Option<Vec<String>>,
     pub(super) account: Option<RawAccount>,
+    pub(super) rate: Option<RawRate>,
+}
+
+/// `rate` of a `[[caller]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRate {
+    pub(super) per_second: u64,
+    pub(super) burst: u64,
 }
 
 /// `account` of a `[[caller]]`.

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
-    caller::{KeyAccess, Scope, Scopes},
+    caller::{KeyAccess, Rate, Scope, Scopes},
     certificate::ClientCertificateId,
     fence::FileFence,
     token::{LoginMode, PinSource},
@@ -90,6 +90,7 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
     let bank = &config.callers[2].caller;
     assert_eq!(bank.scopes.iter().collect::<Vec<_>>(), [Scope::CscApi, Scope::CryptoCertRequestEio, Scope::GetCryptoInfoEio]);
+    assert_eq!(bank.rate, Some(Rate { per_second: 10, burst: 20 }));
     assert!(bank.account.as_ref().is_some_and(|account| account.eio && account.login.as_str() == "ivanov"));
     assert_eq!(config.ticket_api.language, Language::English);
     assert_eq!(config.http.workers, Some(2));

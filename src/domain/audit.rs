@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     algorithm::{HashAlgorithm, SignatureAlgorithm},
-    caller::{KeyAccess, Provenance},
+    caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
     digest::ToSign,
     enrolment::{Enrolment, ExternalId, IssuedCertificate, StepKind},
     hash::digest,
@@ -310,6 +310,15 @@ pub enum AuditEvent {
         /// It is over.
         expired: bool,
     },
+    /// A stored caller was changed.
+    CallerChanged {
+        /// Which.
+        caller: CallerId,
+        /// What was done.
+        what: CallerChange,
+        /// By whom: an operator's name, or who was at the control socket.
+        by: String,
+    },
     /// An operator had a module started again.
     ModuleRestarted {
         /// The module.
@@ -388,6 +397,36 @@ impl AuditEvent {
             certificate_sha256: enrolment.issued.as_ref().map(IssuedCertificate::fingerprint),
         }
     }
+}
+
+/// What was done to a stored caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallerChange {
+    /// It was added.
+    Added {
+        /// The keys that it may use.
+        keys: KeyAccess,
+        /// The APIs that it may use.
+        scopes: Scopes,
+        /// Who decides about its signatures.
+        consent: ConsentPolicy,
+        /// When its API key ends.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        expires: Option<Timestamp>,
+    },
+    /// It got a new API key.
+    Rotated {
+        /// Until when the old ones are good.
+        old_keys_end: Timestamp,
+        /// When the new one ends.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        expires: Option<Timestamp>,
+    },
+    /// It is known no more.
+    Revoked,
+    /// It was removed.
+    Removed,
 }
 
 /// What was done to an operator's account.

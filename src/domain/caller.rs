@@ -10,10 +10,11 @@ use super::{
 };
 
 /// Who decides about a caller's signatures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsentPolicy {
     /// Consent is given by configuration.
+    #[default]
     Auto,
 }
 
@@ -259,6 +260,15 @@ impl Account {
     }
 }
 
+/// So many requests a second, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// In the long run, a second; 0 for no limit.
+    pub per_second: u32,
+    /// At once, after a pause; at least 1.
+    pub burst: u32,
+}
+
 /// Where a request came from, as far as the gateway saw it itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Provenance {
@@ -290,6 +300,8 @@ pub struct Caller {
     pub scopes: Scopes,
     /// For whom it acts; whoever has a scope that is about an account has one.
     pub account: Option<Arc<Account>>,
+    /// How much it may ask for, where that is not what all callers may.
+    pub rate: Option<Rate>,
     /// Where its present request came from.
     pub from: Provenance,
 }

@@ -12,7 +12,7 @@ use super::{
     ticket_api::{self, Languages, Messages},
 };
 use crate::{
-    auth::{AllowedHosts, Callers, Operators, TrustedProxies},
+    auth::{AllowedHosts, CallerBook, Operators, TrustedProxies},
     domain::ids::CallerId,
     enrolment::EnrolmentService,
     permit::PermitService,
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Services {
     /// Who may call.
-    pub callers: Arc<Callers>,
+    pub callers: Arc<CallerBook>,
     /// Tickets.
     pub tickets: Arc<TicketService>,
     /// Permits.

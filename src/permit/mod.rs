@@ -174,6 +174,7 @@ mod tests {
             permit_uses_max: 3,
             scopes: Scopes::default(),
             account: None,
+            rate: None,
             from: Provenance::default(),
         }
     }

@@ -11,14 +11,16 @@ use uuid::Uuid;
 use super::{StoreError, rows::JobRow};
 use crate::domain::{
     audit::Consent,
-    caller::{KeyAccess, Provenance},
+    caller::{Account, ConsentPolicy, KeyAccess, Provenance, Rate, Scopes},
+    certificate::ClientCertificateId,
     digest::ToSign,
     idempotency::{IdempotentRequest, RequestDone},
-    ids::{CallerId, IdempotencyKey, OperatorName},
+    ids::{CallerId, IdempotencyKey, KeyName, OperatorName},
     job::{JobOutcome, JobState, KeyAddress, SigningJob},
     key::KeyChoice,
     operator::{Operator, OperatorAccount, OperatorSession, PasswordHash, Role},
     permit::Permit,
+    stored_caller::{StoredCaller, StoredKey},
     ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -102,6 +104,14 @@ struct JobBody {
     with_pin: bool,
 }
 
+/// A row of `callers`.
+pub(super) struct CallerColumns {
+    pub(super) name: String,
+    pub(super) version: i64,
+    /// [`CallerBody`] as JSON.
+    pub(super) body: String,
+}
+
 /// A row of `operators`.
 pub(super) struct OperatorColumns {
     pub(super) name: String,
@@ -113,6 +123,22 @@ pub(super) struct OperatorColumns {
     pub(super) version: i64,
     /// [`OperatorBody`] as JSON.
     pub(super) body: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CallerBody {
+    keys: KeyAccess,
+    default_key: Option<KeyName>,
+    consent: ConsentPolicy,
+    scopes: Scopes,
+    account: Option<Account>,
+    rate: Option<Rate>,
+    api_keys: Vec<StoredKey>,
+    needs_key: bool,
+    client_certificate: Option<ClientCertificateId>,
+    origins: Vec<String>,
+    added: Timestamp,
+    revoked: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -280,6 +306,60 @@ impl JobRead {
     }
 }
 
+impl CallerColumns {
+    pub(super) fn of(caller: StoredCaller) -> Result<Self, StoreError> {
+        let StoredCaller { id, keys, default_key, consent, scopes, account, rate, api_keys, needs_key, .. } = caller;
+        let StoredCaller { client_certificate, origins, added, revoked, version, .. } = caller;
+        let body = CallerBody {
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+        };
+        Ok(Self { name: id.into(), version: count(version), body: json(&body)? })
+    }
+
+    pub(super) fn read(self) -> Result<StoredCaller, StoreError> {
+        let CallerBody {
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+        } = parsed("a caller", &self.body)?;
+        Ok(StoredCaller {
+            id: caller_of(self.name)?,
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+            version: u64::try_from(self.version).unwrap_or(0),
+        })
+    }
+}
 impl OperatorColumns {
     pub(super) fn of(account: OperatorAccount) -> Result<Self, StoreError> {
         let OperatorAccount { operator: Operator { name, role, keys }, password, disabled, added, epoch, version } = account;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use self::tables::Tables;
 use super::{
@@ -30,6 +31,7 @@ use crate::domain::{
     job::{JobState, QueueLength, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::Ticket,
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -129,6 +131,18 @@ impl Store for MemoryStore {
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
         let signing = JobFilter { state: Some(JobState::Signing), ..JobFilter::default() };
         Ok(self.lock().list_jobs(&signing, usize::MAX))
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(self.lock().caller(id))
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        Ok(self.lock().callers())
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.caller_changes()
     }
 
     async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {

@@ -17,6 +17,7 @@ mod waiters;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
@@ -27,6 +28,7 @@ use crate::domain::{
     lease::{Leases, TokenAnnouncement},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
+    stored_caller::StoredCaller,
     ticket::Ticket,
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -79,6 +81,16 @@ pub trait Store: Send + Sync {
 
     /// The jobs that this gateway has claimed and not settled.
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError>;
+
+    /// Finds a caller that was added by an operator.
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError>;
+
+    /// All callers that were added by operators, in the order of their names.
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError>;
+
+    /// Counts the times at which stored callers may have changed, here or by another gateway on the same store; may count too often. What
+    /// happened while the store was away counts when it is back.
+    fn caller_changes(&self) -> watch::Receiver<u64>;
 
     /// Finds what was done for a request with this idempotency key.
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
@@ -225,6 +237,12 @@ pub enum Change {
         /// Whether the token had signed.
         signed: bool,
     },
+    /// Store a new caller whose name none has.
+    InsertCaller(StoredCaller),
+    /// Replace a caller whose version is still that of this one; the stored version is one higher.
+    UpdateCaller(StoredCaller),
+    /// Remove a caller.
+    RemoveCaller(CallerId),
     /// Remember what is done for a request with an idempotency key.
     KeepRequest(IdempotentRequest),
     /// Store a new certificate request.
@@ -344,6 +362,15 @@ pub enum Conflict {
     /// There is no such certificate request.
     #[error("there is no such certificate request")]
     EnrolmentGone,
+    /// A caller of this name is stored already.
+    #[error("there is a caller of this name already")]
+    CallerKnown,
+    /// The caller was changed meanwhile.
+    #[error("the caller was changed meanwhile")]
+    CallerChanged,
+    /// There is no such caller.
+    #[error("there is no such caller")]
+    CallerGone,
     /// There is an operator of this name already.
     #[error("there is an operator of this name already")]
     OperatorKnown,

@@ -14,6 +14,7 @@ use crate::domain::{
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
+    stored_caller::StoredCaller,
     ticket::{ContentPlace, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -43,6 +44,8 @@ pub(super) trait Rows {
     fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError>;
     /// The request whose certificate is active under the name of a key.
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError>;
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError>;
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError>;
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError>;
     fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError>;
     fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError>;
@@ -64,6 +67,8 @@ pub(super) enum Moved {
     Ended(JobId),
     /// A job was queued for this token.
     Queued(TokenIdentity),
+    /// A stored caller is another now.
+    Callers,
 }
 
 /// Makes all of `changes`, in order, or none; returns what moved.
@@ -85,6 +90,7 @@ enum Undo {
     Job(JobId, Option<JobRow>),
     Idempotent(CallerId, IdempotencyKey),
     Enrolment(EnrolmentId, Option<Box<Enrolment>>),
+    Caller(CallerId, Option<StoredCaller>),
     Operator(OperatorName, Option<OperatorAccount>),
     Session(SessionId, Option<OperatorSession>),
 }
@@ -125,6 +131,9 @@ impl<R: Rows> Step<'_, R> {
             Change::InsertEnrolment(enrolment) => self.insert_enrolment(*enrolment),
             Change::UpdateEnrolment(enrolment) => self.update_enrolment(*enrolment),
             Change::ActivateEnrolment(enrolment) => self.activate_enrolment(*enrolment),
+            Change::InsertCaller(caller) => self.insert_caller(caller),
+            Change::UpdateCaller(caller) => self.update_caller(caller),
+            Change::RemoveCaller(id) => self.remove_caller(id),
             Change::InsertOperator(account) => self.insert_operator(account),
             Change::UpdateOperator(account) => self.update_operator(account),
             Change::DeleteOperator(name) => {
@@ -167,6 +176,7 @@ impl<R: Rows> Step<'_, R> {
             Undo::Job(id, row) => self.rows.put_job(id, row),
             Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
             Undo::Enrolment(id, row) => self.rows.put_enrolment(id, row.map(|row| *row)),
+            Undo::Caller(id, row) => self.rows.put_caller(&id, row),
             Undo::Operator(name, row) => self.rows.put_operator(&name, row),
             Undo::Session(id, row) => self.rows.put_session(id, row),
         })
@@ -319,6 +329,36 @@ impl<R: Rows> Step<'_, R> {
             }),
             _ => Ok(()),
         }
+    }
+
+    fn put_caller(&mut self, id: CallerId, old: Option<StoredCaller>, new: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.rows.put_caller(&id, new)?;
+        self.moved.push(Moved::Callers);
+        self.undo.push(Undo::Caller(id, old));
+        Ok(())
+    }
+
+    fn insert_caller(&mut self, caller: StoredCaller) -> Result<(), StoreError> {
+        let id = caller.id.clone();
+        if self.rows.caller(&id)?.is_some() {
+            return Err(Conflict::CallerKnown.into());
+        }
+        self.put_caller(id, None, Some(caller))
+    }
+
+    fn update_caller(&mut self, mut caller: StoredCaller) -> Result<(), StoreError> {
+        let id = caller.id.clone();
+        let stored = self.rows.caller(&id)?.ok_or(Conflict::CallerGone)?;
+        if stored.version != caller.version {
+            return Err(Conflict::CallerChanged.into());
+        }
+        caller.version += 1;
+        self.put_caller(id, Some(stored), Some(caller))
+    }
+
+    fn remove_caller(&mut self, id: CallerId) -> Result<(), StoreError> {
+        let stored = self.rows.caller(&id)?.ok_or(Conflict::CallerGone)?;
+        self.put_caller(id, Some(stored), None)
     }
 
     fn insert_operator(&mut self, account: OperatorAccount) -> Result<(), StoreError> {

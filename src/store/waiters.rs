@@ -25,6 +25,8 @@ pub(super) struct Waiters {
     /// Dropping a job's sender wakes everybody who waits for its end.
     ends: Mutex<HashMap<JobId, watch::Sender<()>>>,
     work: Mutex<HashMap<TokenIdentity, Arc<Notify>>>,
+    /// How often stored callers may have changed.
+    callers: watch::Sender<u64>,
 }
 
 impl Waiters {
@@ -38,6 +40,7 @@ impl Waiters {
                         work.notify_waiters();
                     }
                 }
+                Moved::Callers => self.callers.send_modify(|changes| *changes += 1),
             }
         }
     }
@@ -52,6 +55,11 @@ impl Waiters {
     /// The tokens for which somebody has waited for work.
     pub(super) fn work_waited_for(&self) -> Vec<TokenIdentity> {
         lock(&self.work).keys().cloned().collect()
+    }
+
+    /// Counts the changes of stored callers.
+    pub(super) fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.callers.subscribe()
     }
 
     /// How many wait for the end of a job now.

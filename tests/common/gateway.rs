@@ -3,6 +3,7 @@
 //! Modules run as in production, in children of the `sealgate` program; only the command line and the configuration file are missing.
 
 use std::{
+    collections::HashMap,
     fs,
     net::{IpAddr, Ipv4Addr, TcpListener},
     os::unix::net::UnixListener,
@@ -13,15 +14,17 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use sealgate::{
-    auth::{ApiKeyHash, CallerEntry, Callers, Operators, SessionSettings},
+    auth::{ApiKeyHash, BookSettings, CallerBook, CallerEntry, Operators, SessionSettings},
     domain::{
         algorithm::{Curve, KeyKind},
         caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
+        enrolment::profile::{CaChoice, Profile},
         key::ConfiguredKey,
         pin::Pin,
         timestamp::Timestamp,
         token::{KeyPairSpec, LoginMode, PinSource, SlotState, TokenPolicy},
     },
+    enrolment::{EnrolmentParts, EnrolmentService, ca::CertificateAuthority},
     http::{
         app::{HttpSettings, Services},
         server::{Listener, Server},
@@ -89,6 +92,7 @@ pub struct Gateway {
     pub tokens: Tokens,
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
+    pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
     pub enrolment: Arc<EnrolmentService>,
     signing: Arc<SigningService>,
@@ -127,6 +131,8 @@ impl Plan {
             // Tests count signatures, and choose which of them waits.
             signing: SigningSettings { canary_every: None, ..SigningSettings::default() },
             store: Arc::new(MemoryStore::new()),
+            profiles: Vec::new(),
+            authorities: HashMap::new(),
             directory,
         }
     }
@@ -294,7 +300,12 @@ impl Plan {
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();
         let tickets = Arc::new(tickets);
-        let callers = Arc::new(Callers::new(self.callers).unwrap());
+        let book = BookSettings {
+            keys: self.keys.iter().map(|key| key.name.clone()).collect(),
+            takes_certificates: self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+            permit_uses_max: 1000,
+        };
+        let callers = Arc::new(CallerBook::open(self.callers, book, Arc::clone(&store)).await.unwrap());
         let control_socket = self.directory.path().join("control.sock");
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
         let parts = EnrolmentParts {
@@ -307,7 +318,7 @@ impl Plan {
         };
         let enrolment = Arc::new(EnrolmentService::new(parts).await.unwrap());
         let services = Services {
-            callers,
+            callers: Arc::clone(&callers),
             tickets: Arc::clone(&tickets),
             permits,
             desk: signing.desk(),
@@ -331,6 +342,7 @@ impl Plan {
             tokens,
             store,
             tickets,
+            callers,
             operators,
             enrolment,
             signing,
@@ -464,10 +476,11 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
         permit_uses_max: 1000,
         scopes: Scopes::default(),
         account: None,
+        rate: None,
         from: Provenance::default(),
     };
     let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
-    CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), certificate: None, origins }
+    CallerEntry { caller, api_keys: key.map(|key| vec![ApiKeyHash::of(key).into()]), certificate: None, origins }
 }
 
 /// Every token's slot, when it has come to rest.

@@ -319,6 +319,7 @@ async fn submit(service: &SigningService, key: &str) -> Option<JobId> {
         permit_uses_max: 1,
         scopes: Scopes::default(),
         account: None,
+        rate: None,
         from: Provenance::default(),
     };
     let authorised = service.authorise(&caller, &KeyChoice::Named(key.parse().unwrap()), None, None).await.ok()?;

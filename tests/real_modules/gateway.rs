@@ -124,6 +124,7 @@ impl Gateway {
             permit_uses_max: 1000,
             scopes: Scopes::default(),
             account: None,
+            rate: None,
             from: Provenance::default(),
         };
         let algorithm = Some(self.setting.algorithm);

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod enrolments;
+mod callers;
 mod jobs;
 mod parts;
 #[path = "../common/postgres.rs"]
@@ -33,6 +34,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 mod promises {
     pub use super::{accounts::*, jobs::*, records::*, tickets::*};
     pub use super::{enrolments::*, jobs::*, records::*, tickets::*};
+    pub use super::{accounts::*, callers::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
@@ -86,6 +88,10 @@ macro_rules! contract {
                 a_certificate_that_becomes_active_takes_the_place_of_the_former_one,
                 of_many_that_become_active_at_once_one_is,
                 a_certificate_request_is_as_before_when_its_commit_fails,
+                a_caller_is_found_as_it_was_stored_and_gone_when_it_is_removed,
+                of_two_who_change_a_caller_the_second_is_refused,
+                a_change_of_a_caller_that_fails_later_in_its_commit_is_none,
+                changes_of_callers_are_counted,
                 an_operators_account_is_stored_once_changed_in_turn_and_removed,
                 a_conflict_leaves_accounts_and_sessions_as_they_were,
                 of_a_race_to_add_or_change_an_operator_one_wins,

@@ -80,7 +80,7 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Requester, Notice> {
         return Err(Notice::forbidden());
     }
     state.limits.take_address(peer).map_err(|many| Notice::too_many(many.retry_after))?;
-    state.limits.take_caller(&caller.id, peer).map_err(|many| Notice::too_many(many.retry_after))?;
+    state.limits.take_caller(&caller, peer).map_err(|many| Notice::too_many(many.retry_after))?;
     let from = Provenance { origin: None, address: peer.map(|peer| peer.address), request: request_id(request) };
     Ok(Requester { caller: Arc::new(Caller { from, ..Caller::clone(&caller) }), account, for_all })
 }

@@ -89,6 +89,7 @@ pub(super) async fn create_for_operator(
         default_key: None,
         consent: ConsentPolicy::Auto,
         permit_uses_max: 0,
+        rate: None,
         scopes: Scopes::default(),
         account: Some(Arc::clone(&account)),
         from: Provenance::default(),

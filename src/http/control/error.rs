@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
 use super::dto::ErrorDto;
 use crate::{
-    auth::OperatorError,
+    auth::{CallerError, OperatorError},
     domain::pin::PinFormatError,
     enrolment::EnrolmentError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
@@ -23,6 +23,10 @@ pub(super) enum ControlError {
     JobsQuery(String),
     #[error("no configured key has this name")]
     UnknownKey,
+    #[error("there is no caller of this name")]
+    UnknownCaller,
+    #[error("{0}")]
+    Caller(#[from] CallerError),
     #[error("{0}")]
     Pin(PinFormatError),
     #[error("{0}")]
@@ -47,15 +51,17 @@ impl ControlError {
             Self::JobsQuery(_) => "ask with `state` (say in-doubt), `caller` and `limit`, or without them",
             Self::Job(JobCommandError::NotFound) => "see `sealgate jobs list`; what ended long ago stands in the audit log only",
             Self::Job(JobCommandError::NotInDoubt(_)) => "nothing is left to be settled; see `sealgate jobs show`",
-            Self::Job(JobCommandError::StoreUnavailable) | Self::Operator(OperatorError::StoreUnavailable) => {
-                "see the gateway's log for what its database lacks, and try again"
-            }
             Self::EnrolmentsQuery(_) => "ask with `state` (say awaiting-issue), `organisation` and `limit`, or without them",
             Self::EnrolmentBody(_) => "correct what is said and ask again; the profile says which token makes the key",
             Self::Enrolment(EnrolmentError::NotFound) => "see `sealgate enrol list`",
             Self::Enrolment(EnrolmentError::Fault(_)) => "see `sealgate enrol show` for where the request stands",
             Self::Enrolment(EnrolmentError::Unavailable(_)) => "see `sealgate slots`, and try again",
             Self::Enrolment(EnrolmentError::Overtaken) => "see `sealgate enrol show`, and try again",
+            Self::UnknownCaller | Self::Caller(CallerError::Missing(_)) => "see `sealgate callers list`",
+            Self::Job(JobCommandError::StoreUnavailable)
+            | Self::Operator(OperatorError::StoreUnavailable)
+            | Self::Caller(CallerError::StoreUnavailable) => "see the gateway's log for what its database lacks, and try again",
+            Self::Caller(_) => "nothing was changed; see `sealgate callers --help`",
             Self::Operator(error) => hint_about_operator(error),
             Self::UnknownKey => "see the [[key]]s of the configuration",
             Self::Body(_) => "send JSON as the documentation of the control socket says",
@@ -86,6 +92,12 @@ impl ResponseError for ControlError {
             Self::Enrolment(EnrolmentError::Fault(_) | EnrolmentError::Overtaken) => StatusCode::CONFLICT,
             Self::Enrolment(EnrolmentError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::EnrolmentsQuery(_) | Self::EnrolmentBody(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownCaller | Self::Caller(CallerError::Missing(_)) => StatusCode::NOT_FOUND,
+            Self::Caller(CallerError::StoreUnavailable | CallerError::Random(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Caller(CallerError::Configured(_) | CallerError::Known(_) | CallerError::Overtaken | CallerError::Twice(_)) => {
+                StatusCode::CONFLICT
+            }
+            Self::Caller(_) => StatusCode::BAD_REQUEST,
             Self::UnknownRoute | Self::UnknownKey | Self::Command(TokenCommandError::NotFound) | Self::Job(JobCommandError::NotFound) => {
                 StatusCode::NOT_FOUND
             }

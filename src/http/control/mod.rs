@@ -1,5 +1,6 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`], [`operators`] and certificate requests ([`enrol`]) stand there.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`callers`], [`operators`] and
+//! certificate requests ([`enrol`]) have calls of their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -11,6 +12,7 @@
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
 
+pub mod callers;
 pub mod dto;
 pub mod enrol;
 mod error;
@@ -32,7 +34,7 @@ use self::{
 };
 use super::extract::{Pace, read_whole};
 use crate::{
-    auth::Operators,
+    auth::{CallerBook, Operators},
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     enrolment::EnrolmentService,
     signing::tokens::TokenDesk,
@@ -53,6 +55,7 @@ pub(super) type Closing = watch::Receiver<bool>;
 /// The routes that operators are served.
 pub(super) fn configure(
     desk: Data<TokenDesk>,
+    callers: Data<CallerBook>,
     accounts: Data<Operators>,
     enrolment: Data<EnrolmentService>,
     closing: Data<Closing>,
@@ -60,6 +63,7 @@ pub(super) fn configure(
     move |config| {
         config
             .app_data(desk)
+            .app_data(callers)
             .app_data(accounts)
             .app_data(enrolment)
             .app_data(closing)
@@ -80,6 +84,12 @@ pub(super) fn configure(
             .route("/enrolments/{id}/refuse", post().to(enrol::refuse))
             .route("/enrolments/{id}/certificate", post().to(enrol::upload))
             .route("/enrolments/{id}/activate", post().to(enrol::activate))
+            .route("/callers", get().to(callers::list))
+            .route("/callers", post().to(callers::add))
+            .route("/callers/{name}", get().to(callers::show))
+            .route("/callers/{name}/rotate", post().to(callers::rotate))
+            .route("/callers/{name}/revoke", post().to(callers::revoke))
+            .route("/callers/{name}/remove", post().to(callers::remove))
             .route("/operators", get().to(operators::list))
             .route("/operators", post().to(operators::add))
             .route("/operators/{name}/password", post().to(operators::set_password))

@@ -47,7 +47,7 @@ async fn collect(state: &AppState) {
     services.desk.collect_metrics().await;
     for caller in services.callers.ids() {
         // A store that is away is told of by a metric of its own.
-        if let Ok(count) = services.tickets.count(caller).await {
+        if let Ok(count) = services.tickets.count(&caller).await {
             TICKETS.gauge(&[caller.as_str()]).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         }
     }

@@ -3,7 +3,7 @@
 //! Invariant: rows change only through the `put_*` functions, which keep every index true; so nothing else has to know what an index is for.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -17,6 +17,7 @@ use crate::{
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::{ContentPlace, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -46,6 +47,7 @@ pub(super) struct Tables {
     requests: HashMap<RequestName, IdempotentRequest>,
     requests_by_end: BTreeSet<(Timestamp, RequestName)>,
     pub(super) enrolments: Enrolments,
+    callers: BTreeMap<CallerId, StoredCaller>,
     pub(super) accounts: Accounts,
     audit: Vec<SealedRecord>,
     audit_head: AuditHead,
@@ -75,6 +77,7 @@ impl Default for Tables {
             requests: HashMap::default(),
             requests_by_end: BTreeSet::default(),
             enrolments: Enrolments::default(),
+            callers: BTreeMap::default(),
             accounts: Accounts::default(),
             audit: Vec::new(),
             audit_head: AuditHead::empty(GatewayId::random()),
@@ -141,6 +144,14 @@ impl Tables {
 
     pub(super) fn request(&self, caller: &CallerId, key: &IdempotencyKey) -> Option<IdempotentRequest> {
         self.requests.get(&(caller.clone(), key.clone())).cloned()
+    }
+
+    pub(super) fn caller(&self, id: &CallerId) -> Option<StoredCaller> {
+        self.callers.get(id).cloned()
+    }
+
+    pub(super) fn callers(&self) -> Vec<StoredCaller> {
+        self.callers.values().cloned().collect()
     }
 
     pub(super) fn queues(&self) -> Vec<QueueLength> {
@@ -348,6 +359,18 @@ impl Rows for Tables {
 
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
         Ok(self.enrolments.active(key))
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(Self::caller(self, id))
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        match row {
+            Some(row) => drop(self.callers.insert(id.clone(), row)),
+            None => drop(self.callers.remove(id)),
+        }
+        Ok(())
     }
 
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {

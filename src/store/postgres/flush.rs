@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     enrolments,
+    callers,
     session::{Step, Value},
     working_set::{Pair, WorkingSet},
 };
@@ -65,6 +66,7 @@ pub(super) fn writes(set: &WorkingSet) -> Result<Writes, StoreError> {
     permits(set, &mut steps);
     jobs(set, &mut steps)?;
     enrolments::writes(set, &mut steps)?;
+    callers::writes(&set.callers, &mut steps)?;
     let (place, requests) = (steps.len(), requests(set, &mut steps)?);
     if requests > 0 {
         must_fit.push((place, requests));

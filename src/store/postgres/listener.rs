@@ -51,6 +51,7 @@ async fn heard_until_lost(shared: &Shared, pause: &mut Duration) -> Result<Never
     read_clock(shared, &session).await?;
     *pause = PAUSE.0;
     // Whatever was told before is not told again.
+    shared.waiters.wake(&[Moved::Callers]);
     let mut ticks = interval(POLL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -72,6 +73,7 @@ fn spread(shared: &Shared, payload: &str) {
     for news in news::heard(payload) {
         match news {
             News::Ended(job) => moved.push(Moved::Ended(job)),
+            News::Callers => moved.push(Moved::Callers),
             News::Work(mark) => {
                 let meant = |token: &_| news::token_mark(token) == mark;
                 moved.extend(shared.waiters.work_waited_for().into_iter().filter(meant).map(Moved::Queued));

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod audit;
+mod callers;
 mod claim;
 mod clock;
 mod enrolments;
@@ -33,6 +34,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
+    sync::watch,
     task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
@@ -66,6 +68,7 @@ use crate::domain::{
     lease::{Leases, TokenAnnouncement},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::Ticket,
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -308,6 +311,18 @@ impl Store for PostgresStore {
         let sql = concat!("SELECT ", job_columns!(), " FROM jobs WHERE owner = $1 AND state = 'signing' ORDER BY place");
         let rows = self.readers.query(sql, &[&self.shared.settings.gateway.as_uuid()]).await?;
         rows.iter().map(|row| row::job(row).map(|row| row.job)).collect()
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        callers::find(&self.readers, id).await
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        callers::list(&self.readers).await
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.shared.waiters.caller_changes()
     }
 
     async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {

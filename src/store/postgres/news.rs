@@ -19,6 +19,9 @@ const NOTIFY: &str = "SELECT pg_notify('sealgate', $1)";
 /// PostgreSQL takes less than 8,000 bytes.
 const PAYLOAD_MAX: usize = 7_900;
 
+/// The word for stored callers.
+const CALLERS: &str = "c";
+
 /// One thing that was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
@@ -26,6 +29,8 @@ pub(super) enum News {
     Ended(JobId),
     /// There is work for the token with this [`token_mark`].
     Work(String),
+    /// A stored caller is another now.
+    Callers,
 }
 
 /// Statements that tell everybody what moved.
@@ -40,6 +45,7 @@ fn payloads(moved: &[Moved]) -> Vec<String> {
         .map(|moved| match moved {
             Moved::Ended(job) => format!("e{}", job.as_uuid().simple()),
             Moved::Queued(token) => format!("q{}", token_mark(token)),
+            Moved::Callers => CALLERS.to_owned(),
         })
         .collect();
     let mut payloads: Vec<String> = Vec::new();
@@ -58,6 +64,9 @@ fn payloads(moved: &[Moved]) -> Vec<String> {
 /// What a payload tells; what is not understood comes from a newer version and is left out.
 pub(super) fn heard(payload: &str) -> Vec<News> {
     let news = |word: &str| {
+        if word == CALLERS {
+            return Some(News::Callers);
+        }
         if let Some(id) = word.strip_prefix('e') {
             return uuid::Uuid::try_parse(id).ok().map(|id| News::Ended(id.into()));
         }
@@ -87,11 +96,12 @@ mod tests {
         };
         let ended: Vec<JobId> = (0..1_000).map(|_| JobId::random()).collect();
         let mut moved: Vec<_> = ended.iter().copied().map(Moved::Ended).collect();
-        moved.extend([Moved::Queued(token.clone()), Moved::Queued(token.clone())]);
+        moved.extend([Moved::Queued(token.clone()), Moved::Queued(token.clone()), Moved::Callers]);
         let told = payloads(&moved);
         assert!(told.len() > 1 && told.iter().all(|payload| payload.len() < 8_000));
         let news: Vec<_> = told.iter().flat_map(|payload| heard(payload)).collect();
-        assert_eq!(news.len(), 1_001);
+        assert_eq!(news.len(), 1_002);
+        assert!(news.contains(&News::Callers));
         assert!(ended.iter().all(|job| news.contains(&News::Ended(*job))));
         assert!(news.contains(&News::Work(token_mark(&token))));
         assert_eq!(heard("x1 e2"), []);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     accounts::{Accounts, WantedAccounts},
     enrolments,
+    callers,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
@@ -26,6 +27,7 @@ use crate::{
         job::JobState,
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::Ticket,
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -59,6 +61,8 @@ pub(super) struct Wanted {
     pub(super) jobs: BTreeSet<JobId>,
     permits: BTreeSet<PermitId>,
     requests: BTreeSet<RequestName>,
+    /// Whose tickets are counted.
+    counted: BTreeSet<CallerId>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
     enrolments: BTreeSet<EnrolmentId>,
@@ -72,7 +76,7 @@ impl Wanted {
         match change {
             Change::InsertTicket { ticket, .. } => {
                 self.tickets.insert(ticket.id);
-                self.callers.insert(ticket.caller.clone());
+                self.counted.insert(ticket.caller.clone());
             }
             Change::UpdateTicket(ticket) => drop(self.tickets.insert(ticket.id)),
             Change::DeleteTicket(id) => drop(self.tickets.insert(*id)),
@@ -92,6 +96,8 @@ impl Wanted {
                 self.enrolments.insert(enrolment.id);
                 self.active.insert(enrolment.key_name.clone());
             }
+            Change::InsertCaller(caller) | Change::UpdateCaller(caller) => drop(self.callers.insert(caller.id.clone())),
+            Change::RemoveCaller(id) => drop(self.callers.insert(id.clone())),
             Change::InsertOperator(_)
             | Change::UpdateOperator(_)
             | Change::DeleteOperator(_)
@@ -109,7 +115,7 @@ impl Wanted {
         let permits = ids(&self.permits, PermitId::as_uuid);
         let (callers, keys): (Vec<_>, Vec<_>) =
             self.requests.iter().map(|(caller, key)| (caller.as_str().to_owned(), key.as_str().to_owned())).unzip();
-        let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
+        let counted: Vec<_> = self.counted.iter().map(|caller| caller.as_str().to_owned()).collect();
         let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
         let mut steps = vec![
             Step::new(TICKETS, vec![Box::new(tickets)]),
@@ -121,6 +127,7 @@ impl Wanted {
             enrolments::read(&self.enrolments, &self.active),
         ];
         steps.extend(self.accounts.reads());
+        steps.extend(callers::lock(&self.callers));
         Ok(steps)
     }
 }
@@ -154,6 +161,7 @@ pub(super) struct WorkingSet {
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
     pub(super) enrolments: HashMap<EnrolmentId, Pair<Enrolment>>,
+    pub(super) callers: callers::Rows,
     pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
     pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
@@ -172,6 +180,7 @@ impl WorkingSet {
             jobs: HashMap::new(),
             requests: HashMap::new(),
             enrolments: HashMap::new(),
+            callers: HashMap::new(),
             contents: HashMap::new(),
             accounts: Accounts::default(),
             accepted: Vec::new(),
@@ -184,7 +193,7 @@ impl WorkingSet {
 
     /// Takes the answers to [`Wanted::reads`].
     pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, enrolments, accounts @ ..] = answers else {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, enrolments, rest @ ..] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -207,6 +216,11 @@ impl WorkingSet {
         for row in &enrolments.rows {
             let enrolment = enrolment_of(row::column(row, 0)?)?;
             self.enrolments.insert(enrolment.id, Pair::of(enrolment));
+        }
+        // Accounts were asked for with two statements or none, callers with one or none.
+        let (accounts, callers) = rest.split_at(rest.len() - rest.len() % 2);
+        if let Some(callers) = callers.first() {
+            self.callers = callers::locked(callers)?;
         }
         for row in &ticket_counts.rows {
             self.tickets_of.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
@@ -317,6 +331,15 @@ impl Rows for WorkingSet {
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
         let mut wanted = self.enrolments.values().filter_map(|pair| pair.wanted.as_ref());
         Ok(wanted.find(|enrolment| enrolment.active && enrolment.key_name == *key).map(|enrolment| enrolment.id))
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(self.callers.get(id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.callers.entry(id.clone()).or_default().wanted = row;
+        Ok(())
     }
 
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {

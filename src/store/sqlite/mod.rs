@@ -7,6 +7,7 @@
 
 mod accounts;
 mod enrolments;
+mod callers;
 #[cfg(test)]
 mod plans;
 mod queries;
@@ -23,6 +24,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use self::{readers::Readers, writer::Writer};
 use super::{
@@ -37,6 +39,7 @@ use crate::domain::{
     job::{JobState, QueueLength, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::Ticket,
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -263,6 +266,18 @@ impl Store for SqliteStore {
     async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError> {
         let operator = operator.clone();
         self.readers.read(move |connection| accounts::sessions_of(connection, &operator, now)).await
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        self.readers.read_row(|connection| callers::caller(connection, id))
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        self.readers.read(callers::callers).await
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.caller_changes()
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

@@ -18,6 +18,7 @@ use crate::{
         job::{FailureCause, JobOutcome, JobState, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::Ticket,
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -272,6 +273,14 @@ impl Rows for Tables<'_> {
 
     fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
         enrolments::active(self.connection, key)
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        super::callers::caller(self.connection, id)
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.write_caller(id, row)
     }
 
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
