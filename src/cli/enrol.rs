@@ -147,8 +147,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             output::line(request.trim_end())
         }
         What::Upload(args) => {
-            let certificates = fs::read_to_string(&args.file)
-                .with_context(|| format!("{} cannot be read as PEM; convert it with: openssl x509 -inform der -in FILE", args.file.display()))?;
+            let certificates = fs::read_to_string(&args.file).with_context(|| {
+                format!("{} cannot be read as PEM; convert it with: openssl x509 -inform der -in FILE", args.file.display())
+            })?;
             order(&args.one, "certificate", OrderDto { certificates, ..OrderDto::default() })
         }
         What::Approve(args) => order(&args, "approve", OrderDto::default()),

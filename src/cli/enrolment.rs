@@ -59,7 +59,8 @@ fn est_settings(settings: &ConfiguredEst) -> anyhow::Result<EstSettings> {
         ConfiguredCredentials::Certificate(certificate, key) => {
             let mut pem = Zeroizing::new(String::new());
             for file in [certificate, key] {
-                let text = fs::read_to_string(file).with_context(|| format!("{} cannot be read; correct `[enrolment.est]`", file.display()))?;
+                let text =
+                    fs::read_to_string(file).with_context(|| format!("{} cannot be read; correct `[enrolment.est]`", file.display()))?;
                 pem.push_str(&Zeroizing::new(text));
                 pem.push('\n');
             }

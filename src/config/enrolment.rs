@@ -106,7 +106,11 @@ fn profile(
     let extensions = raw.extensions.iter().filter_map(|raw| extension(raw, at, &field("extensions"), mistakes)).collect();
     let approval = mistakes.choose(at, &field("approval"), raw.approval.as_deref().unwrap_or("operator"), APPROVALS);
     if raw.anchors.is_empty() {
-        mistakes.note(at, &field("anchors"), "name files with the certificates of CAs that are trusted; no certificate becomes active without");
+        mistakes.note(
+            at,
+            &field("anchors"),
+            "name files with the certificates of CAs that are trusted; no certificate becomes active without",
+        );
     }
     let anchors = raw.anchors.iter().flat_map(|file| certificates(&base.join(file), at, &field("anchors"), mistakes)).collect();
     Some(Profile {

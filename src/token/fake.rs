@@ -292,6 +292,13 @@ impl Script {
         self.state().keys_are_extractable = true;
     }
 
+    /// Takes a key off the token, as another program would.
+    pub fn remove_key(&self, id: &[u8]) {
+        let mut state = self.state();
+        state.keys.retain(|key| key.description.id != id);
+        state.handle_epoch += 1;
+    }
+
     /// How many keys and certificates are on the token.
     #[must_use]
     pub fn count_objects(&self) -> (usize, usize) {

@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accounts;
-mod enrolments;
 mod callers;
+mod enrolments;
 mod jobs;
 mod parts;
 #[path = "../common/postgres.rs"]
@@ -32,9 +32,9 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
+    pub use super::{accounts::*, callers::*, jobs::*, records::*, tickets::*};
     pub use super::{accounts::*, jobs::*, records::*, tickets::*};
     pub use super::{enrolments::*, jobs::*, records::*, tickets::*};
-    pub use super::{accounts::*, callers::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.

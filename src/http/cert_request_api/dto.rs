@@ -6,10 +6,7 @@ use super::error::{Check, Notice};
 use crate::{
     domain::{
         audit::Sha256,
-        enrolment::{
-            Application, Enrolment, EnrolmentState, ExternalId, Refusal,
-            profile::key_kind,
-        },
+        enrolment::{Application, Enrolment, EnrolmentState, ExternalId, Refusal, profile::key_kind},
         key_uri::Pkcs11Uri,
     },
     enrolment::{KeyWish, NewRequest, RequestFault, read_request, request_in_pem},
@@ -206,11 +203,15 @@ impl Wish {
             Self::Request(pem) => Ok(KeyWish::Requested(read_request(&pem)?)),
             Self::Key(text) => match text.parse::<Pkcs11Uri>() {
                 Ok(uri) if uri.names_an_object() => Ok(KeyWish::Named(uri)),
-                Ok(_) => Err(Notice::invalid(vec![Check { field: "pkcs10.key", message: "URI должен называть ключ: id= или object=".to_owned() }])),
+                Ok(_) => Err(Notice::invalid(vec![Check {
+                    field: "pkcs10.key",
+                    message: "URI должен называть ключ: id= или object=".to_owned(),
+                }])),
                 Err(error) => Err(Notice::invalid(vec![Check { field: "pkcs10.key", message: error.to_string() }])),
             },
             Self::Type(text) => {
-                let known = key_kind(&text).map_err(|_| RequestFault::KeyType(text.chars().filter(|c| !c.is_control()).take(40).collect()))?;
+                let known =
+                    key_kind(&text).map_err(|_| RequestFault::KeyType(text.chars().filter(|c| !c.is_control()).take(40).collect()))?;
                 Ok(KeyWish::Make(Some(known)))
             }
         }
@@ -231,7 +232,8 @@ fn is_email(text: &str) -> bool {
 /// The CA's code (4 or 6 of `[0-9A-Z]`) and a number that together have 8 characters, `s` or `t`, and a name.
 fn is_key_identifier(text: &str) -> bool {
     let Some((head, rest)) = text.split_at_checked(8) else { return false };
-    let lawful = head.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()) && head[6..].bytes().all(|byte| byte.is_ascii_digit());
+    let lawful =
+        head.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()) && head[6..].bytes().all(|byte| byte.is_ascii_digit());
     let name = rest.strip_prefix(['s', 't']).unwrap_or_default();
     lawful && !name.is_empty() && name.chars().count() <= TEXT_MAX && !name.contains(char::is_control)
 }

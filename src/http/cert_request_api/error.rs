@@ -23,7 +23,8 @@ pub(super) const JSON: &str = "application/json;charset=UTF-8";
 /// When a client whose token or CA is away may try again.
 const RETRY_AFTER_OUTAGE: Duration = Duration::from_secs(5);
 /// What is said of an id that is none.
-const BAD_EXTERNAL_ID: &str = "Параметр \"externalId\" не соответствует регулярному выражению: [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
+const BAD_EXTERNAL_ID: &str =
+    "Параметр \"externalId\" не соответствует регулярному выражению: [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
 
 /// What is wrong with one member of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,9 +199,10 @@ impl From<EnrolmentError> for Notice {
             EnrolmentError::NotFound => Self::not_found(),
             EnrolmentError::Fault(Fault::Request(fault)) => Self::of_request(&fault, detail),
             EnrolmentError::Fault(fault) => Self::workflow(of_fault(&fault), detail),
-            EnrolmentError::Unavailable(_) => {
-                Self { detail, ..Self::new(Kind::Unavailable, "Ресурс недоступен. Повторите операцию позже.") }
-            }
+            EnrolmentError::Unavailable(_) => Self {
+                detail,
+                ..Self::new(Kind::Unavailable, "Ресурс недоступен. Повторите операцию позже.")
+            },
             EnrolmentError::Overtaken => Self::unknown(detail),
         }
     }

@@ -65,9 +65,7 @@ fn profiles(certificates: &[Enrolment]) -> Value {
             "uuid": enrolment.id.to_string(),
         }));
     }
-    let profile = |(alias, (type_name, infos)): (&str, (String, Vec<Value>))| {
-        json!({ "alias": alias, "typeName": type_name, "certificateInfos": infos })
-    };
+    let profile = |(alias, (type_name, infos)): (&str, (String, Vec<Value>))| json!({ "alias": alias, "typeName": type_name, "certificateInfos": infos });
     by_name.into_iter().map(profile).collect()
 }
 

@@ -22,8 +22,8 @@ use crate::{
         ids::{EnrolmentId, KeyName, ProfileName},
         timestamp::Timestamp,
     },
-    http::cert_request_api::create_for_operator,
     enrolment::{EnrolmentError, EnrolmentFilter, EnrolmentService, UploadedCertificate, request_in_pem},
+    http::cert_request_api::create_for_operator,
 };
 
 /// The caller that an operator at the control socket is to the service.
@@ -146,7 +146,8 @@ pub(super) async fn list(
     service: Service,
     query: Result<Query<EnrolmentsQueryDto>, actix_web::Error>,
 ) -> Result<HttpResponse, ControlError> {
-    let EnrolmentsQueryDto { state, organisation, limit } = query.map_err(|error| ControlError::EnrolmentsQuery(error.to_string()))?.into_inner();
+    let EnrolmentsQueryDto { state, organisation, limit } =
+        query.map_err(|error| ControlError::EnrolmentsQuery(error.to_string()))?.into_inner();
     let known = |text: String| EnrolmentState::ALL.into_iter().find(|state| state.as_str() == text);
     let state = state.map(|text| known(text).ok_or_else(|| ControlError::EnrolmentsQuery("no such state".to_owned()))).transpose()?;
     let filter = EnrolmentFilter { state, organisation, ..EnrolmentFilter::default() };

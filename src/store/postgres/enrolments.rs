@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
-use super::{PostgresStore, row, session::{Step, Value}, working_set::WorkingSet};
+use super::{
+    PostgresStore, row,
+    session::{Step, Value},
+    working_set::WorkingSet,
+};
 use crate::{
     domain::{
         enrolment::Enrolment,

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
-    enrolments,
-    callers,
+    callers, enrolments,
     session::{Step, Value},
     working_set::{Pair, WorkingSet},
 };

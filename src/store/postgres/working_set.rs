@@ -13,8 +13,7 @@ use uuid::Uuid;
 
 use super::{
     accounts::{Accounts, WantedAccounts},
-    enrolments,
-    callers,
+    callers, enrolments,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };

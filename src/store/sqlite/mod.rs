@@ -6,8 +6,8 @@
 //! the write-ahead log is emptied soon afterwards.
 
 mod accounts;
-mod enrolments;
 mod callers;
+mod enrolments;
 #[cfg(test)]
 mod plans;
 mod queries;
