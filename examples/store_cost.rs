@@ -218,15 +218,7 @@ fn job(store: &SqliteStore) -> Result<SigningJob> {
 
 fn permit_for(store: &SqliteStore, job: &SigningJob) -> Permit {
     let id = job.permit.unwrap_or_else(PermitId::random);
-    Permit {
-        id,
-        caller: job.caller.clone(),
-        uses: 1,
-        reserved: 0,
-        committed: 0,
-        expires: store.now().after(Duration::from_secs(900)),
-        revoked: false,
-    }
+    Permit::by_policy(id, job.caller.clone(), 1, store.now().after(Duration::from_secs(900)))
 }
 
 fn caller() -> CallerId {

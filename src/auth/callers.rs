@@ -227,7 +227,7 @@ mod tests {
             id: id.parse().unwrap(),
             keys: KeyAccess::All,
             default_key: None,
-            consent: ConsentPolicy::Auto,
+            consent: ConsentPolicy::Auto.into(),
             permit_uses_max: 1,
             scopes: Scopes::default(),
             account: None,

@@ -21,6 +21,7 @@ use super::{
     enrolment,
     modules::{Logins, token_settings},
     store::{OpenStore, StoreTrial},
+    time_stamps::TimeStampParts,
     tls,
 };
 use crate::{
@@ -101,7 +102,8 @@ impl Gateway {
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
-        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), permit_settings(config)));
+        permits.settle_restart().await.context("what the last run was asked could not be refused")?;
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
@@ -109,13 +111,14 @@ impl Gateway {
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
-        let tickets = Arc::new(tickets);
+        let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
+        let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
         let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), clerk];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
         let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators), enrolment };
         let control = data.bind_control()?;
-        let http = http_settings(config, exporter)?;
+        let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
         if let Some(socket) = metrics_listener {
             let address = socket.local_addr()?;
@@ -310,6 +313,11 @@ fn limit_settings(settings: &config::LimitSettings) -> LimitSettings {
         this_machine: settings.this_machine,
         held_open_per_caller: settings.held_open_per_caller,
     }
+}
+
+fn permit_settings(config: &Config) -> PermitSettings {
+    let config::PermitSettings { lifetime, decision_time, waiting_per_caller, live_per_caller, uses_max: _ } = config.permit;
+    PermitSettings { lifetime, decision_time, waiting_per_caller, live_per_caller }
 }
 
 fn signing_settings(config: &Config) -> SigningSettings {

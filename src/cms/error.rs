@@ -1,10 +1,6 @@
 //! What can go wrong when a signature is prepared or put together.
 
-use crate::domain::{
-    algorithm::HashAlgorithm,
-    digest::DigestError,
-    ticket::{CadesType, EmbedCertificate},
-};
+use crate::domain::{algorithm::HashAlgorithm, digest::DigestError};
 
 /// Why there is no CMS signature.
 ///
@@ -15,12 +11,6 @@ pub enum CmsError {
     /// Not a CMS that carries what is looked for.
     #[error("not a CMS with what was looked for: {0}")]
     Carrier(&'static str),
-    /// A form of CAdES that is not made here yet.
-    #[error("signatures of the form {0:?} are not supported yet")]
-    UnsupportedForm(CadesType),
-    /// A choice of certificates that is not made here yet.
-    #[error("embedding certificates as {0:?} is not supported yet")]
-    UnsupportedEmbedding(EmbedCertificate),
     /// The content was hashed with another function than the signature algorithm goes with.
     #[error("the content must be hashed with {expected}, not {got}")]
     ContentDigest {

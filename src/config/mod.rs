@@ -16,6 +16,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tsa;
 
 use std::{
     collections::HashSet,
@@ -32,6 +33,7 @@ pub use self::{
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
+    tsa::{TsaServeSettings, TsaSettings},
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -74,6 +76,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// Certificate requests.
     pub enrolment: EnrolmentSettings,
+    /// Time stamps.
+    pub tsa: TsaSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -140,10 +144,12 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
     let enrolment = enrolment::check(raw.enrolment, &names, base, mistakes);
+    let tsa = tsa::check(raw.tsa, &names, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
+        tsa,
         listeners,
         modules,
         token_policies,

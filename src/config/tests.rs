@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::domain::{
     algorithm::KeyKind,
-    caller::{KeyAccess, Rate, Scope, Scopes},
+    caller::{ConsentPolicy, KeyAccess, Rate, Scope, Scopes},
     certificate::ClientCertificateId,
     enrolment::profile::CaChoice,
     fence::FileFence,
@@ -75,6 +75,8 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(config.ticket_api.job_deadline.as_secs(), 300);
     assert_eq!(config.ticket_api.absent_grace.as_secs(), 60);
     assert_eq!(config.permit.lifetime.as_secs(), 15 * 60);
+    assert_eq!(config.permit.decision_time.as_secs(), 120);
+    assert_eq!(config.callers[0].caller.consent, ConsentPolicy::Operator.into());
 }
 
 #[test]
@@ -91,6 +93,10 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.keys[0].algorithm.unwrap().to_string(), "rsa-pss-sha256");
     assert_eq!(config.callers[1].caller.default_key.as_ref().unwrap().as_str(), "seal");
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
+    let consent = &config.callers[1].caller.consent;
+    assert_eq!((consent.policy, consent.with_key(Some(&config.keys[0].name))), (ConsentPolicy::TwoOperators, ConsentPolicy::Operator));
+    let permit = &config.permit;
+    assert_eq!((permit.decision_time.as_secs(), permit.waiting_per_caller, permit.live_per_caller), (30, 7, 70));
     let bank = &config.callers[2].caller;
     assert_eq!(bank.scopes.iter().collect::<Vec<_>>(), [Scope::CscApi, Scope::CryptoCertRequestEio, Scope::GetCryptoInfoEio]);
     assert_eq!(bank.rate, Some(Rate { per_second: 10, burst: 20 }));
@@ -107,6 +113,9 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.metrics.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.7/32", "2001:db8::/32"]);
     assert_eq!(config.log_format, LogFormat::Json);
     check_enrolment(&config.enrolment);
+    assert_eq!((config.tsa.urls.len(), config.tsa.timeout.as_secs(), config.tsa.total.as_secs(), config.tsa.queue), (2, 5, 20, 16));
+    let serve = config.tsa.serve.unwrap();
+    assert_eq!((serve.key.as_str(), serve.policy.to_string().as_str(), serve.accuracy_seconds), ("seal", "1.2.3.4.1", 2));
 }
 
 fn check_enrolment(enrolment: &EnrolmentSettings) {
@@ -130,6 +139,22 @@ fn every_mistake_of_a_profile_is_told_with_its_field() {
         assert!(errors.contains(&format!("profile[1].{field}")), "{field} is not in {errors}");
     }
     assert!(errors.contains("est.url") && errors.contains("est.ca") && errors.contains("`user` and `password`"), "{errors}");
+}
+
+#[test]
+fn whoever_shows_no_credentials_of_its_own_is_asked_about_by_an_operator() {
+    let folder = Folder::new();
+    for (credentials, consent) in [
+        ("origins = [\"https://page.example\"]", "consent = \"auto\""),
+        ("origins = [\"https://page.example\"]", "consent_for = { seal = \"auto\" }"),
+        ("", "consent = \"auto\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ncaller = \"page\""),
+    ] {
+        let key = "[[key]]\nname = \"seal\"\nuri = \"pkcs11:token=a;object=b\"\n";
+        let errors = folder.errors(&format!("{SMALLEST}{key}[[caller]]\nname = \"page\"\n{credentials}\n{consent}\n"));
+        assert!(errors.contains("1 mistake") && errors.contains("cannot have policy `auto`"), "{errors}");
+    }
+    let known = "origins = [\"https://page.example\"]\napi_key_sha256 = \"".to_owned() + &"0".repeat(64) + "\"";
+    folder.load(&format!("{SMALLEST}[[caller]]\nname = \"page\"\n{known}\nconsent = \"auto\"\n")).unwrap();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     algorithm::{HashAlgorithm, SignatureAlgorithm},
     caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
+    consent::RefusalReason,
     digest::ToSign,
     enrolment::{Enrolment, ExternalId, IssuedCertificate, StepKind},
     hash::digest,
@@ -72,7 +73,9 @@ pub enum Consent {
     /// The PIN that came with the request.
     Pin,
     /// An operator, by name.
-    Operator(String),
+    Operator(OperatorName),
+    /// Several operators, by name: each of them had to agree.
+    Operators(Vec<OperatorName>),
 }
 
 /// What one signature was asked for with: the same in every event about it.
@@ -171,6 +174,59 @@ pub enum AuditEvent {
         /// Its length in bytes.
         len: u64,
     },
+    /// Operators were asked for their consent to a number of signatures.
+    ConsentAsked {
+        /// The permit that there will be.
+        permit: PermitId,
+        /// For whom.
+        caller: CallerId,
+        /// From where.
+        #[serde(flatten)]
+        from: Provenance,
+        /// For how many signatures.
+        uses: u32,
+        /// How many operators must agree.
+        operators: u8,
+        /// With which keys, in words.
+        keys: String,
+        /// For these only, each as the audit log has it.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        digests: Vec<String>,
+        /// Until when, in milliseconds since the Unix epoch.
+        decide_by: Timestamp,
+        /// The job that waits for it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        job: Option<JobId>,
+        /// The ticket of that job.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        ticket: Option<TicketId>,
+    },
+    /// One of the operators who must agree did; the others have not yet.
+    ConsentSeconded {
+        /// The permit.
+        permit: PermitId,
+        /// For whom.
+        caller: CallerId,
+        /// For how many signatures.
+        uses: u32,
+        /// By whom.
+        by: OperatorName,
+    },
+    /// Consent was asked for and not given.
+    ConsentRefused {
+        /// The permit that there is not.
+        permit: PermitId,
+        /// For whom.
+        caller: CallerId,
+        /// From where.
+        #[serde(flatten)]
+        from: Provenance,
+        /// Why.
+        reason: RefusalReason,
+        /// The operator who refused.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        by: Option<OperatorName>,
+    },
     /// Consent for a number of signatures was given.
     ConsentGiven {
         /// The permit.
@@ -184,6 +240,9 @@ pub enum AuditEvent {
         uses: u32,
         /// Until when, in milliseconds since the Unix epoch.
         expires: Timestamp,
+        /// With which keys, in words; absent for whichever the caller may use.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        keys: Option<String>,
         /// By whom.
         by: Consent,
     },
@@ -258,6 +317,29 @@ pub enum AuditEvent {
         /// Why the one after them was not; absent if nothing went wrong.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         failure: Option<String>,
+    },
+    /// A signature got what its form wants beside it.
+    SignatureCompleted {
+        /// The job that made the signature.
+        job: JobId,
+        /// The ticket that it is for.
+        ticket: TicketId,
+        /// Serial numbers of the time stamps that it got, in hex.
+        time_stamps: Vec<String>,
+    },
+    /// A time stamp was made for somebody: recorded before it is handed out, so that its serial number is never used again.
+    TimeStamped {
+        /// The configured name of the authority's key.
+        key_name: KeyName,
+        /// Its serial number, in hex.
+        serial: String,
+        /// Its time, in milliseconds since the Unix epoch.
+        time: Timestamp,
+        /// What it is for: `hash:hex`.
+        imprint: String,
+        /// The address that asked; absent if the gateway itself did.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        address: Option<std::net::IpAddr>,
     },
     /// Something happened to the PIN of a token.
     Pin {

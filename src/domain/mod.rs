@@ -9,6 +9,7 @@ pub mod audit;
 pub mod bytes;
 pub mod caller;
 pub mod certificate;
+pub mod consent;
 pub mod digest;
 pub mod enrolment;
 pub mod fence;

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use crate::domain::{
     algorithm::{KeyKind, SignatureAlgorithm},
-    caller::Caller,
+    caller::{Caller, ConsentPolicy},
     certificate::Validity,
+    consent::ShownDocument,
     digest::ToSign,
     ids::{JobId, PermitId},
     job::KeyAddress,
     key::KeyChoice,
     pin::Pin,
     timestamp::Timestamp,
+    token::LoginMode,
 };
 
 use super::{
@@ -78,6 +80,8 @@ pub struct JobOrder {
     pub to_sign: ToSign,
     /// What pays for it.
     pub payment: Payment,
+    /// What an operator who is asked can be shown.
+    pub document: Option<ShownDocument>,
 }
 
 /// What pays for a signature.
@@ -96,6 +100,14 @@ impl Authorised {
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.known.key
+    }
+
+    /// Whether a PIN that comes with the request is consent enough: whoever knows it is logged in with it for this signature. Not where two persons
+    /// must agree.
+    #[must_use]
+    pub fn pin_is_consent(&self) -> bool {
+        let policy = self.caller.consent.with_key(self.known.key.address.name.as_ref());
+        self.site.login_mode() == LoginMode::PerRequest && policy < ConsentPolicy::TwoOperators
     }
 
     /// The algorithm.

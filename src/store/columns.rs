@@ -13,13 +13,14 @@ use crate::domain::{
     audit::Consent,
     caller::{Account, ConsentPolicy, KeyAccess, Provenance, Rate, Scopes},
     certificate::ClientCertificateId,
+    consent::{Approval, ConsentAsk, PermitScope},
     digest::ToSign,
     idempotency::{IdempotentRequest, RequestDone},
     ids::{CallerId, IdempotencyKey, KeyName, OperatorName},
     job::{JobOutcome, JobState, KeyAddress, SigningJob},
     key::KeyChoice,
     operator::{Operator, OperatorAccount, OperatorSession, PasswordHash, Role},
-    permit::Permit,
+    permit::{Permit, PermitState},
     stored_caller::{StoredCaller, StoredKey},
     ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
     timestamp::Timestamp,
@@ -59,8 +60,20 @@ pub(super) struct PermitColumns {
     pub(super) reserved: i64,
     pub(super) committed: i64,
     pub(super) expires: i64,
-    pub(super) revoked: bool,
+    pub(super) state: String,
+    /// [`PermitBody`] as JSON; `None` of a plain one that the configuration gave.
+    pub(super) body: Option<String>,
 }
+
+#[derive(Serialize, Deserialize)]
+struct PermitBody {
+    scope: PermitScope,
+    ask: Option<Box<ConsentAsk>>,
+    approvals: Vec<Approval>,
+}
+
+const PERMIT_STATES: [PermitState; 6] =
+    [PermitState::Asked, PermitState::Granted, PermitState::Refused, PermitState::TimedOut, PermitState::Withdrawn, PermitState::Revoked];
 
 /// A row of `jobs`. Its place in the queue is the database's.
 pub(super) struct JobColumns {
@@ -235,20 +248,26 @@ impl TicketColumns {
 }
 
 impl PermitColumns {
-    pub(super) fn of(permit: Permit) -> Self {
-        Self {
+    pub(super) fn of(permit: Permit) -> Result<Self, StoreError> {
+        let plain = permit.ask.is_none() && permit.approvals.is_empty() && permit.scope == PermitScope::ANY;
+        let body = PermitBody { scope: permit.scope, ask: permit.ask, approvals: permit.approvals };
+        Ok(Self {
             id: permit.id.as_uuid(),
             caller: permit.caller.into(),
             uses: permit.uses.into(),
             reserved: permit.reserved.into(),
             committed: permit.committed.into(),
             expires: millis(permit.expires),
-            revoked: permit.revoked,
-        }
+            state: permit.state.as_str().to_owned(),
+            body: if plain { None } else { Some(json(&body)?) },
+        })
     }
 
     pub(super) fn read(self) -> Result<Permit, StoreError> {
         let number = |number| u32::try_from(number).map_err(|_| unreadable("a permit", "a count that is out of range"));
+        let state = PERMIT_STATES.into_iter().find(|state| state.as_str() == self.state);
+        let body = self.body.as_deref().map(|text| parsed::<PermitBody>("a permit", text)).transpose()?;
+        let PermitBody { scope, ask, approvals } = body.unwrap_or(PermitBody { scope: PermitScope::ANY, ask: None, approvals: Vec::new() });
         Ok(Permit {
             id: self.id.into(),
             caller: caller_of(self.caller)?,
@@ -256,7 +275,10 @@ impl PermitColumns {
             reserved: number(self.reserved)?,
             committed: number(self.committed)?,
             expires: timestamp(self.expires),
-            revoked: self.revoked,
+            state: state.ok_or_else(|| unreadable("a permit", format!("the state {}", self.state)))?,
+            scope,
+            ask,
+            approvals,
         })
     }
 }

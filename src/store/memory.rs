@@ -75,6 +75,10 @@ impl Store for MemoryStore {
         SystemTime::now().into()
     }
 
+    fn gateway(&self) -> GatewayId {
+        self.lock().audit_head().gateway
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let began = Instant::now();
         let moved = rows::commit(&mut *self.lock(), changes, self.now())?;
@@ -118,6 +122,26 @@ impl Store for MemoryStore {
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
         Ok(self.lock().live_permits(now, limit))
+    }
+
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        Ok(self.lock().waiting_permits(limit))
+    }
+
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError> {
+        Ok(self.lock().waiting_permits(usize::MAX).len())
+    }
+
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError> {
+        Ok(self.lock().words(permit))
+    }
+
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError> {
+        self.waiters.wait_for_decision(self, id).await
+    }
+
+    fn permit_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.permit_changes()
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
+    consent::{Decision, DecisionRefusal},
     enrolment::{Enrolment, EnrolmentState},
     idempotency::IdempotentRequest,
     ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
@@ -39,6 +40,9 @@ use crate::domain::{
 pub trait Store: Send + Sync {
     /// The time by the store's clock, which is the same for every gateway that shares it. Does not wait.
     fn now(&self) -> Timestamp;
+
+    /// Whose audit log is written, and who claims.
+    fn gateway(&self) -> GatewayId;
 
     /// Makes all of `changes`, in order, or none of them; on return they are as durable as this store is.
     ///
@@ -72,6 +76,24 @@ pub trait Store: Send + Sync {
 
     /// At most `limit` permits that could still be used at `now`, the one that ends first coming first.
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError>;
+
+    /// At most `limit` permits that wait for a decision, the one whose time is over first coming first.
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError>;
+
+    /// Counts the permits that wait for a decision.
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError>;
+
+    /// What the caller says of a permit that it asks for; gone once that is decided.
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError>;
+
+    /// Waits until a permit that was asked for is decided, and returns it. Dropping the future stops the waiting; whoever waits sets the bound.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] with [`PermitRefusal::Unknown`] if there is no such permit (any more).
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError>;
+
+    /// Tells that some permit was asked for, decided or revoked, here or at another gateway on the same store: the number is another one then.
+    fn permit_changes(&self) -> watch::Receiver<u64>;
 
     /// Finds a job.
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError>;
@@ -202,11 +224,31 @@ pub enum Change {
     },
     /// Store a new permit.
     InsertPermit(Permit),
-    /// Take a permit back.
+    /// Store a permit that a caller asked for, granted or not decided yet, unless it has as many as it may.
+    AskPermit {
+        /// The permit.
+        permit: Permit,
+        /// What the caller says of it, kept until it is decided.
+        words: Option<String>,
+        /// How many it may have.
+        limits: PermitLimits,
+    },
+    /// Decide a permit that was asked for, and with it the job that waits for it, which is queued or ended; what happened is recorded. One that is
+    /// decided already, or may not be decided so, is a conflict.
+    DecidePermit {
+        /// The permit.
+        permit: PermitId,
+        /// The job that waits for it.
+        job: Option<JobId>,
+        /// What becomes of it.
+        decision: Decision,
+    },
+    /// Take a permit back that was granted.
     RevokePermit(PermitId),
-    /// Accept a job: reserve a use of its permit, if it has one, and queue it. [`SigningJob::accepted`] is the time that counts.
+    /// Accept a job: reserve a use of its permit, if it has one, and queue it; or, in state `AwaitingConsent`, keep it until its permit is decided.
+    /// [`SigningJob::accepted`] is the time that counts, and the permit says who consented.
     AcceptJob {
-        /// The job, in state `Queued`.
+        /// The job, in state `Queued` or `AwaitingConsent`.
         job: SigningJob,
         /// The most queued jobs that its token may have.
         queue_bound: usize,
@@ -228,7 +270,7 @@ pub enum Change {
         /// The claim under which it was `Signing`.
         claim: Option<ClaimId>,
     },
-    /// End a job as cancelled if it is still queued; a job that is further on is left as it is (no conflict).
+    /// End a job as cancelled if it is still queued, or waits for consent, which is withdrawn then; a job that is further on is left as it is (no conflict).
     CancelJob(JobId),
     /// Settle a job in doubt as an operator found it: its use stays spent if the token had signed, and is given back otherwise.
     ResolveDoubt {
@@ -270,6 +312,15 @@ pub enum Change {
     EndSession(SessionId),
     /// Add a record to the audit log. Records of one commit follow each other.
     Audit(AuditEvent),
+}
+
+/// How many permits a caller may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PermitLimits {
+    /// That wait for a decision.
+    pub waiting: usize,
+    /// That can still be used.
+    pub live: usize,
 }
 
 /// Which jobs to list; what is `None` does not matter.
@@ -344,6 +395,21 @@ pub enum Conflict {
     /// The permit cannot be used.
     #[error("{0}")]
     Permit(#[from] PermitRefusal),
+    /// The decision about a permit does not count.
+    #[error("{0}")]
+    Decision(#[from] DecisionRefusal),
+    /// As many permits of the caller wait for a decision as may.
+    #[error("{limit} requests of the caller wait for a decision, the most that may")]
+    TooManyWaiting {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// The caller has as many permits as it may.
+    #[error("the caller has {limit} permissions, the most it may have")]
+    TooManyPermits {
+        /// The most there may be.
+        limit: usize,
+    },
     /// The token's queue is full.
     #[error("{bound} jobs are queued for the token, the most there may be")]
     QueueFull {

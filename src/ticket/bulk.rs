@@ -1,12 +1,13 @@
 //! Many detached signatures in one request, over hashes that the client made.
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
     BulkError, TicketError, TicketService,
     idempotency::NamedRequest,
+    level,
     signature::{detached, prepare, value_of},
     spool::blocking,
 };
@@ -14,15 +15,20 @@ use crate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
         caller::Caller,
+        consent::ViewSize,
         digest::Digest,
         ids::{IdempotencyKey, JobId, TicketId},
+        job::FailureCause,
         signature::SignatureValue,
-        ticket::{SignatureType, Ticket, TicketSigning},
+        ticket::{SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
-    permit::PermitError,
+    permit::{Exactly, PermitAsk, PermitError},
     signing::service::{JobOrder, Payment, SubmitError},
     store::Change,
 };
+
+/// How many signatures of one bulk are completed at a time.
+const BULK_STAMPS: usize = 8;
 
 impl TicketService {
     /// Makes one detached signature for each hash, in their order, with the ticket's options and key; waits for all of them.
@@ -54,30 +60,35 @@ impl TicketService {
             Some(signings) => signings,
             None => self.submit_hashes(caller, &ticket, hashes, &payment, named.as_ref()).await?,
         };
-        let embed = ticket.options.embed_certificate;
+        let (embed, options) = (ticket.options.embed_certificate, ticket.options.clone());
         let jobs: Vec<_> = signings.iter().map(|signing| signing.job).collect();
         let made = self.wait_for_all(signings).await;
         if made.is_err() {
             self.take_back(jobs).await;
         }
-        let signed = made?;
+        let signed = self.complete_all(&options, made?).await?;
         blocking(move || signed.iter().map(|(signing, value)| detached(embed, signing, value)).collect()).await
     }
 
-    /// One permit for all of them, unless the request brings what pays.
-    async fn pay_for(&self, caller: &Caller, count: usize, payment: &Payment) -> Result<Payment, TicketError> {
-        match payment {
-            Payment::Permit(permit) => return Ok(Payment::Permit(*permit)),
-            Payment::Pin(pin) => return Ok(Payment::Pin(pin.duplicate())),
-            Payment::AskNow => {}
-        }
-        let uses = u32::try_from(count).unwrap_or(u32::MAX);
-        match self.permits.request(caller, uses).await {
-            Ok(permit) => Ok(Payment::Permit(permit.id)),
-            Err(PermitError::Uses { max }) => Err(BulkError::Count { max: max as usize }.into()),
-            Err(PermitError::Refused(refusal)) => Err(TicketError::Submit(SubmitError::Permit(refusal))),
-            Err(PermitError::StoreUnavailable) => Err(TicketError::StoreUnavailable),
-        }
+    /// One permit for all of them and for nothing else, unless the request brings what pays.
+    async fn pay_for_all(&self, caller: &Caller, ticket: &Ticket, orders: &mut [JobOrder]) -> Result<(), TicketError> {
+        let unpaid = |order: &JobOrder| match order.payment {
+            Payment::Permit(_) => false,
+            Payment::Pin(_) => !order.authorised.pin_is_consent(),
+            Payment::AskNow => true,
+        };
+        let Some(first) = orders.first().filter(|order| unpaid(order)) else { return Ok(()) };
+        let digests = orders.iter().map(|order| order.to_sign.fingerprint()).collect();
+        let ask = PermitAsk {
+            uses: u32::try_from(orders.len()).unwrap_or(u32::MAX),
+            exactly: Some(Exactly { key: first.authorised.key().address.clone(), digests }),
+            words: ticket.metadata.clone(),
+            view: ViewSize::default(),
+        };
+        let permit = self.permits.request(caller, ask).await.map_err(not_granted)?;
+        // A PIN that is no consent was checked when the key was looked for, and its slot does not need it.
+        orders.iter_mut().for_each(|order| order.payment = Payment::Permit(permit.id));
+        Ok(())
     }
 
     /// Accepts a job for each hash, in one step.
@@ -89,14 +100,14 @@ impl TicketService {
         payment: &Payment,
         named: Option<&NamedRequest>,
     ) -> Result<Vec<TicketSigning>, TicketError> {
-        let payment = self.pay_for(caller, hashes.len(), payment).await?;
         let mut signings = Vec::with_capacity(hashes.len());
         let mut orders = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            let (signing, order) = self.order_for(caller, ticket, hash, &payment).await?;
+            let (signing, order) = self.order_for(caller, ticket, hash, payment).await?;
             signings.push(signing);
             orders.push(order);
         }
+        self.pay_for_all(caller, ticket, &mut orders).await?;
         let keep = named.map(|named| named.keep(signings.clone(), self.store.now()));
         match self.signing.submit_all(orders, keep.into_iter().collect()).await {
             // The same request, which was quicker.
@@ -119,13 +130,14 @@ impl TicketService {
         let authorised =
             if algorithm == of_key.algorithm() { of_key } else { self.authorise(caller, ticket, Some(algorithm), None).await? };
         let digest = Digest::new(algorithm.message_digest_hash(), hash).map_err(|_| BulkError::HashLength { len })?;
-        let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised)?;
+        let content_time_stamp = self.content_time_stamp(&ticket.options, &digest).await?;
+        let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised, content_time_stamp.as_ref())?;
         let payment = match payment {
             Payment::Permit(permit) => Payment::Permit(*permit),
             Payment::AskNow => Payment::AskNow,
             Payment::Pin(pin) => Payment::Pin(pin.duplicate()),
         };
-        let order = JobOrder { authorised, job: signing.job, to_sign, payment };
+        let order = JobOrder { authorised, job: signing.job, to_sign, payment, document: None };
         Ok((signing, order))
     }
 
@@ -138,6 +150,24 @@ impl TicketService {
         timeout(self.settings.blocking_get_bound, all).await.unwrap_or(Err(BulkError::TimedOut.into()))
     }
 
+    /// Gets for each signature what the form wants beside it. If that fails, the same request with the same idempotency key completes the same
+    /// signatures.
+    async fn complete_all(
+        &self,
+        options: &SignatureOptions,
+        signed: Vec<(TicketSigning, SignatureValue)>,
+    ) -> Result<Vec<(TicketSigning, SignatureValue)>, TicketError> {
+        if !level::is_wanted(options) {
+            return Ok(signed);
+        }
+        let completed = stream::iter(signed.into_iter().map(|(signing, value)| async move {
+            let augmentation = Some(self.augment(options, &signing, &value).await?);
+            Ok((TicketSigning { augmentation, ..signing }, value))
+        }));
+        let all = completed.buffered(BULK_STAMPS).try_collect();
+        timeout(self.settings.blocking_get_bound, all).await.unwrap_or(Err(BulkError::TimedOut.into()))
+    }
+
     async fn take_back(&self, jobs: Vec<JobId>) {
         if let Err(error) = self.store.commit(jobs.iter().copied().map(Change::CancelJob).collect()).await {
             warn!(error = %error, "the rest of a bulk could not be taken back");
@@ -146,6 +176,18 @@ impl TicketService {
         for job in jobs {
             self.note_cancelled(job).await;
         }
+    }
+}
+
+fn not_granted(error: PermitError) -> TicketError {
+    match error {
+        PermitError::Uses { max } => BulkError::Count { max: max as usize }.into(),
+        PermitError::Refused(refusal) => TicketError::Submit(SubmitError::Permit(refusal)),
+        PermitError::NotGranted(_) => TicketError::NotSigned { cause: FailureCause::ConsentRefused, detail: String::new() },
+        PermitError::TooManyWaiting { limit } | PermitError::TooManyPermits { limit } => {
+            TicketError::Submit(SubmitError::TooManyWaiting { limit })
+        }
+        PermitError::StoreUnavailable => TicketError::StoreUnavailable,
     }
 }
 

@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod idempotency;
 mod key;
+mod level;
 mod options;
 mod signature;
 mod spool;
@@ -19,6 +20,7 @@ use tracing::{error, warn};
 pub use self::{
     document::SignatureDocument,
     error::{BulkError, TicketError, UnsupportedOption},
+    level::LevelError,
     signature::SignatureState,
     spool::Upload,
 };
@@ -27,7 +29,10 @@ pub use crate::{
     signing::service::Payment,
 };
 
-use self::spool::{Received, Spool};
+use self::{
+    level::Attempts,
+    spool::{Received, Spool},
+};
 use crate::{
     domain::{
         audit::AuditEvent,
@@ -38,7 +43,9 @@ use crate::{
         timestamp::Timestamp,
     },
     permit::PermitService,
+    pki::tsa::TsaError,
     signing::service::SigningService,
+    stamping::{StampError, TimeStamps},
     store::{Change, Conflict, Store, StoreError},
 };
 
@@ -99,6 +106,8 @@ pub struct TicketService {
     store: Arc<dyn Store>,
     signing: Arc<SigningService>,
     permits: Arc<PermitService>,
+    time_stamps: Option<Arc<TimeStamps>>,
+    attempts: Arc<Attempts>,
     spool: Arc<Spool>,
     settings: TicketSettings,
 }
@@ -117,7 +126,18 @@ impl TicketService {
         let referred = store.spooled_files().await.map_err(io::Error::other)?;
         let usage = store.content_usage().await.map_err(io::Error::other)?;
         let spool = Arc::new(Spool::open(settings.clone(), &referred, usage)?);
-        Ok(Self { store, signing, permits, spool, settings })
+        Ok(Self { store, signing, permits, time_stamps: None, attempts: Arc::default(), spool, settings })
+    }
+
+    /// The same service, with somebody who makes time stamps.
+    #[must_use]
+    pub fn with_time_stamps(self, time_stamps: Arc<TimeStamps>) -> Self {
+        Self { time_stamps: Some(time_stamps), ..self }
+    }
+
+    /// Who makes time stamps.
+    fn time_stamps(&self) -> Result<&TimeStamps, LevelError> {
+        self.time_stamps.as_deref().ok_or(LevelError::TimeStamp(StampError::Authorities(TsaError::NoneConfigured)))
     }
 
     /// Makes a ticket.

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod callers;
+mod consent;
 mod enrolments;
 mod jobs;
 mod parts;
@@ -32,9 +33,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
-    pub use super::{accounts::*, callers::*, jobs::*, records::*, tickets::*};
-    pub use super::{accounts::*, jobs::*, records::*, tickets::*};
-    pub use super::{enrolments::*, jobs::*, records::*, tickets::*};
+    pub use super::{accounts::*, callers::*, consent::*, enrolments::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
@@ -88,6 +87,14 @@ macro_rules! contract {
                 a_certificate_that_becomes_active_takes_the_place_of_the_former_one,
                 of_many_that_become_active_at_once_one_is,
                 a_certificate_request_is_as_before_when_its_commit_fails,
+                a_permit_that_is_asked_for_pays_for_nothing_before_it_is_granted,
+                a_permit_is_decided_once_by_a_race,
+                a_job_that_waits_for_consent_is_queued_when_it_is_given,
+                a_job_that_waits_for_consent_ends_when_it_is_not_given,
+                cancelling_a_job_that_waits_for_consent_withdraws_what_was_asked,
+                waiting_for_a_decision_ends_with_it,
+                a_caller_asks_for_no_more_permits_than_it_may_have,
+                what_was_decided_is_undone_when_the_rest_of_the_commit_does_not_fit,
                 a_caller_is_found_as_it_was_stored_and_gone_when_it_is_removed,
                 of_two_who_change_a_caller_the_second_is_refused,
                 a_change_of_a_caller_that_fails_later_in_its_commit_is_none,

@@ -7,19 +7,20 @@ pub use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, KeyKind, SignatureAlgorithm},
         audit::{AuditEvent, AuditHead, AuditRecord, Consent, Sha256},
-        caller::Provenance,
+        caller::{KeyAccess, Provenance},
+        consent::{ConsentAsk, Decision, DecisionRefusal, ViewSize, WaitingSignature},
         digest::{Digest, SigningInput, ToSign},
         idempotency::{IdempotentRequest, RequestDone},
         ids::{CallerId, ClaimId, GatewayId, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, KeyAddress, QueueLength, SigningJob},
         key::KeyChoice,
-        permit::{Permit, PermitRefusal},
+        permit::{Permit, PermitRefusal, PermitState},
         signature::SignatureValue,
         ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
         timestamp::Timestamp,
         token::{KeySelector, TokenIdentity},
     },
-    store::{Change, Conflict, ContentUsage, JobFilter, Store, StoreError},
+    store::{Change, Conflict, ContentUsage, JobFilter, PermitLimits, Store, StoreError},
 };
 
 pub type AnyStore = Arc<dyn Store>;
@@ -59,7 +60,7 @@ pub fn ticket(owner: &str) -> Ticket {
 }
 
 pub fn permit(owner: &str, uses: u32) -> Permit {
-    Permit { id: PermitId::random(), caller: caller(owner), uses, reserved: 0, committed: 0, expires: LATER, revoked: false }
+    Permit::by_policy(PermitId::random(), caller(owner), uses, LATER)
 }
 
 pub fn job(owner: &str, label: &str) -> SigningJob {
@@ -117,6 +118,7 @@ pub async fn requeue(store: &AnyStore, job: JobId) -> Change {
 
 pub fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
     ticket.signing = Some(TicketSigning {
+        augmentation: None,
         job: job.id,
         algorithm: job.to_sign.algorithm(),
         signed_attrs: vec![0x31, 0],

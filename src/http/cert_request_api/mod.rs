@@ -87,7 +87,7 @@ pub(super) async fn create_for_operator(
         id: operator,
         keys: KeyAccess::All,
         default_key: None,
-        consent: ConsentPolicy::Auto,
+        consent: ConsentPolicy::Auto.into(),
         permit_uses_max: 0,
         rate: None,
         scopes: Scopes::default(),

@@ -111,7 +111,7 @@ async fn wait_for(state: &State, asking: &Asking, ticket: TicketPath) -> Result<
     signature.transpose().map(Option::flatten).map_err(|error| Operation::FetchSignature.error(error))
 }
 
-const fn too_many_waiting(TooMany { retry_after }: TooMany) -> AccessError {
+pub(super) const fn too_many_waiting(TooMany { retry_after }: TooMany) -> AccessError {
     AccessError::TooManyWaiting { retry_after }
 }
 

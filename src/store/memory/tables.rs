@@ -16,7 +16,7 @@ use crate::{
         ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
-        permit::Permit,
+        permit::{Permit, PermitState},
         stored_caller::StoredCaller,
         ticket::{ContentPlace, Ticket},
         timestamp::Timestamp,
@@ -39,6 +39,7 @@ pub(super) struct Tables {
     referred: HashMap<JobId, usize>,
     permits: HashMap<PermitId, Permit>,
     permits_by_end: BTreeSet<(Timestamp, PermitId)>,
+    words: HashMap<PermitId, String>,
     jobs: HashMap<JobId, Placed>,
     jobs_by_end: BTreeSet<(Timestamp, JobId)>,
     queues: HashMap<TokenIdentity, TokenQueue>,
@@ -69,6 +70,7 @@ impl Default for Tables {
             referred: HashMap::default(),
             permits: HashMap::default(),
             permits_by_end: BTreeSet::default(),
+            words: HashMap::default(),
             jobs: HashMap::default(),
             jobs_by_end: BTreeSet::default(),
             queues: HashMap::default(),
@@ -97,6 +99,16 @@ impl Tables {
     pub(super) fn live_permits(&self, now: Timestamp, limit: usize) -> Vec<Permit> {
         let by_end = self.permits_by_end.iter().filter_map(|(_, id)| self.permits.get(id));
         by_end.filter(|permit| permit.is_live(now)).take(limit).cloned().collect()
+    }
+
+    pub(super) fn waiting_permits(&self, limit: usize) -> Vec<Permit> {
+        // What waits has its time to be decided as its end.
+        let by_end = self.permits_by_end.iter().filter_map(|(_, id)| self.permits.get(id));
+        by_end.filter(|permit| permit.state == PermitState::Asked).take(limit).cloned().collect()
+    }
+
+    pub(super) fn words(&self, permit: PermitId) -> Option<String> {
+        self.words.get(&permit).cloned()
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<&SigningJob> {
@@ -223,7 +235,7 @@ impl Tables {
         let ended = self.jobs_by_end.iter().take_while(|(ended, _)| *ended < before).map(|(_, id)| *id);
         let jobs: Vec<_> = ended.filter(|id| !self.referred.contains_key(id)).take(limit).collect();
         let expired = self.permits_by_end.iter().take_while(|(end, _)| *end < before).map(|(_, id)| *id);
-        let unused = |id: &PermitId| self.permits.get(id).is_none_or(|permit| permit.reserved == 0);
+        let unused = |id: &PermitId| self.permits.get(id).is_none_or(|permit| permit.reserved == 0 && permit.state != PermitState::Asked);
         let permits: Vec<_> = expired.filter(unused).take(limit - jobs.len()).collect();
         let over = self.requests_by_end.iter().take_while(|(end, _)| *end < before).map(|(_, name)| name.clone());
         let requests: Vec<_> = over.take(limit - jobs.len() - permits.len()).collect();
@@ -397,6 +409,22 @@ impl Rows for Tables {
 
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
         Ok(self.queued_for(token))
+    }
+
+    fn count_waiting(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        Ok(self.permits.values().filter(|permit| permit.state == PermitState::Asked && permit.caller == *caller).count())
+    }
+
+    fn count_live(&mut self, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError> {
+        Ok(self.permits.values().filter(|permit| permit.is_live(now) && permit.caller == *caller).count())
+    }
+
+    fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError> {
+        match words {
+            Some(words) => drop(self.words.insert(permit, words)),
+            None => drop(self.words.remove(&permit)),
+        }
+        Ok(())
     }
 
     fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {

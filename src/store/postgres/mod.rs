@@ -224,6 +224,10 @@ impl Store for PostgresStore {
         self.shared.now()
     }
 
+    fn gateway(&self) -> GatewayId {
+        self.shared.settings.gateway
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.write(Work::Commit(changes)).await.map(drop)
     }
@@ -283,10 +287,41 @@ impl Store for PostgresStore {
     }
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
-        let sql =
-            concat!(permit_columns!(), "WHERE expires > $1 AND NOT revoked AND reserved + committed < uses ORDER BY expires LIMIT $2");
+        let sql = concat!(
+            permit_columns!(),
+            "WHERE expires > $1 AND state = 'granted' AND reserved + committed < uses ORDER BY expires LIMIT $2"
+        );
         let rows = self.readers.query(sql, &[&millis(now), &count(limit as u64)]).await?;
         rows.iter().map(row::permit).collect()
+    }
+
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        let sql = concat!(permit_columns!(), "WHERE state = 'asked' ORDER BY expires, id LIMIT $1");
+        let rows = self.readers.query(sql, &[&count(limit as u64)]).await?;
+        rows.iter().map(row::permit).collect()
+    }
+
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError> {
+        let rows = self.readers.query("SELECT count(*) FROM permits WHERE state = 'asked'", &[]).await?;
+        rows.first().map_or(Ok(0), |row| row::number(row, 0))
+    }
+
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError> {
+        let rows = self.readers.query("SELECT text FROM words WHERE permit = $1", &[&permit.as_uuid()]).await?;
+        rows.first().map(|row| row::column(row, 0)).transpose()
+    }
+
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError> {
+        loop {
+            match self.shared.waiters.wait_for_decision(self, id).await {
+                Err(StoreError::Unavailable(_)) => sleep(PAUSE).await,
+                decided => return decided,
+            }
+        }
+    }
+
+    fn permit_changes(&self) -> watch::Receiver<u64> {
+        self.shared.waiters.permit_changes()
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {

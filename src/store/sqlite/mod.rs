@@ -193,6 +193,10 @@ impl Store for SqliteStore {
         SystemTime::now().into()
     }
 
+    fn gateway(&self) -> GatewayId {
+        self.gateway
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let now = self.now();
         let moved = self.writer.write(move |tables| rows::commit(tables, changes, now)).await?;
@@ -234,6 +238,26 @@ impl Store for SqliteStore {
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
         self.readers.read(move |connection| queries::live_permits(connection, now, limit)).await
+    }
+
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        self.readers.read(move |connection| queries::waiting_permits(connection, limit)).await
+    }
+
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError> {
+        self.readers.read_row(queries::count_waiting_permits)
+    }
+
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError> {
+        self.readers.read(move |connection| queries::words(connection, permit)).await
+    }
+
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError> {
+        self.waiters.wait_for_decision(self, id).await
+    }
+
+    fn permit_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.permit_changes()
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
