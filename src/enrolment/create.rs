@@ -115,7 +115,7 @@ impl EnrolmentService {
         if taken || self.parts.signing.is_configured(&key_name) {
             return Err(Fault::NameTaken(key_name.to_string()).into());
         }
-        self.check_request(new, profile)?;
+        self.check_request(who, new, profile).await?;
         self.check_room(account.organisation.as_str()).await?;
         let now = self.parts.store.now();
         let by = who.caller.id.to_string();
@@ -150,11 +150,11 @@ impl EnrolmentService {
     }
 
     /// Refuses what will not work before anything is stored.
-    fn check_request(&self, new: &NewRequest, profile: &Profile) -> Result<(), EnrolmentError> {
+    async fn check_request(&self, who: &Requester, new: &NewRequest, profile: &Profile) -> Result<(), EnrolmentError> {
         match &new.key {
             KeyWish::Requested(der) => drop(CertificateRequest::from_der(der)?),
             KeyWish::Make(_) => drop(self.slot(&profile.token)?),
-            KeyWish::Named(uri) => drop(self.slot(uri)?),
+            KeyWish::Named(uri) => drop(self.named_key(who, uri).await?),
         }
         Ok(())
     }

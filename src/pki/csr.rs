@@ -401,14 +401,14 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), signed(&template()).to_pem()).unwrap();
         let said = Command::new("openssl")
-            .args(["req", "-verify", "-noout", "-text", "-nameopt", "utf8", "-in"])
+            .args(["req", "-verify", "-noout", "-text", "-nameopt", "utf8,sep_comma_plus_space,sname", "-in"])
             .arg(file.path())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
         for wanted in [
             "verify OK",
-            "CN = Иванов Иван Иванович, C = RU, 1.2.643.3.131.1.1 = 007707083893, title = Директор",
+            "CN=Иванов Иван Иванович, C=RU, INN=007707083893, title=Директор",
             "Digital Signature, Non Repudiation",
             "TLS Web Client Authentication",
             "email:ivanov@romashka.example",

@@ -392,11 +392,17 @@ impl State {
     }
 
     fn add_key(&mut self, id: &[u8], label: &str) -> KeyDescription {
-        let seed = u8::try_from(self.keys.len() + 1).unwrap_or(u8::MAX);
-        // INVARIANT: 32 equal bytes below 0xff, and above zero, are a number below the order of P-256; its public key has a DER form.
+        // Any number will do that no other key has: small ones in each byte, others in the last four.
+        let number = u32::try_from(self.keys.len() + 1).unwrap_or(u32::MAX);
+        let mut scalar = [u8::try_from(number).unwrap_or(1); 32];
+        if number > u32::from(u8::MAX - 1) {
+            scalar = [1; 32];
+            scalar[28..].copy_from_slice(&number.to_be_bytes());
+        }
+        // INVARIANT: a number whose first byte is below 0xff, and which is not zero, is below the order of P-256; its public key has a DER form.
         #[allow(clippy::expect_used)]
         let (signing_key, public_key) = {
-            let signing_key = SigningKey::from_slice(&[seed; 32]).expect("a scalar in range");
+            let signing_key = SigningKey::from_slice(&scalar).expect("a scalar in range");
             let public_key = signing_key.verifying_key().to_public_key_der().expect("a DER form").into_vec();
             (signing_key, public_key)
         };

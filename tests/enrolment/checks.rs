@@ -340,7 +340,7 @@ async fn the_former_certificate_signs_nothing_more_under_whatever_name() {
     assert!(!rig.stored().await.active);
     let uri = first.key.unwrap().uri();
     let ticket = rig.gateway.ticket_with(b"x").await;
-    let chosen = rig.gateway.put_json(&format!("{ticket}/keyStore"), serde_json::json!({ "keyStoreUri": uri })).await;
+    let chosen = rig.gateway.put_json(&format!("{ticket}/keyStore"), serde_json::json!({ "keyStorePath": uri })).await;
     assert_eq!(chosen.status, 200, "{}", chosen.text());
     let refused = rig.gateway.post(&format!("{ticket}/ds/creator")).await;
     assert_eq!(refused.status, 500, "{}", refused.text());

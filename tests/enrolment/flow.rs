@@ -24,7 +24,7 @@ use crate::{
 /// A ticket-API signature with the key of this name, checked by openssl against the certificate.
 async fn sign_and_verify(gateway: &Gateway, key_name: &str, certificate: &[u8], content: &[u8]) {
     let ticket = gateway.ticket_with(content).await;
-    let chosen = gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStoreUri": key_name })).await;
+    let chosen = gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": key_name })).await;
     assert_eq!(chosen.status, 200, "{}", chosen.text());
     let signature = gateway.sign(&ticket).await;
     let dir = tempfile::tempdir().unwrap();
@@ -261,7 +261,7 @@ async fn a_holder_confirms_the_next_request_with_the_key_that_is_active() {
     let application = ask(&gateway, Method::GET, &format!("{}/print", paths[1]), EIO_KEY, None).await.body;
     let sign = async |content: &[u8]| {
         let ticket = gateway.ticket_with(content).await;
-        gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStoreUri": "director" })).await;
+        gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": "director" })).await;
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(gateway.sign(&ticket).await)
     };

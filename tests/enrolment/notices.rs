@@ -2,11 +2,13 @@
 
 use std::num::NonZeroU32;
 
+use der::{Decode as _, Encode as _};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use reqwest::Method;
 use sealgate::domain::{enrolment::profile::CaChoice, token::LoginMode};
-use sealgate::token::fake::Script;
+use sealgate::{enrolment::request_in_pem, token::fake::Script};
 use serde_json::{Value, json};
+use x509_cert::request::CertReq;
 
 use crate::{
     common::gateway::{Gateway, PATIENCE, Plan},
@@ -118,19 +120,13 @@ async fn what_is_wrong_with_a_body_is_said_of_each_member() {
 async fn an_algorithm_that_nobody_here_knows_is_named() {
     let script = Script::new("bank-token");
     let gateway = gateway(&script).await;
-    // A request for a key of GOST R 34.10-2012, as its form goes; the signature is not looked at any more.
-    let spki = "301f06082a85030701010101301306072a85030202230106082a85030701010202";
-    let key = format!("3066{spki}0343000440{}", "11".repeat(64));
-    let info = format!("{}{}", "020100300c310a30080603550403130178", key);
-    let info = format!("30{:02x}{info}a000", info.len() / 2 + 2);
-    let signed = format!("{info}300a06082a850307010103020341 00{}", "22".repeat(64)).replace(' ', "");
-    let length = signed.len() / 2;
-    let der = hex::decode(format!("3082{length:04x}{signed}")).unwrap();
-    use base64::Engine as _;
-    let pem = format!(
-        "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----",
-        base64::engine::general_purpose::STANDARD.encode(der)
-    );
+    // A request of openssl's, whose key says that it is another one; the signature is not looked at any more.
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key").display().to_string();
+    let arguments = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=a", "-keyout", &key, "-outform", "der"];
+    let mut request = CertReq::from_der(&crate::common::openssl::openssl_ok(arguments)).unwrap();
+    request.info.public_key.algorithm.oid = "1.2.643.7.1.1.1.1".parse().unwrap();
+    let pem = request_in_pem(&request.to_der().unwrap());
     let mut sent = body(&id(1), "director", "Иванов Иван Иванович");
     sent["pkcs10"] = json!({ "cms": pem });
     let refused = ask(&gateway, Method::POST, &format!("{V1}/cert-requests/eio"), EIO_KEY, Some(&sent)).await;
