@@ -18,6 +18,7 @@ use super::{
     callers,
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
+    enrolment,
     modules::{Logins, token_settings},
     notices::{self, Watched},
     store::{OpenStore, StoreTrial},
@@ -118,7 +119,8 @@ impl Gateway {
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
-        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
+        let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
+        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), clerk];
         let operators = Arc::new(Operators::new(Arc::clone(&store), session_settings(config)));
         let services = Services {
             callers,
@@ -126,6 +128,7 @@ impl Gateway {
             permits: Arc::clone(&permits),
             desk: signing.desk(),
             operators: Arc::clone(&operators),
+            enrolment,
             audit: AuditDesk::new(Arc::clone(&store)),
         };
         let control = data.bind_control()?;

@@ -5,6 +5,7 @@
 //! Invariant: what a `Config` names (a module, a key, a caller) exists in it.
 
 mod callers;
+mod enrolment;
 mod keys;
 mod listeners;
 mod mistakes;
@@ -27,6 +28,7 @@ use std::{
 
 pub use self::{
     callers::CallerSettings,
+    enrolment::{EnrolmentSettings, EstCredentials, EstSettings},
     listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
@@ -83,6 +85,8 @@ pub struct Config {
     pub open_browser: bool,
     /// Who is told when a person is needed.
     pub webhooks: Vec<WebhookSettings>,
+    /// Certificate requests.
+    pub enrolment: EnrolmentSettings,
     /// Time stamps.
     pub tsa: TsaSettings,
     /// SHA-256 of the file.
@@ -153,6 +157,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let store = store::check(raw.store, base, mistakes);
     let open_browser = raw.consent.is_some_and(|consent| consent.raw.open_browser);
     let webhooks = webhooks::check(raw.webhooks, base, mistakes);
+    let enrolment = enrolment::check(raw.enrolment, &names, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
@@ -175,6 +180,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
         console,
         log_format,
         audit,
+        enrolment,
         sha256,
     })
 }

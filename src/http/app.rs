@@ -16,6 +16,7 @@ use crate::{
     audit::desk::AuditDesk,
     auth::{AllowedHosts, CallerBook, Operators, TrustedProxies},
     domain::ids::CallerId,
+    enrolment::EnrolmentService,
     permit::PermitService,
     signing::tokens::TokenDesk,
     ticket::TicketService,
@@ -36,6 +37,8 @@ pub struct Services {
     pub operators: Arc<Operators>,
     /// The audit log.
     pub audit: AuditDesk,
+    /// Certificate requests.
+    pub enrolment: Arc<EnrolmentService>,
 }
 
 /// What a deployment says about HTTP.
@@ -155,6 +158,7 @@ pub fn configure(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) 
         if with_console {
             super::console::configure(config);
         }
+        super::cert_request_api::configure(config);
         super::tsa::configure(config);
         ticket_api::configure(config);
     }

@@ -5,6 +5,7 @@
 //! handler blocks its event loop; the control socket's routes are served there and nowhere else.
 
 pub mod app;
+mod cert_request_api;
 mod console;
 pub mod control;
 mod extract;

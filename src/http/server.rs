@@ -77,12 +77,14 @@ impl Server {
         let (desk, callers) = (web::Data::new(services.desk.clone()), web::Data::from(Arc::clone(&services.callers)));
         let operators = web::Data::from(Arc::clone(&services.operators));
         let permits = web::Data::from(Arc::clone(&services.permits));
+        let enrolment = web::Data::from(Arc::clone(&services.enrolment));
         let state = web::Data::new(AppState::new(services, settings, listener_callers, closed.clone()));
         let mut server = Self { addresses, urls, handles: Vec::new(), tasks: JoinSet::new(), closing, state: state.clone() };
         if let Some(socket) = control {
             let closed = web::Data::new(closed);
             let routes = move |config: &mut ServiceConfig| {
-                control::configure(desk.clone(), callers.clone(), operators.clone(), permits.clone(), closed.clone())(config);
+                let (desk, callers, operators) = (desk.clone(), callers.clone(), operators.clone());
+                control::configure(desk, callers, operators, permits.clone(), enrolment.clone(), closed.clone())(config);
             };
             server.run(serve(routes, Surface::Operators, Sockets::Control(socket), 1, grace)?);
         }

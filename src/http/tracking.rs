@@ -30,7 +30,8 @@ use crate::{
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The APIs by where they are mounted; the first prefix that fits counts.
-const APIS: [(&str, &str); 6] = [
+const APIS: [(&str, &str); 7] = [
+    ("/fintech/", "cert-requests"),
     ("/api/v1/", "ticket"),
     ("/ccs/api/v1/", "ticket"),
     ("/console", "console"),

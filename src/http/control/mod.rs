@@ -1,5 +1,6 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`permits`], [`callers`] and [`operators`] have calls of their own.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`permits`], [`callers`], [`operators`] and
+//! certificate requests ([`enrol`]) have calls of their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -13,6 +14,7 @@
 
 pub mod callers;
 pub mod dto;
+pub mod enrol;
 mod error;
 pub mod jobs;
 mod local_user;
@@ -37,6 +39,7 @@ use super::extract::{Pace, read_whole};
 use crate::{
     auth::{CallerBook, Operators},
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
+    enrolment::EnrolmentService,
     permit::PermitService,
     signing::tokens::TokenDesk,
 };
@@ -59,6 +62,7 @@ pub(super) fn configure(
     callers: Data<CallerBook>,
     accounts: Data<Operators>,
     permits: Data<PermitService>,
+    enrolment: Data<EnrolmentService>,
     closing: Data<Closing>,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
@@ -67,6 +71,7 @@ pub(super) fn configure(
             .app_data(callers)
             .app_data(accounts)
             .app_data(permits)
+            .app_data(enrolment)
             .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
@@ -84,6 +89,13 @@ pub(super) fn configure(
             .route("/permits/{id}/grant", post().to(permits::grant))
             .route("/permits/{id}/refuse", post().to(permits::refuse))
             .route("/permits/{id}/revoke", post().to(permits::revoke))
+            .route("/enrolments", get().to(enrol::list))
+            .route("/enrolments", post().to(enrol::create))
+            .route("/enrolments/{id}", get().to(enrol::show))
+            .route("/enrolments/{id}/approve", post().to(enrol::approve))
+            .route("/enrolments/{id}/refuse", post().to(enrol::refuse))
+            .route("/enrolments/{id}/certificate", post().to(enrol::upload))
+            .route("/enrolments/{id}/activate", post().to(enrol::activate))
             .route("/callers", get().to(callers::list))
             .route("/callers", post().to(callers::add))
             .route("/callers/{name}", get().to(callers::show))
