@@ -40,8 +40,6 @@ pub(super) struct DevSettings<'a> {
     pub(super) module: &'a Path,
     pub(super) token: &'a TokenRecord,
     pub(super) api_key: &'a ApiKey,
-    /// Of a caller whose signatures an operator decides about.
-    pub(super) consent_api_key: &'a ApiKey,
     pub(super) bank_token: &'a ApiKey,
 }
 

@@ -111,10 +111,7 @@ async fn card(state: &AppState, visit: &Visit, permit: Permit) -> Result<Option<
 pub(super) async fn show(state: State, visit: Visit, id: Path<String>) -> Result<HttpResponse, ConsoleError> {
     let permit = state.services.permits.look(visit.operator(), id_of(&id)?).await?;
     let card = card(&state, &visit, permit).await?.ok_or(ConsoleError::NotFound)?;
-    let kind = match &card.document {
-        Some(_) => Looked::at(&state, &visit, card.permit.id).await?.kind,
-        None => Kind::Other,
-    };
+    let kind = if card.document.is_some() { Looked::at(&state, &visit, card.permit.id).await?.kind } else { Kind::Other };
     let frame = super::overview::framed(&state, &visit, Place::Consent, "Request").await;
     frame::page(&OnePage { frame, card, kind })
 }
@@ -162,10 +159,9 @@ struct Looked {
 }
 
 impl Looked {
-    /// The document of a request that still waits for this operator.
-    async fn at(state: &AppState, visit: &Visit, request: PermitId) -> Result<Self, ConsoleError> {
-        let asked_about = state.services.tickets.document_asked_about(visit.operator(), request).await;
-        let content: SignatureDocument = asked_about.map_err(|error| match error {
+    async fn at(state: &AppState, visit: &Visit, permit: PermitId) -> Result<Self, ConsoleError> {
+        let asked = state.services.tickets.document_asked_about(visit.operator(), permit).await;
+        let content: SignatureDocument = asked.map_err(|error| match error {
             TicketError::StoreUnavailable | TicketError::SpoolUnavailable => ConsoleError::Store,
             _ => ConsoleError::NotFound,
         })?;
