@@ -29,6 +29,7 @@ mod store;
 mod ticket_client;
 mod tls;
 mod unlock;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -75,6 +76,8 @@ enum Verb {
     Operators(operators::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
+    /// Verify a signature, without a gateway and without the network.
+    Verify(verify::Args),
     /// Prove, export and pin the audit log.
     Audit(audit::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -156,6 +159,7 @@ impl Verb {
             Self::BenchGateway => bench::trial::run()?,
             Self::Doctor(args) => return doctor::run(&args),
             Self::Audit(args) => return audit::run(&args),
+            Self::Verify(args) => return verify::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
         }
         Ok(ExitCode::SUCCESS)
@@ -174,6 +178,7 @@ impl Verb {
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Sign(_)
+            | Self::Verify(_)
             | Self::Bench(_)
             | Self::BenchToken
             | Self::BenchGateway

@@ -15,6 +15,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trust;
 
 use std::{
     collections::HashSet,
@@ -30,6 +31,7 @@ pub use self::{
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
+    trust::TrustSettings,
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -70,6 +72,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Where tickets, permits and jobs are kept.
     pub store: StoreSettings,
+    /// Whose certificates are trusted.
+    pub trust: TrustSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -135,10 +139,12 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
+    let trust = trust::check(raw.trust, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
+        trust,
         listeners,
         modules,
         token_policies,

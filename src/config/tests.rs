@@ -101,6 +101,8 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.audit.checkpoint_interval.as_secs(), 60);
     assert_eq!(config.metrics.listen, Some("192.0.2.1:9464".parse().unwrap()));
     assert_eq!(config.metrics.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.7/32", "2001:db8::/32"]);
+    assert_eq!(config.trust.anchors, [folder.path("trust/anchors"), "/etc/sealgate/ca.pem".into()]);
+    assert_eq!(config.trust.intermediates, [folder.path("trust/intermediates")]);
     assert_eq!(config.log_format, LogFormat::Json);
 }
 

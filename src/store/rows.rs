@@ -13,7 +13,7 @@ use crate::domain::{
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
-    ticket::{ContentPlace, Ticket},
+    ticket::{ContentPart, ContentPlace, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
 };
@@ -46,8 +46,8 @@ pub(super) trait Rows {
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
     /// How many jobs are queued for the token.
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError>;
-    /// Writes or removes the content of a ticket.
-    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError>;
+    /// Writes or removes content of a ticket.
+    fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError>;
     /// Adds records to the audit log, in this order.
     fn append_audit(&mut self, now: Timestamp, events: Vec<AuditEvent>) -> Result<(), StoreError>;
 }
@@ -87,7 +87,7 @@ struct Step<'a, R> {
     rows: &'a mut R,
     now: Timestamp,
     undo: Vec<Undo>,
-    contents: Vec<(TicketId, Option<Arc<[u8]>>)>,
+    contents: Vec<(TicketId, ContentPart, Option<Arc<[u8]>>)>,
     events: Vec<AuditEvent>,
     moved: Vec<Moved>,
 }
@@ -98,8 +98,8 @@ impl<R: Rows> Step<'_, R> {
             Change::InsertTicket { ticket, limit } => self.insert_ticket(ticket, limit),
             Change::UpdateTicket(ticket) => self.update_ticket(ticket),
             Change::DeleteTicket(id) => self.delete_ticket(id),
-            Change::PutContent { ticket, bytes } => {
-                self.contents.push((ticket, Some(bytes)));
+            Change::PutContent { ticket, part, bytes } => {
+                self.contents.push((ticket, part, Some(bytes)));
                 Ok(())
             }
             Change::InsertPermit(permit) => self.insert_permit(permit),
@@ -142,8 +142,8 @@ impl<R: Rows> Step<'_, R> {
     }
 
     fn finish(self) -> Result<Vec<Moved>, StoreError> {
-        for (ticket, bytes) in self.contents {
-            self.rows.put_content(ticket, bytes)?;
+        for (ticket, part, bytes) in self.contents {
+            self.rows.put_content(ticket, part, bytes)?;
         }
         if !self.events.is_empty() {
             self.rows.append_audit(self.now, self.events)?;
@@ -163,9 +163,11 @@ impl<R: Rows> Step<'_, R> {
     }
 
     fn put_ticket(&mut self, id: TicketId, old: Option<Ticket>, new: Option<Ticket>) -> Result<(), StoreError> {
-        let stored = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(Ticket::has_stored_content);
-        if stored(&old) && !stored(&new) {
-            self.contents.push((id, None));
+        for part in ContentPart::ALL {
+            let stored = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(|ticket| ticket.has_stored(part));
+            if stored(&old) && !stored(&new) {
+                self.contents.push((id, part, None));
+            }
         }
         self.rows.put_ticket(id, new)?;
         self.undo.push(Undo::Ticket(id, old));
@@ -346,8 +348,8 @@ impl<R: Rows> Step<'_, R> {
 }
 
 impl Ticket {
-    /// Whether the store holds its content.
-    fn has_stored_content(&self) -> bool {
-        self.content.as_ref().is_some_and(|content| content.place == ContentPlace::Stored)
+    /// Whether the store holds this part of it.
+    fn has_stored(&self, part: ContentPart) -> bool {
+        self.part(part).is_some_and(|content| content.place == ContentPlace::Stored)
     }
 }

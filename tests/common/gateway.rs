@@ -28,7 +28,10 @@ use sealgate::{
         tls::{Tls, TlsFiles},
     },
     permit::{PermitService, PermitSettings},
-    pki::{DevCa, Validity},
+    pki::{
+        DevCa, Validity,
+        trust::{Trust, TrustStore},
+    },
     signing::service::{SigningService, SigningSettings},
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     ticket::{TicketService, TicketSettings},
@@ -72,6 +75,8 @@ pub struct Plan {
     /// What they speak TLS with; `None` for plain HTTP.
     pub tls: Option<TlsFiles>,
     pub tickets: TicketSettings,
+    /// Whom the gateway trusts.
+    pub trust: TrustStore,
     pub http: HttpSettings,
     pub signing: SigningSettings,
     pub store: Arc<dyn Store>,
@@ -105,8 +110,10 @@ impl Plan {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tickets = TicketSettings::new(directory.path().join("spool"));
+        let ca = DevCa::create("Test CA", validity(0)).unwrap();
         Self {
-            ca: DevCa::create("Test CA", validity(0)).unwrap(),
+            trust: TrustStore::new(vec![ca.certificate().clone()], Vec::new()),
+            ca,
             modules: Vec::new(),
             policies: Vec::new(),
             keys: Vec::new(),
@@ -282,7 +289,10 @@ impl Plan {
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
-        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();
+        let tickets =
+            TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), Trust::of(self.trust), self.tickets)
+                .await
+                .unwrap();
         let tickets = Arc::new(tickets);
         let callers = Arc::new(Callers::new(self.callers).unwrap());
         let control_socket = self.directory.path().join("control.sock");

@@ -65,6 +65,7 @@ macro_rules! contract {
                 waiting_for_work_ends_when_a_job_is_queued_for_that_token,
                 ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
                 content_is_stored_replaced_and_gone_with_its_ticket,
+                a_signature_is_kept_beside_the_content_and_goes_with_its_ticket,
                 content_that_is_moved_to_the_spool_directory_is_gone_from_the_store,
                 spooled_files_are_listed_and_counted,
                 jobs_are_listed_newest_first_by_state_and_caller,

@@ -24,7 +24,7 @@ use crate::{
         job::JobState,
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
-        ticket::Ticket,
+        ticket::{ContentPart, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -141,7 +141,7 @@ pub(super) struct WorkingSet {
     pub(super) permits: HashMap<PermitId, Pair<Permit>>,
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
-    pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
+    pub(super) contents: HashMap<(TicketId, ContentPart), Option<Arc<[u8]>>>,
     pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
     pub(super) accepted: Vec<JobId>,
@@ -313,8 +313,8 @@ impl Rows for WorkingSet {
         Ok(self.queued_for.get(token).copied().unwrap_or(0))
     }
 
-    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
-        self.contents.insert(ticket, bytes);
+    fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
+        self.contents.insert((ticket, part), bytes);
         Ok(())
     }
 

@@ -51,7 +51,7 @@ mod tests {
             key::KeyChoice,
             operator::SessionId,
             permit::Permit,
-            ticket::{Content, ContentPlace, SignatureOptions, Ticket},
+            ticket::{Content, ContentPart, ContentPlace, SignatureOptions, Ticket},
             token::{KeySelector, TokenIdentity},
         },
         store::{
@@ -72,9 +72,11 @@ mod tests {
             touched: now,
             options: SignatureOptions::default(),
             content: None,
+            signature: None,
             metadata: Some("text".to_owned()),
             key: KeyChoice::Default,
             signing: None,
+            verifying: None,
             version: 0,
         };
         let caller = ticket.caller.clone();
@@ -83,7 +85,7 @@ mod tests {
             .await
             .unwrap();
         ticket.content = Some(Content { place: ContentPlace::Stored, len: 3, sha256: digest(HashAlgorithm::Sha256, b"abc") });
-        let put = Change::PutContent { ticket: ticket.id, bytes: b"abc".to_vec().into() };
+        let put = Change::PutContent { ticket: ticket.id, part: ContentPart::Document, bytes: b"abc".to_vec().into() };
         store.commit(vec![Change::UpdateTicket(ticket.clone()), put]).await.unwrap();
         let text = String::new;
         let token = TokenIdentity { module: "m".parse().unwrap(), manufacturer: text(), model: text(), serial: text(), label: text() };
@@ -128,7 +130,7 @@ mod tests {
         store.find_permit(permit.id).await.unwrap().unwrap();
         store.find_request(&caller, &"key".parse().unwrap()).await.unwrap().unwrap();
         store.find_ticket(ticket.id).await.unwrap().unwrap();
-        store.read_content(ticket.id).await.unwrap().unwrap();
+        store.read_content(ticket.id, ContentPart::Document).await.unwrap().unwrap();
         store.touch_ticket(ticket.id, later).await.unwrap();
         store.count_tickets(&caller).await.unwrap();
         store.count_queued(&token).await.unwrap();

@@ -12,7 +12,11 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tracing::info;
 
 /// Every step from an empty database to the present format, in order. A step that was released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/0001_state.sql"), include_str!("../migrations/sqlite/0002_operators.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_state.sql"),
+    include_str!("../migrations/sqlite/0002_operators.sql"),
+    include_str!("../migrations/sqlite/0003_signatures.sql"),
+];
 
 /// How long a statement waits for another connection's lock: the write-ahead log is emptied while nobody reads.
 pub(super) const BUSY_MAX: Duration = Duration::from_secs(5);
