@@ -1,12 +1,18 @@
-//! Who may do what: scopes, and what is there for its owner only.
+//! Who may do what: scopes, and callers that come and go while the gateway runs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
-use common::gateway::{Plan, send};
-use reqwest::Method;
-use sealgate::domain::caller::Scope;
+use std::{fs, path::Path};
+
+use common::{
+    gateway::{Plan, send},
+    program::{self, Gateway, dev_json, path_in, run, stderr, stdout},
+};
+use reqwest::{Method, StatusCode};
+use sealgate::domain::caller::{Rate, Scope};
+use serde_json::Value;
 
 #[tokio::test]
 async fn a_caller_without_the_scope_of_the_ticket_api_is_told_so_in_its_form() {
@@ -18,4 +24,110 @@ async fn a_caller_without_the_scope_of_the_ticket_api_is_told_so_in_its_form() {
         assert_eq!((refused.status, refused.message().contains("may not use this service")), (403, true), "{}", refused.text());
     }
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_callers_own_rate_goes_before_that_of_all() {
+    let mut plan = Plan::new();
+    plan.http.limits.this_machine = true;
+    plan.caller("ci").caller.rate = Some(Rate { per_second: 1, burst: 1 });
+    let gateway = plan.start().await;
+    let mut statuses = Vec::new();
+    // Time passes meanwhile, so that some more may be taken.
+    while statuses.last() != Some(&429) && statuses.len() < 1000 {
+        statuses.push(gateway.get("/features").await.status);
+    }
+    assert!(statuses.contains(&200) && statuses.len() < 1000, "{statuses:?}");
+    let other = gateway.anonymous(Method::GET, "/api/v1/features").bearer_auth(common::gateway::OTHER_KEY);
+    assert_eq!(send(other).await.status, 200);
+    gateway.stop().await;
+}
+
+/// `sealgate callers …` on the gateway of this folder.
+fn callers(dir: &Path, arguments: &[&str]) -> std::process::Output {
+    let (verb, rest) = arguments.split_first().unwrap();
+    run(["callers", verb, "--dir", dir.to_str().unwrap()].iter().chain(rest))
+}
+
+/// The same, and what it prints.
+fn done(dir: &Path, arguments: &[&str]) -> String {
+    let output = callers(dir, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    stdout(&output).trim().to_owned()
+}
+
+async fn features(url: &str, key: &str) -> StatusCode {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.get(format!("{url}/api/v1/features")).bearer_auth(key).send().await.unwrap().status()
+}
+
+#[tokio::test]
+async fn callers_come_and_go_while_the_gateway_runs_and_while_it_does_not() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("dev");
+    let gateway = Gateway::dev(&dir);
+    let add = ["add", "erp", "--key", "ec-p256", "--rate", "50/100", "--expires", "30d", "--consent", "auto"];
+    let first = done(&dir, &add);
+    assert!(first.len() == 38 && first.chars().all(|c| c.is_ascii_alphanumeric()), "{first}");
+    assert_eq!(features(&gateway.url, &first).await, 200);
+
+    let second = done(&dir, &["rotate", "erp", "--grace", "1h"]);
+    assert_eq!([features(&gateway.url, &first).await, features(&gateway.url, &second).await], [StatusCode::OK; 2]);
+    let third = done(&dir, &["rotate", "erp", "--grace", "0"]);
+    assert_eq!([features(&gateway.url, &first).await, features(&gateway.url, &second).await], [StatusCode::UNAUTHORIZED; 2]);
+    assert_eq!(features(&gateway.url, &third).await, 200);
+
+    let listed: Value = serde_json::from_str(&done(&dir, &["list", "--json"])).unwrap();
+    let erp = listed["callers"].as_array().unwrap().iter().find(|caller| caller["name"] == "erp").unwrap();
+    assert_eq!((&erp["state"], &erp["rate"]["burst"], &erp["keys"]["only"][0]), (&"active".into(), &100.into(), &"ec-p256".into()));
+    assert!(done(&dir, &["show", "erp"]).contains("ec-p256"));
+    for refused in [&["add", "dev", "--all-keys"][..], &["rotate", "dev"], &["revoke", "nobody"], &["add", "crm", "--key", "no-such-key"]] {
+        let output = callers(&dir, refused);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{refused:?}: {}", stderr(&output));
+    }
+
+    // Without a gateway the same commands work on its folder, and the next start knows what they did.
+    let config = path_in(&dev_json(&dir)["config"]);
+    gateway.stop();
+    let fourth = done(&dir, &["rotate", "erp", "--grace", "1h"]);
+    let gateway = Gateway::serve(&config);
+    assert_eq!([features(&gateway.url, &third).await, features(&gateway.url, &fourth).await], [StatusCode::OK; 2]);
+    done(&dir, &["revoke", "erp"]);
+    assert_eq!([features(&gateway.url, &third).await, features(&gateway.url, &fourth).await], [StatusCode::UNAUTHORIZED; 2]);
+    let (status, log) = gateway.stop();
+    assert!(status.success() && ![&first, &second, &third, &fourth].iter().any(|key| log.contains(*key)), "{log}");
+    let kept = fs::read(dir.join("sealgate.db")).unwrap();
+    assert!(!kept.windows(38).any(|window| window == fourth.as_bytes()), "the database holds an API key");
+
+    let export = run(["audit", "verify", dir.to_str().unwrap()]);
+    assert!(export.status.success(), "{}", stderr(&export));
+}
+
+#[tokio::test]
+async fn the_bank_token_of_development_mode_is_a_caller_for_the_certificate_request_api_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("dev");
+    let gateway = Gateway::dev(&dir);
+    let token = dev_json(&dir)["bank_token"].as_str().unwrap().to_owned();
+    assert!(token.len() == 38 && token.chars().all(|c| c.is_ascii_alphanumeric()));
+    assert_eq!(features(&gateway.url, &token).await, 403);
+    let shown: Value = serde_json::from_str(&done(&dir, &["show", "bank", "--json"])).unwrap();
+    assert_eq!((shown["configured"].as_bool(), shown["account"]["eio"].as_bool()), (Some(true), Some(true)), "{shown}");
+    drop(gateway);
+}
+
+#[test]
+fn a_name_in_the_configuration_and_among_the_added_stops_the_start_and_says_how_to_go_on() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("dev");
+    Gateway::dev(&dir).stop();
+    done(&dir, &["add", "erp", "--all-keys"]);
+    let config = dir.join("sealgate.toml");
+    let text = fs::read_to_string(&config).unwrap().replace("name = \"dev\"", "name = \"erp\"");
+    fs::write(&config, text).unwrap();
+    let output = program::run(["serve", "--config", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("sealgate callers remove erp"), "{}", stderr(&output));
+    done(&dir, &["remove", "erp"]);
+    Gateway::serve(&config).stop();
 }

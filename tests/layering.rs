@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["telemetry", "domain"]),
     ("audit", &["store", "domain"]),
     ("auth", &["store", "domain"]),
-    ("permit", &["store", "audit", "domain"]),
+    ("permit", &["store", "audit", "telemetry", "domain"]),
     ("signing", &["token", "store", "permit", "audit", "telemetry", "domain"]),
     ("verification", &["cms", "pki", "domain"]),
     ("ticket", &["signing", "verification", "cms", "pki", "store", "permit", "domain"]),

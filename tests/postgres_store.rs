@@ -116,7 +116,7 @@ fn insert(ticket: &Ticket) -> Change {
 
 fn permit(uses: u32) -> Permit {
     let expires = Timestamp::from_millis(u64::from(u32::MAX) * 1_000);
-    Permit { id: PermitId::random(), caller: caller("a"), uses, reserved: 0, committed: 0, expires, revoked: false }
+    Permit::by_policy(PermitId::random(), caller("a"), uses, expires)
 }
 
 fn settings(url: &str) -> PostgresSettings {

@@ -63,7 +63,7 @@ fn job(store: &dyn Store, permit: PermitId) -> SigningJob {
 async fn claimed_jobs(store: &dyn Store, count: u32) -> (Vec<JobId>, PermitId) {
     let expires = store.now().after(std::time::Duration::from_secs(3600));
     let caller = "ci".parse().unwrap();
-    let permit = Permit { id: PermitId::random(), caller, uses: count, reserved: 0, committed: 0, expires, revoked: false };
+    let permit = Permit::by_policy(PermitId::random(), caller, count, expires);
     let jobs: Vec<_> = (0..count).map(|_| job(store, permit.id)).collect();
     let accept = jobs.iter().map(|job| Change::AcceptJob { job: job.clone(), queue_bound: 100 });
     store.commit([Change::InsertPermit(permit.clone())].into_iter().chain(accept).collect()).await.unwrap();

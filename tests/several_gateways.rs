@@ -319,3 +319,29 @@ fn a_password_is_read_from_its_file_and_never_from_the_configuration() {
     let said = stderr(&refused);
     assert!(!refused.status.success() && said.contains("a password does not belong in this file") && !said.contains("hunter2"), "{said}");
 }
+
+fn status_of(gateway: &Gateway, api_key: &str) -> String {
+    let authorization = format!("Authorization: Bearer {api_key}");
+    let url = format!("{}/api/v1/features", gateway.url);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--header", &authorization, &url]);
+    stdout(&curl.output().unwrap())
+}
+
+#[test]
+fn a_caller_that_is_added_or_revoked_at_one_gateway_is_so_at_all() {
+    let rig = Rig::new(2);
+    let (a, b) = (rig.gateway("a", 0), rig.gateway("b", 1));
+    let callers = |gateway: &str, arguments: &[&str]| {
+        let (config, (verb, rest)) = (rig.config(gateway), arguments.split_first().unwrap());
+        let output = run(["callers", verb, "--config", config.to_str().unwrap()].iter().chain(rest));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    };
+    let key = callers("a", &["add", "erp", "--key", "key-0", "--consent", "auto"]);
+    assert_eq!(status_of(&a, &key), "200");
+    wait("the caller is known at the other gateway", || status_of(&b, &key) == "200");
+    callers("b", &["revoke", "erp"]);
+    assert_eq!(status_of(&b, &key), "401");
+    wait("the caller is unknown at the first gateway", || status_of(&a, &key) == "401");
+}

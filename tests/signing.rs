@@ -122,7 +122,7 @@ impl Rig {
         };
         let authorised = self.service.authorise(caller, &KeyChoice::Default, None, pin.as_ref()).await?;
         let job = JobId::random();
-        self.service.submit(JobOrder { authorised, job, to_sign: to_sign(), payment }, Vec::new()).await.map(|()| job)
+        self.service.submit(JobOrder { authorised, job, to_sign: to_sign(), payment, document: None }, Vec::new()).await.map(|()| job)
     }
 
     async fn ended(&self, job: JobId) -> SigningJob {
@@ -147,10 +147,11 @@ fn caller(name: &str) -> Caller {
         id: name.parse().unwrap(),
         keys: KeyAccess::All,
         default_key: Some("one".parse().unwrap()),
-        consent: ConsentPolicy::Auto,
+        consent: ConsentPolicy::Auto.into(),
         permit_uses_max: 1000,
         scopes: Scopes::default(),
         account: None,
+        rate: None,
         from: Provenance::default(),
     }
 }

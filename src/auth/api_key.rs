@@ -1,6 +1,11 @@
 //! API keys, and the hashes of them that are kept.
 
-use std::{fmt, str::FromStr};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    fmt,
+    hash::BuildHasher as _,
+    str::FromStr,
+};
 
 use aws_lc_rs::{
     digest,
@@ -9,6 +14,8 @@ use aws_lc_rs::{
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+use crate::domain::{audit::Sha256, ids::CallerId, timestamp::Timestamp};
 
 /// How many letters and digits an API key has: 226 bits that nobody can guess, in a form that survives copying.
 pub const API_KEY_LEN: usize = 38;
@@ -87,6 +94,18 @@ impl ApiKeyHash {
     }
 }
 
+impl From<Sha256> for ApiKeyHash {
+    fn from(hash: Sha256) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+impl From<&ApiKeyHash> for Sha256 {
+    fn from(hash: &ApiKeyHash) -> Self {
+        hash.0.into()
+    }
+}
+
 impl FromStr for ApiKeyHash {
     type Err = ApiKeyHashError;
 
@@ -106,6 +125,55 @@ impl fmt::Display for ApiKeyHash {
 impl fmt::Debug for ApiKeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ApiKeyHash({self})")
+    }
+}
+
+/// An API key that lets a caller in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedKey {
+    /// Its hash.
+    pub hash: ApiKeyHash,
+    /// From when on it is good no more; `None` for never.
+    pub expires: Option<Timestamp>,
+}
+
+impl From<ApiKeyHash> for AcceptedKey {
+    /// A key that is good for ever.
+    fn from(hash: ApiKeyHash) -> Self {
+        Self { hash, expires: None }
+    }
+}
+
+/// Which caller has which key.
+///
+/// Where a key stands depends on a secret of this process, so the time of a look-up says nothing about the other keys; those at one place are
+/// compared in constant time. It does not grow with the number of callers.
+#[derive(Debug, Default)]
+pub(super) struct KeyTable {
+    secret: RandomState,
+    places: HashMap<u64, Vec<(AcceptedKey, CallerId)>>,
+}
+
+impl KeyTable {
+    /// Whose key this is, be it good or not.
+    pub(super) fn owner(&self, key: &ApiKeyHash) -> Option<&CallerId> {
+        self.find(key).map(|(_, owner)| owner)
+    }
+
+    /// Whose key this is, if it is good at `now`.
+    pub(super) fn caller(&self, key: &ApiKeyHash, now: Timestamp) -> Option<&CallerId> {
+        let good = |accepted: &AcceptedKey| accepted.expires.is_none_or(|expires| now < expires);
+        self.find(key).filter(|(accepted, _)| good(accepted)).map(|(_, owner)| owner)
+    }
+
+    pub(super) fn insert(&mut self, key: AcceptedKey, owner: &CallerId) {
+        self.places.entry(self.secret.hash_one(key.hash.0)).or_default().push((key, owner.clone()));
+    }
+
+    fn find(&self, key: &ApiKeyHash) -> Option<&(AcceptedKey, CallerId)> {
+        // Looks at every key of the place, whatever it finds.
+        let place = self.places.get(&self.secret.hash_one(key.0))?;
+        place.iter().fold(None, |found, stored| if stored.0.hash.matches(key) { Some(stored) } else { found })
     }
 }
 
@@ -135,5 +203,19 @@ mod tests {
         assert!(hash.to_string().parse::<ApiKeyHash>().unwrap().matches(&hash));
         assert!(!ApiKeyHash::of("another").matches(&hash));
         assert_eq!("abc".parse::<ApiKeyHash>(), Err(ApiKeyHashError));
+    }
+
+    #[test]
+    fn a_key_is_found_among_many_until_it_expires() {
+        let mut table = KeyTable::default();
+        let (hash, end) = (|n: u32| ApiKeyHash::of(&n.to_string()), Timestamp::from_millis(10));
+        for n in 0..1000 {
+            let expires = (n == 7).then_some(end);
+            table.insert(AcceptedKey { hash: hash(n), expires }, &format!("caller-{n}").parse().unwrap());
+        }
+        let found = |n, now| table.caller(&hash(n), Timestamp::from_millis(now)).map(ToString::to_string);
+        assert!((0..1000).all(|n| found(n, 9) == Some(format!("caller-{n}"))));
+        assert_eq!((found(7, 10), found(8, u64::MAX), found(1000, 0)), (None, Some("caller-8".to_owned()), None));
+        assert!(table.owner(&hash(7)).is_some());
     }
 }

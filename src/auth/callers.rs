@@ -5,20 +5,25 @@ use std::{
     sync::Arc,
 };
 
-use super::{api_key::ApiKeyHash, origin::Origin};
+use super::{
+    api_key::{AcceptedKey, ApiKeyHash, KeyTable},
+    origin::Origin,
+};
 use crate::domain::{
     caller::Caller,
     certificate::{ClientCertificate, ClientCertificateId},
     ids::CallerId,
+    timestamp::Timestamp,
 };
 
-/// A caller as the configuration declares it.
+/// A caller, and what it is known by.
 #[derive(Debug, Clone)]
 pub struct CallerEntry {
     /// The caller.
     pub caller: Caller,
-    /// The hash of its API key; a caller without one is known by its certificate, its origins, or the listener that is bound to it.
-    pub api_key_hash: Option<ApiKeyHash>,
+    /// Its API keys, of which it must show one. `None`: it has none and is known by its certificate, its origins, or the listener that is
+    /// bound to it.
+    pub api_keys: Option<Vec<AcceptedKey>>,
     /// The TLS client certificate that it is known by. With an API key it needs both.
     pub certificate: Option<ClientCertificateId>,
     /// Where its web pages may come from. With an API key or a certificate they need both.
@@ -70,6 +75,7 @@ pub enum CallersError {
 #[derive(Debug, Default)]
 pub struct Callers {
     entries: HashMap<CallerId, Known>,
+    by_key: KeyTable,
     by_certificate: HashMap<ClientCertificateId, CallerId>,
     /// Callers that are known by their origin alone.
     by_origin: HashMap<Origin, CallerId>,
@@ -79,7 +85,7 @@ pub struct Callers {
 #[derive(Debug)]
 struct Known {
     caller: Arc<Caller>,
-    key: Option<ApiKeyHash>,
+    has_key: bool,
     has_certificate: bool,
     origins: HashSet<Origin>,
 }
@@ -90,36 +96,56 @@ impl Callers {
     /// # Errors
     /// [`CallersError`] if two of them could not be told apart.
     pub fn new(entries: Vec<CallerEntry>) -> Result<Self, CallersError> {
-        entries.into_iter().try_fold(Self::default(), Self::with)
+        let mut callers = Self::default();
+        entries.into_iter().try_for_each(|entry| callers.add(entry))?;
+        Ok(callers)
     }
 
-    fn with(mut self, entry: CallerEntry) -> Result<Self, CallersError> {
-        let CallerEntry { caller, api_key_hash: key, certificate, origins } = entry;
+    /// Takes one more caller.
+    ///
+    /// # Errors
+    /// [`CallersError`] if it could not be told from another; nothing has changed then.
+    pub fn add(&mut self, entry: CallerEntry) -> Result<(), CallersError> {
+        self.check(&entry)?;
+        let CallerEntry { caller, api_keys, certificate, origins } = entry;
         let id = caller.id.clone();
-        if self.entries.contains_key(&id) {
-            return Err(CallersError::SameName(id));
-        }
-        if let Some(other) = key.as_ref().and_then(|key| self.find_by_key(key)) {
-            return Err(CallersError::SameKey(other.caller.id.clone(), id));
-        }
-        if let Some(certificate) = &certificate
-            && let Some(other) = self.by_certificate.insert(certificate.clone(), id.clone())
-        {
-            return Err(CallersError::SameCertificate(other, id));
+        let (has_key, has_certificate) = (api_keys.is_some(), certificate.is_some());
+        api_keys.into_iter().flatten().for_each(|key| self.by_key.insert(key, &id));
+        if let Some(certificate) = certificate {
+            self.by_certificate.insert(certificate, id.clone());
         }
         for origin in &origins {
             self.origins.insert(origin.clone());
-            if key.is_none()
-                && certificate.is_none()
-                && let Some(other) = self.by_origin.insert(origin.clone(), id.clone())
-                && other != id
-            {
-                return Err(CallersError::SameOrigin(other, id, origin.to_string()));
+            if !has_key && !has_certificate {
+                self.by_origin.insert(origin.clone(), id.clone());
             }
         }
-        let (has_certificate, origins) = (certificate.is_some(), origins.into_iter().collect());
-        self.entries.insert(id, Known { caller: Arc::new(caller), key, has_certificate, origins });
-        Ok(self)
+        let known = Known { caller: Arc::new(caller), has_key, has_certificate, origins: origins.into_iter().collect() };
+        self.entries.insert(id, known);
+        Ok(())
+    }
+
+    /// Checks that a new caller could be told from the others.
+    ///
+    /// # Errors
+    /// [`CallersError`].
+    pub fn check(&self, entry: &CallerEntry) -> Result<(), CallersError> {
+        let id = entry.caller.id.clone();
+        if self.entries.contains_key(&id) {
+            return Err(CallersError::SameName(id));
+        }
+        if let Some(other) = entry.api_keys.iter().flatten().find_map(|key| self.by_key.owner(&key.hash)) {
+            return Err(CallersError::SameKey(other.clone(), id));
+        }
+        if let Some(other) = entry.certificate.as_ref().and_then(|certificate| self.by_certificate.get(certificate)) {
+            return Err(CallersError::SameCertificate(other.clone(), id));
+        }
+        let by_origin_alone = entry.api_keys.is_none() && entry.certificate.is_none();
+        let taken = entry.origins.iter().filter(|_| by_origin_alone).find_map(|origin| Some((self.by_origin.get(origin)?, origin)));
+        match taken {
+            Some((other, origin)) => Err(CallersError::SameOrigin(other.clone(), id, origin.to_string())),
+            None => Ok(()),
+        }
     }
 
     /// Whether a caller of this name is declared.
@@ -142,11 +168,12 @@ impl Callers {
     /// Finds out who sent a request: by its key or its certificate if it has one, else by the listener, else by its origin.
     ///
     /// Whoever has both a key and a certificate must show both, and no request may show those of two callers. A certificate that no caller is
-    /// known by says nothing. A page must come from an origin of the caller that it turns out to be.
+    /// known by says nothing. A page must come from an origin of the caller that it turns out to be. A key that has expired at `now` is an
+    /// unknown one.
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn identify(&self, credentials: Credentials<'_>) -> Result<Arc<Caller>, AuthError> {
+    pub fn identify(&self, credentials: Credentials<'_>, now: Timestamp) -> Result<Arc<Caller>, AuthError> {
         let origin = credentials.origin.map(str::parse::<Origin>).transpose().map_err(|_| AuthError::ForeignOrigin)?;
         if origin.as_ref().is_some_and(|origin| !self.origins.contains(origin)) {
             return Err(AuthError::ForeignOrigin);
@@ -155,13 +182,13 @@ impl Callers {
         let certified = credentials.certificate.and_then(|certificate| self.find_by_certificate(certificate));
         let known = match (credentials.authorization, certified, credentials.listener, &origin) {
             (Some(authorization), _, _, _) => {
-                let known = bearer(authorization).and_then(|key| self.find_by_key(&ApiKeyHash::of(key)));
+                let known = bearer(authorization).and_then(|key| self.by_key.caller(&ApiKeyHash::of(key), now)).and_then(by_name);
                 known.filter(|known| match certified {
                     Some(certified) => certified.caller.id == known.caller.id,
                     None => !known.has_certificate,
                 })
             }
-            (None, Some(certified), _, _) => Some(certified).filter(|known| known.key.is_none()),
+            (None, Some(certified), _, _) => Some(certified).filter(|known| !known.has_key),
             (None, None, Some(listener), _) => by_name(listener),
             (None, None, None, Some(origin)) => self.by_origin.get(origin).and_then(by_name),
             (None, None, None, None) => None,
@@ -176,12 +203,6 @@ impl Callers {
     fn find_by_certificate(&self, certificate: &ClientCertificate) -> Option<&Known> {
         certificate.ids().find_map(|id| self.by_certificate.get(&id)).and_then(|id| self.entries.get(id))
     }
-
-    /// Looks at every caller whatever it finds, so that the time says nothing.
-    fn find_by_key(&self, key: &ApiKeyHash) -> Option<&Known> {
-        let matches = |known: &&Known| known.key.as_ref().is_some_and(|hash| hash.matches(key));
-        self.entries.values().filter(matches).last()
-    }
 }
 
 /// The key of `Authorization: Bearer KEY` (RFC 6750 section 2.1; the scheme's name ignores case).
@@ -194,10 +215,7 @@ fn bearer(authorization: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::{
-        domain::{
-            caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
-            timestamp::Timestamp,
-        },
+        domain::caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
         pki::{DevCa, Validity},
     };
 
@@ -209,15 +227,16 @@ mod tests {
             id: id.parse().unwrap(),
             keys: KeyAccess::All,
             default_key: None,
-            consent: ConsentPolicy::Auto,
+            consent: ConsentPolicy::Auto.into(),
             permit_uses_max: 1,
             scopes: Scopes::default(),
             account: None,
+            rate: None,
             from: Provenance::default(),
         };
         CallerEntry {
             caller,
-            api_key_hash: key.map(ApiKeyHash::of),
+            api_keys: key.map(|key| vec![ApiKeyHash::of(key).into()]),
             certificate: None,
             origins: origins.iter().map(|origin| origin.parse().unwrap()).collect(),
         }
@@ -227,8 +246,10 @@ mod tests {
         Callers::new(vec![entry("ci", Some("ci-key"), &[SHOP]), entry("page", None, &[PAGE]), entry("old", None, &[])]).unwrap()
     }
 
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+
     fn who(credentials: Credentials<'_>) -> Result<String, AuthError> {
-        callers().identify(credentials).map(|caller| caller.id.to_string())
+        callers().identify(credentials, NOW).map(|caller| caller.id.to_string())
     }
 
     #[test]
@@ -240,6 +261,20 @@ mod tests {
             assert_eq!(with(bad), Err(AuthError::UnknownCaller), "{bad}");
         }
         assert_eq!(who(Credentials::default()), Err(AuthError::UnknownCaller));
+    }
+
+    #[test]
+    fn who_has_several_keys_is_let_in_by_each_until_it_ends_and_by_nothing_less_then() {
+        let key = |text, expires| AcceptedKey { hash: ApiKeyHash::of(text), expires: Some(Timestamp::from_millis(expires)) };
+        let keys = Some(vec![key("old", 1_001), key("new", 2_000)]);
+        let callers = Callers::new(vec![CallerEntry { api_keys: keys, ..entry("erp", None, &[PAGE]) }]).unwrap();
+        let with = |authorization, now| {
+            let credentials = Credentials { authorization: Some(authorization), ..Credentials::default() };
+            callers.identify(credentials, Timestamp::from_millis(now)).is_ok()
+        };
+        assert!(with("Bearer old", 1_000) && !with("Bearer old", 1_001) && with("Bearer new", 1_001) && !with("Bearer new", 2_000));
+        let page = Credentials { origin: Some(PAGE), ..Credentials::default() };
+        assert_eq!(callers.identify(page, NOW).unwrap_err(), AuthError::UnknownCaller);
     }
 
     #[test]
@@ -297,7 +332,7 @@ mod tests {
         let old: CallerId = "old".parse().unwrap();
         let who = |certificate: &ClientCertificate, authorization, origin, listener| {
             let credentials = Credentials { authorization, origin, listener, certificate: Some(certificate) };
-            callers.identify(credentials).map(|caller| caller.id.to_string())
+            callers.identify(credentials, NOW).map(|caller| caller.id.to_string())
         };
         let unknown = Err(AuthError::UnknownCaller);
         assert_eq!(who(&erp, None, None, None).as_deref(), Ok("erp"));

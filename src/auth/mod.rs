@@ -7,6 +7,7 @@
 
 mod api_key;
 mod back_off;
+mod book;
 mod callers;
 mod host;
 mod operators;
@@ -16,8 +17,9 @@ mod peers;
 mod rate;
 mod sessions;
 
-pub use api_key::{API_KEY_LEN, ApiKey, ApiKeyHash, ApiKeyHashError, RandomUnavailable, generate_api_key};
+pub use api_key::{API_KEY_LEN, AcceptedKey, ApiKey, ApiKeyHash, ApiKeyHashError, RandomUnavailable, generate_api_key};
 pub use back_off::{BackOff, Patience};
+pub use book::{BookSettings, CallerBook, CallerError, GRACE_MAX, ListedCaller};
 pub use callers::{AuthError, CallerEntry, Callers, CallersError, Credentials};
 pub use host::{AllowedHosts, HostNameError};
 pub use operators::{LoginError, OPERATORS_MAX, OpenSession, OperatorError, Operators, SessionSettings};

@@ -16,14 +16,7 @@ const KEYS_MAX: usize = 65_536;
 /// How often, at most, keys that have made up for what they have sent are looked for, once there are too many.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// So many requests a second, and so many at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// In the long run, a second; 0 for no limit.
-    pub per_second: u32,
-    /// At once, after a pause; at least 1.
-    pub burst: u32,
-}
+pub use crate::domain::caller::Rate;
 
 /// Counts what each key sends.
 #[derive(Debug)]
@@ -46,6 +39,12 @@ impl<K: Hash + Eq + Copy> RateLimiter<K> {
     #[must_use]
     pub fn new(rate: Rate) -> Self {
         Self { rate, state: Mutex::new(State { due: HashMap::new(), others: None, swept: None }) }
+    }
+
+    /// The rate that is allowed.
+    #[must_use]
+    pub const fn rate(&self) -> Rate {
+        self.rate
     }
 
     /// Takes one request of `key`.

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::{
+    callers,
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
@@ -23,8 +24,8 @@ use super::{
 };
 use crate::{
     audit::checkpoint::Checkpointer,
-    auth::{AllowedHosts, AllowedPeers, ApiKeyHash, CallerEntry, Callers, Operators, Rate, SessionSettings, TrustedProxies},
-    config::{self, CallerSettings, Config, PostgresSettings, StoreSettings},
+    auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
+    config::{self, Config, PostgresSettings, StoreSettings},
     domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
     http::{
         app::{HttpSettings, LimitSettings, MetricsSettings, Services},
@@ -93,16 +94,17 @@ impl Gateway {
         let metrics_listener = config.metrics.listen.map(bind_one).transpose()?;
         // First of all: what is measured from here on takes its handles when it starts.
         let exporter = Exporter::install()?;
-        let callers = Arc::new(callers(&config.callers)?);
         let durable = OpenStore::open(config, &data, trial).await?;
         let store = durable.store();
+        let callers = Arc::new(callers::open(config, &store).await?);
         let ledger = OpenStore::pin_ledger(config, &data)?;
         let loaded = AuditEvent::ConfigurationLoaded { version: env!("CARGO_PKG_VERSION").to_owned(), sha256: config.sha256 };
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
         let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
-        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime: config.permit.lifetime }));
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), permit_settings(config)));
+        permits.settle_restart().await.context("what the last run was asked could not be refused")?;
         let keys = config.keys.clone();
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
@@ -117,7 +119,7 @@ impl Gateway {
         .await
         .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let tickets = Arc::new(tickets);
-        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter)];
+        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
         let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
@@ -284,6 +286,11 @@ fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("{address} cannot be listened on; is another program using it? Choose another port"))
 }
 
+fn follow(callers: &Arc<CallerBook>) -> AbortHandle {
+    let callers = Arc::clone(callers);
+    tokio::spawn(async move { callers.follow().await }).abort_handle()
+}
+
 fn keep_up(exporter: &Exporter) -> AbortHandle {
     let exporter = exporter.clone();
     tokio::spawn(async move { exporter.keep_up_forever().await }).abort_handle()
@@ -318,6 +325,11 @@ fn limit_settings(settings: &config::LimitSettings) -> LimitSettings {
     }
 }
 
+fn permit_settings(config: &Config) -> PermitSettings {
+    let config::PermitSettings { lifetime, decision_time, waiting_per_caller, live_per_caller, uses_max: _ } = config.permit;
+    PermitSettings { lifetime, decision_time, waiting_per_caller, live_per_caller }
+}
+
 fn signing_settings(config: &Config) -> SigningSettings {
     SigningSettings {
         job_deadline: config.ticket_api.job_deadline,
@@ -347,18 +359,4 @@ fn ticket_settings(config: &Config, data: &DataFolder) -> TicketSettings {
             TicketSettings { upload_bytes_max: own.upload_bytes_max.min(own.spool_threshold.max(1)), content_disk_max: 0, ..own }
         }
     }
-}
-
-fn callers(settings: &[CallerSettings]) -> anyhow::Result<Callers> {
-    let entry = |settings: &CallerSettings| -> anyhow::Result<CallerEntry> {
-        let origin = |text: &String| text.parse().with_context(|| format!("caller {}: `{text}` is not an origin", settings.caller.id));
-        Ok(CallerEntry {
-            caller: settings.caller.clone(),
-            api_key_hash: settings.api_key_sha256.map(|hash| hex::encode(hash).parse::<ApiKeyHash>()).transpose()?,
-            certificate: settings.client_certificate.clone(),
-            origins: settings.origins.iter().map(origin).collect::<Result<_, _>>()?,
-        })
-    };
-    let entries = settings.iter().map(entry).collect::<Result<_, _>>()?;
-    Callers::new(entries).context("correct the [[caller]]s of the configuration")
 }

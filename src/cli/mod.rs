@@ -6,6 +6,7 @@
 mod audit;
 mod backup;
 mod bench;
+mod callers;
 mod checkpoints;
 mod control_client;
 mod data_folder;
@@ -72,6 +73,8 @@ enum Verb {
     Restore(restore::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
+    /// Look after callers: who may sign, with which keys.
+    Callers(callers::Args),
     /// Look after the people who log in to the console.
     Operators(operators::Args),
     /// Sign a file through a gateway.
@@ -152,6 +155,7 @@ impl Verb {
             Self::Backup(args) => backup::run(&args)?,
             Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
+            Self::Callers(args) => callers::run(args)?,
             Self::Operators(args) => operators::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
@@ -174,6 +178,7 @@ impl Verb {
             | Self::Unlock(_)
             | Self::Lock(_)
             | Self::Jobs(_)
+            | Self::Callers(_)
             | Self::Operators(_)
             | Self::Backup(_)
             | Self::Restore(_)

@@ -37,6 +37,9 @@ pub(super) enum StoreTrial {
     },
 }
 
+/// How long a command may take to close what it has opened.
+pub(super) const CLOSE_MAX: Duration = Duration::from_secs(10);
+
 /// A store that is open.
 pub(super) enum OpenStore {
     Memory(Arc<MemoryStore>),

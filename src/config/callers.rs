@@ -1,14 +1,14 @@
 //! `[[caller]]`: the programs and pages that may ask for signatures.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Listener, Names, PermitSettings, Unique,
     mistakes::{Mistakes, Place},
-    raw::{Item, RawAccount, RawCaller, RawClientCertificate},
+    raw::{Item, RawAccount, RawCaller, RawClientCertificate, RawRate},
 };
 use crate::domain::{
-    caller::{Account, AccountText, Caller, ConsentPolicy, KeyAccess, Provenance, Scope, Scopes},
+    caller::{Account, AccountText, Caller, ConsentPolicy, ConsentRules, KeyAccess, Provenance, Rate, Scope, Scopes},
     certificate::ClientCertificateId,
     ids::{CallerId, KeyName},
 };
@@ -26,7 +26,12 @@ pub struct CallerSettings {
     pub origins: Vec<String>,
 }
 
-const CONSENT: &[(&str, ConsentPolicy)] = &[("auto", ConsentPolicy::Auto)];
+const CONSENT: &[(&str, ConsentPolicy)] = &[
+    ("operator", ConsentPolicy::Operator),
+    ("two-operators", ConsentPolicy::TwoOperators),
+    ("auto", ConsentPolicy::Auto),
+    ("deny", ConsentPolicy::Deny),
+];
 
 /// What no two callers may share: each must name one caller only.
 struct Credentials {
@@ -72,11 +77,11 @@ fn one(
     used.names.check(raw.name.clone(), at, "name", mistakes);
     let id = mistakes.parse::<CallerId>(at, "name", &raw.name);
     let keys = key_access(raw.keys.as_deref(), at, names, mistakes);
-    let default_key = raw.default_key.and_then(|name| known_key(&name, "default_key", at, names, mistakes));
+    let default_key = raw.default_key.clone().and_then(|name| known_key(&name, "default_key", at, names, mistakes));
     if let Some(key) = default_key.as_ref().filter(|key| !keys.allows(key)) {
         mistakes.note(at, "default_key", format!("`{key}` is not among the caller's `keys`; add it there"));
     }
-    let consent = mistakes.choose(at, "consent", raw.consent.as_deref().unwrap_or("auto"), CONSENT);
+    let consent = consent_rules(&raw, at, names, mistakes);
     let api_key_sha256 = raw.api_key_sha256.as_deref().and_then(|text| digest(text, at, mistakes));
     if let Some(hash) = api_key_sha256 {
         used.api_keys.check(hash, at, "api_key_sha256", mistakes);
@@ -93,6 +98,7 @@ fn one(
             used.origins.check(origin.clone(), at, "origins", mistakes);
         }
     }
+    let rate = raw.rate.map(|rate| read_rate(&rate, at, mistakes));
     let (scopes, account) = may_use(raw.scopes, raw.account, at, mistakes);
     let caller = Caller {
         id: id?,
@@ -102,9 +108,31 @@ fn one(
         permit_uses_max: permit.uses_max,
         scopes,
         account,
+        rate,
         from: Provenance::default(),
     };
     Some(CallerSettings { caller, api_key_sha256, client_certificate, origins: raw.origins })
+}
+
+/// Who decides about signatures. Whoever is on this machine, and whatever page a browser there shows, can come in as a caller that shows no
+/// credentials of its own: for such a one a person is asked.
+fn consent_rules(raw: &RawCaller, at: &Place, names: &Names, mistakes: &mut Mistakes) -> Option<ConsentRules> {
+    let policy = mistakes.choose(at, "consent", raw.consent.as_deref().unwrap_or("operator"), CONSENT);
+    let mut of_keys = BTreeMap::new();
+    for (key, policy) in &raw.consent_for {
+        let (key, policy) = (known_key(key, "consent_for", at, names, mistakes), mistakes.choose(at, "consent_for", policy, CONSENT));
+        of_keys.extend(key.zip(policy));
+    }
+    let shows_credentials = raw.api_key_sha256.is_some() || raw.client_certificate.is_some();
+    let what = "a caller that is known by its origins or its listener alone cannot have policy `auto`: anybody on this machine can be it; \
+                give it an `api_key_sha256` or a `client_certificate`, or leave the policy at `operator`";
+    if !shows_credentials && policy == Some(ConsentPolicy::Auto) {
+        mistakes.note(at, "consent", what);
+    }
+    if !shows_credentials && of_keys.values().any(|policy| *policy == ConsentPolicy::Auto) {
+        mistakes.note(at, "consent_for", what);
+    }
+    Some(ConsentRules { policy: policy?, of_keys })
 }
 
 /// The APIs that a caller may use, and the account for which it does.
@@ -128,6 +156,14 @@ fn may_use(
         mistakes.note(at, "scopes", mismatch.to_string());
     }
     (scopes, account.map(Arc::new))
+}
+
+fn read_rate(raw: &RawRate, at: &Place, mistakes: &mut Mistakes) -> Rate {
+    let mut number = |field, value, least| {
+        let checked = mistakes.bounded(at, field, Some(value), value, (least, 1_000_000));
+        u32::try_from(checked).unwrap_or(u32::MAX)
+    };
+    Rate { per_second: number("rate.per_second", raw.per_second, 0), burst: number("rate.burst", raw.burst, 1) }
 }
 
 fn read_account(raw: &RawAccount, at: &Place, mistakes: &mut Mistakes) -> Option<Account> {

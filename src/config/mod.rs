@@ -171,9 +171,6 @@ fn note_missing_sections(raw: &RawConfig, mistakes: &mut Mistakes) {
     if raw.modules.is_empty() {
         mistakes.note(&whole_file, "module", "missing; add a [[module]] with `name` and the `path` of a PKCS#11 library");
     }
-    if raw.callers.is_empty() {
-        mistakes.note(&whole_file, "caller", "missing, so nobody could sign; add a [[caller]] with `name` and `api_key_sha256`");
-    }
 }
 
 /// The names that the file declares, whatever else is wrong with their pieces, so that one mistake does not look like several.

@@ -162,8 +162,19 @@ pub(super) struct RawCaller {
     pub(super) keys: Option<Vec<String>>,
     pub(super) default_key: Option<String>,
     pub(super) consent: Option<String>,
+    #[serde(default)]
+    pub(super) consent_for: BTreeMap<String, String>,
     pub(super) scopes: Option<Vec<String>>,
     pub(super) account: Option<RawAccount>,
+    pub(super) rate: Option<RawRate>,
+}
+
+/// `rate` of a `[[caller]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRate {
+    pub(super) per_second: u64,
+    pub(super) burst: u64,
 }
 
 /// `account` of a `[[caller]]`.
@@ -226,6 +237,9 @@ pub(super) struct RawTrust {
 pub(super) struct RawPermit {
     pub(super) minutes: Option<u64>,
     pub(super) uses_max: Option<u64>,
+    pub(super) decision_seconds: Option<u64>,
+    pub(super) waiting_per_caller: Option<u64>,
+    pub(super) live_per_caller: Option<u64>,
 }
 
 /// `[http]`.

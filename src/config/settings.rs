@@ -57,6 +57,12 @@ pub struct PermitSettings {
     pub lifetime: Duration,
     /// The most signatures that one permit may be asked for.
     pub uses_max: u32,
+    /// How long operators may take to decide.
+    pub decision_time: Duration,
+    /// The most requests of one caller that wait for operators.
+    pub waiting_per_caller: usize,
+    /// The most permits of one caller that can still be used.
+    pub live_per_caller: usize,
 }
 
 /// The HTTP server.
@@ -148,7 +154,16 @@ pub(super) fn permit(raw: Option<Item<RawPermit>>, mistakes: &mut Mistakes) -> P
     let (at, raw) = split(raw);
     let minutes = mistakes.bounded(&at, "minutes", raw.minutes, 15, (1, 24 * 60));
     let uses_max = mistakes.bounded(&at, "uses_max", raw.uses_max, 1000, (1, 1_000_000));
-    PermitSettings { lifetime: Duration::from_secs(minutes * 60), uses_max: u32::try_from(uses_max).unwrap_or(u32::MAX) }
+    let decision = mistakes.bounded(&at, "decision_seconds", raw.decision_seconds, 120, (1, 24 * 3600));
+    let waiting = mistakes.bounded(&at, "waiting_per_caller", raw.waiting_per_caller, 50, (1, 10_000));
+    let live = mistakes.bounded(&at, "live_per_caller", raw.live_per_caller, 1_000, (1, 1_000_000));
+    PermitSettings {
+        lifetime: Duration::from_secs(minutes * 60),
+        uses_max: u32::try_from(uses_max).unwrap_or(u32::MAX),
+        decision_time: Duration::from_secs(decision),
+        waiting_per_caller: usize::try_from(waiting).unwrap_or(usize::MAX),
+        live_per_caller: usize::try_from(live).unwrap_or(usize::MAX),
+    }
 }
 
 pub(super) fn http(raw: Option<Item<RawHttp>>, mistakes: &mut Mistakes) -> HttpSettings {

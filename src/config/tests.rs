@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
-    caller::{KeyAccess, Scope, Scopes},
+    caller::{ConsentPolicy, KeyAccess, Rate, Scope, Scopes},
     certificate::ClientCertificateId,
     fence::FileFence,
     token::{LoginMode, PinSource},
@@ -72,6 +72,8 @@ fn the_smallest_file_gets_every_default() {
     assert_eq!(config.ticket_api.job_deadline.as_secs(), 300);
     assert_eq!(config.ticket_api.absent_grace.as_secs(), 60);
     assert_eq!(config.permit.lifetime.as_secs(), 15 * 60);
+    assert_eq!(config.permit.decision_time.as_secs(), 120);
+    assert_eq!(config.callers[0].caller.consent, ConsentPolicy::Operator.into());
 }
 
 #[test]
@@ -88,8 +90,13 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.keys[0].algorithm.unwrap().to_string(), "rsa-pss-sha256");
     assert_eq!(config.callers[1].caller.default_key.as_ref().unwrap().as_str(), "seal");
     assert_eq!(config.callers[1].origins, ["https://example.org:8443"]);
+    let consent = &config.callers[1].caller.consent;
+    assert_eq!((consent.policy, consent.with_key(Some(&config.keys[0].name))), (ConsentPolicy::TwoOperators, ConsentPolicy::Operator));
+    let permit = &config.permit;
+    assert_eq!((permit.decision_time.as_secs(), permit.waiting_per_caller, permit.live_per_caller), (30, 7, 70));
     let bank = &config.callers[2].caller;
     assert_eq!(bank.scopes.iter().collect::<Vec<_>>(), [Scope::CscApi, Scope::CryptoCertRequestEio, Scope::GetCryptoInfoEio]);
+    assert_eq!(bank.rate, Some(Rate { per_second: 10, burst: 20 }));
     assert!(bank.account.as_ref().is_some_and(|account| account.eio && account.login.as_str() == "ivanov"));
     assert_eq!(config.ticket_api.language, Language::English);
     assert_eq!(config.http.workers, Some(2));
@@ -104,6 +111,22 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.trust.anchors, [folder.path("trust/anchors"), "/etc/sealgate/ca.pem".into()]);
     assert_eq!(config.trust.intermediates, [folder.path("trust/intermediates")]);
     assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn whoever_shows_no_credentials_of_its_own_is_asked_about_by_an_operator() {
+    let folder = Folder::new();
+    for (credentials, consent) in [
+        ("origins = [\"https://page.example\"]", "consent = \"auto\""),
+        ("origins = [\"https://page.example\"]", "consent_for = { seal = \"auto\" }"),
+        ("", "consent = \"auto\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ncaller = \"page\""),
+    ] {
+        let key = "[[key]]\nname = \"seal\"\nuri = \"pkcs11:token=a;object=b\"\n";
+        let errors = folder.errors(&format!("{SMALLEST}{key}[[caller]]\nname = \"page\"\n{credentials}\n{consent}\n"));
+        assert!(errors.contains("1 mistake") && errors.contains("cannot have policy `auto`"), "{errors}");
+    }
+    let known = "origins = [\"https://page.example\"]\napi_key_sha256 = \"".to_owned() + &"0".repeat(64) + "\"";
+    folder.load(&format!("{SMALLEST}[[caller]]\nname = \"page\"\n{known}\nconsent = \"auto\"\n")).unwrap();
 }
 
 #[test]

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     algorithm::{HashAlgorithm, SignatureAlgorithm},
-    caller::{KeyAccess, Provenance},
+    caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
+    consent::RefusalReason,
     digest::ToSign,
     hash::digest,
     ids::{CallerId, GatewayId, JobId, KeyName, ModuleName, OperatorName, PermitId, TicketId},
@@ -71,7 +72,9 @@ pub enum Consent {
     /// The PIN that came with the request.
     Pin,
     /// An operator, by name.
-    Operator(String),
+    Operator(OperatorName),
+    /// Several operators, by name: each of them had to agree.
+    Operators(Vec<OperatorName>),
 }
 
 /// What one signature was asked for with: the same in every event about it.
@@ -170,6 +173,59 @@ pub enum AuditEvent {
         /// Its length in bytes.
         len: u64,
     },
+    /// Operators were asked for their consent to a number of signatures.
+    ConsentAsked {
+        /// The permit that there will be.
+        permit: PermitId,
+        /// For whom.
+        caller: CallerId,
+        /// From where.
+        #[serde(flatten)]
+        from: Provenance,
+        /// For how many signatures.
+        uses: u32,
+        /// How many operators must agree.
+        operators: u8,
+        /// With which keys, in words.
+        keys: String,
+        /// For these only, each as the audit log has it.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        digests: Vec<String>,
+        /// Until when, in milliseconds since the Unix epoch.
+        decide_by: Timestamp,
+        /// The job that waits for it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        job: Option<JobId>,
+        /// The ticket of that job.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        ticket: Option<TicketId>,
+    },
+    /// One of the operators who must agree did; the others have not yet.
+    ConsentSeconded {
+        /// The permit.
+        permit: PermitId,
+        /// For whom.
+        caller: CallerId,
+        /// For how many signatures.
+        uses: u32,
+        /// By whom.
+        by: OperatorName,
+    },
+    /// Consent was asked for and not given.
+    ConsentRefused {
+        /// The permit that there is not.
+        permit: PermitId,
+        /// For whom.
+        caller: CallerId,
+        /// From where.
+        #[serde(flatten)]
+        from: Provenance,
+        /// Why.
+        reason: RefusalReason,
+        /// The operator who refused.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        by: Option<OperatorName>,
+    },
     /// Consent for a number of signatures was given.
     ConsentGiven {
         /// The permit.
@@ -183,6 +239,9 @@ pub enum AuditEvent {
         uses: u32,
         /// Until when, in milliseconds since the Unix epoch.
         expires: Timestamp,
+        /// With which keys, in words; absent for whichever the caller may use.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        keys: Option<String>,
         /// By whom.
         by: Consent,
     },
@@ -287,6 +346,15 @@ pub enum AuditEvent {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<String>,
     },
+    /// A stored caller was changed.
+    CallerChanged {
+        /// Which.
+        caller: CallerId,
+        /// What was done.
+        what: CallerChange,
+        /// By whom: an operator's name, or who was at the control socket.
+        by: String,
+    },
     /// An operator had a module started again.
     ModuleRestarted {
         /// The module.
@@ -348,6 +416,36 @@ impl AuditEvent {
             }
         }
     }
+}
+
+/// What was done to a stored caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallerChange {
+    /// It was added.
+    Added {
+        /// The keys that it may use.
+        keys: KeyAccess,
+        /// The APIs that it may use.
+        scopes: Scopes,
+        /// Who decides about its signatures.
+        consent: ConsentPolicy,
+        /// When its API key ends.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        expires: Option<Timestamp>,
+    },
+    /// It got a new API key.
+    Rotated {
+        /// Until when the old ones are good.
+        old_keys_end: Timestamp,
+        /// When the new one ends.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        expires: Option<Timestamp>,
+    },
+    /// It is known no more.
+    Revoked,
+    /// It was removed.
+    Removed,
 }
 
 /// What was done to an operator's account.

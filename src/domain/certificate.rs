@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use der::Decode as _;
+use serde::{Deserialize, Serialize};
 use x509_cert::{Certificate, name::Name};
 
 use super::audit::Sha256;
@@ -15,7 +16,8 @@ pub fn serial_number(certificate: &[u8]) -> Option<String> {
 }
 
 /// The whole name of a certificate's subject, kept as RFC 4514 writes it, so that the kind of string in the certificate does not matter.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SubjectName(String);
 
 /// A text that is no name.
@@ -33,6 +35,20 @@ impl FromStr for SubjectName {
     }
 }
 
+impl TryFrom<String> for SubjectName {
+    type Error = SubjectNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<SubjectName> for String {
+    fn from(name: SubjectName) -> Self {
+        name.0
+    }
+}
+
 impl fmt::Display for SubjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -40,7 +56,8 @@ impl fmt::Display for SubjectName {
 }
 
 /// By what a caller's TLS client certificate is known.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ClientCertificateId {
     /// Any certificate with this subject.
     Subject(SubjectName),

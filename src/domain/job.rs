@@ -175,6 +175,10 @@ pub enum FailureCause {
     DeadlinePassed,
     /// It was taken back.
     Cancelled,
+    /// An operator refused it, or could not be asked to the end.
+    ConsentRefused,
+    /// No operator decided in time.
+    ConsentTimedOut,
     /// It was in doubt, and an operator found that the token had signed; the signature is not here.
     ResolvedSigned,
     /// It was in doubt, and an operator found that the token had not signed.
@@ -201,6 +205,8 @@ impl FailureCause {
             | Self::NotSupported
             | Self::Device
             | Self::WrongSignature
+            | Self::ConsentRefused
+            | Self::ConsentTimedOut
             | Self::ResolvedSigned
             | Self::ResolvedNotSigned => JobState::Failed,
         }

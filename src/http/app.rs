@@ -12,7 +12,7 @@ use super::{
     ticket_api::{self, Languages, Messages},
 };
 use crate::{
-    auth::{AllowedHosts, Callers, Operators, TrustedProxies},
+    auth::{AllowedHosts, CallerBook, Operators, TrustedProxies},
     domain::ids::CallerId,
     permit::PermitService,
     signing::tokens::TokenDesk,
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Services {
     /// Who may call.
-    pub callers: Arc<Callers>,
+    pub callers: Arc<CallerBook>,
     /// Tickets.
     pub tickets: Arc<TicketService>,
     /// Permits.

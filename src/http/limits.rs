@@ -1,7 +1,7 @@
 //! How much one caller, or one address, may ask of the gateway: requests in a second, and requests that are held open.
 //!
 //! Used by the APIs, each of which answers in its own form. Invariants: nothing here waits; memory is bounded by the rate limiters and by the
-//! number of callers.
+//! number of callers that there can be.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
+
 use super::peer::Peer;
 use crate::{
     auth::{Rate, RateLimiter, address_key},
-    domain::ids::CallerId,
+    domain::{caller::Caller, ids::CallerId},
 };
 
 /// Requests a second, and at once, that are taken from one caller or one address: about a third of what two cores serve.
@@ -45,6 +47,9 @@ pub(super) struct TooMany {
     pub(super) retry_after: Duration,
 }
 
+/// The most callers that are remembered: more than there can be.
+const CALLERS_MAX: usize = 20_000;
+
 /// When one who has too many requests waiting may try again.
 const RETRY_HELD: Duration = Duration::from_secs(1);
 
@@ -57,8 +62,21 @@ pub(super) struct Limits {
 
 /// What is counted for a caller.
 struct OfCaller {
-    requests: RateLimiter<()>,
+    requests: ArcSwap<RateLimiter<()>>,
     held: Mutex<usize>,
+}
+
+impl OfCaller {
+    /// The count of its requests at this rate, begun anew where it had another one.
+    fn requests(&self, rate: Rate) -> Arc<RateLimiter<()>> {
+        let known = self.requests.load_full();
+        if known.rate() == rate {
+            return known;
+        }
+        let new = Arc::new(RateLimiter::new(rate));
+        self.requests.store(Arc::clone(&new));
+        new
+    }
 }
 
 impl Limits {
@@ -73,11 +91,12 @@ impl Limits {
     }
 
     /// Takes a request of `caller`, before anything is done for it.
-    pub(super) fn take_caller(&self, caller: &CallerId, peer: Option<Peer>) -> Result<(), TooMany> {
+    pub(super) fn take_caller(&self, caller: &Caller, peer: Option<Peer>) -> Result<(), TooMany> {
         if peer.is_some_and(|peer| !self.applies_to(peer)) {
             return Ok(());
         }
-        self.of(caller).requests.take((), Instant::now()).map_err(TooMany::of)
+        let rate = caller.rate.unwrap_or(self.settings.per_caller);
+        self.of(&caller.id).requests(rate).take((), Instant::now()).map_err(TooMany::of)
     }
 
     /// Lets a request of `caller` wait, for as long as the value lives.
@@ -107,7 +126,12 @@ impl Limits {
         if let Some(known) = callers.get(caller) {
             return Arc::clone(known);
         }
-        let new = Arc::new(OfCaller { requests: RateLimiter::new(self.settings.per_caller), held: Mutex::default() });
+        if callers.len() >= CALLERS_MAX {
+            // Of callers that were removed since; whoever is still there begins with a whole burst.
+            callers.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        let new =
+            Arc::new(OfCaller { requests: ArcSwap::from_pointee(RateLimiter::new(self.settings.per_caller)), held: Mutex::default() });
         callers.insert(caller.clone(), Arc::clone(&new));
         new
     }

@@ -73,13 +73,15 @@ impl Server {
         let urls = listeners.iter().zip(&addresses).map(|(listener, address)| url(listener, *address)).collect();
         let (closing, closed) = watch::channel(false);
         let (workers, grace) = (settings.workers, settings.shutdown_grace);
-        let desk = web::Data::new(services.desk.clone());
+        let (desk, callers) = (web::Data::new(services.desk.clone()), web::Data::from(Arc::clone(&services.callers)));
         let operators = web::Data::from(Arc::clone(&services.operators));
         let state = web::Data::new(AppState::new(services, settings, listener_callers, closed.clone()));
         let mut server = Self { addresses, urls, handles: Vec::new(), tasks: JoinSet::new(), closing, state: state.clone() };
         if let Some(socket) = control {
             let closed = web::Data::new(closed);
-            let routes = move |config: &mut ServiceConfig| control::configure(desk.clone(), operators.clone(), closed.clone())(config);
+            let routes = move |config: &mut ServiceConfig| {
+                control::configure(desk.clone(), callers.clone(), operators.clone(), closed.clone())(config);
+            };
             server.run(serve(routes, Surface::Operators, Sockets::Control(socket), 1, grace)?);
         }
         let routes = move |config: &mut ServiceConfig| app::configure(state.clone())(config);

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Every way in which a job ends, and how it is labelled.
-const RESULTS: [(Option<FailureCause>, &str); 10] = [
+const RESULTS: [(Option<FailureCause>, &str); 12] = [
     (None, "signed"),
     (Some(FailureCause::PinRefused), "pin-refused"),
     (Some(FailureCause::PinForgotten), "pin-forgotten"),
@@ -37,6 +37,8 @@ const RESULTS: [(Option<FailureCause>, &str); 10] = [
     (Some(FailureCause::OutcomeUnknown), "in-doubt"),
     (Some(FailureCause::DeadlinePassed), "expired"),
     (Some(FailureCause::Cancelled), "cancelled"),
+    (Some(FailureCause::ConsentRefused), "consent-refused"),
+    (Some(FailureCause::ConsentTimedOut), "consent-timed-out"),
 ];
 
 type ByResult = [Counter; RESULTS.len()];

@@ -1,4 +1,4 @@
-//! What the service does beside signing: jobs that waited too long expire, and what ended long ago is forgotten. Bounded in every round.
+//! What the service does beside signing: jobs and requests that waited too long expire, and what ended long ago is forgotten. Bounded in every round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,9 +32,11 @@ pub(super) async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitServi
         }
         let now = workshop.store.now();
         match workshop.store.expire_jobs(now).await {
-            Ok(expired) => note_expired(&workshop, expired).await,
+            Ok(expired) => note_ended(&workshop, expired).await,
             Err(error) => warn!(error = %error, "jobs could not be expired"),
         }
+        permits.time_out().await;
+        note_ended(&workshop, permits.take_ended()).await;
         let long_ago = Timestamp::from_millis(now.as_millis().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)));
         forget_ended(&workshop, long_ago).await;
         forget_pins(&workshop).await;
@@ -42,13 +44,13 @@ pub(super) async fn keep_house(workshop: Arc<Workshop>, permits: Arc<PermitServi
     }
 }
 
-/// Jobs that expired are told of one by one, like every end.
-async fn note_expired(workshop: &Workshop, expired: Vec<JobId>) {
-    for job in expired {
+/// Jobs that ended without coming to a token are told of one by one, like every end.
+async fn note_ended(workshop: &Workshop, ended: Vec<JobId>) {
+    for job in ended {
         match workshop.store.find_job(job).await {
             Ok(Some(job)) => workshop.note_queued_end(&job),
             Ok(None) => {}
-            Err(error) => warn!(job.id = %job, error = %error, "job {job} expired; more cannot be said of it"),
+            Err(error) => warn!(job.id = %job, error = %error, "job {job} ended; more cannot be said of it"),
         }
     }
 }

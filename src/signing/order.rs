@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::domain::{
     algorithm::{KeyKind, SignatureAlgorithm},
-    caller::Caller,
+    caller::{Caller, ConsentPolicy},
+    consent::ShownDocument,
     digest::ToSign,
     ids::{JobId, PermitId},
     job::KeyAddress,
     key::KeyChoice,
     pin::Pin,
+    token::LoginMode,
 };
 
 use super::keyring::{KnownKey, Site};
@@ -53,6 +55,8 @@ pub struct JobOrder {
     pub to_sign: ToSign,
     /// What pays for it.
     pub payment: Payment,
+    /// What an operator who is asked can be shown.
+    pub document: Option<ShownDocument>,
 }
 
 /// What pays for a signature.
@@ -71,6 +75,14 @@ impl Authorised {
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.known.key
+    }
+
+    /// Whether a PIN that comes with the request is consent enough: whoever knows it is logged in with it for this signature. Not where two persons
+    /// must agree.
+    #[must_use]
+    pub fn pin_is_consent(&self) -> bool {
+        let policy = self.caller.consent.with_key(self.known.key.address.name.as_ref());
+        self.site.login_mode() == LoginMode::PerRequest && policy < ConsentPolicy::TwoOperators
     }
 
     /// The algorithm.

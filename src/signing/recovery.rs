@@ -16,8 +16,10 @@ use super::ended::{EndedJobs, JobTimes};
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead},
+        consent::Decision,
         job::{FailureCause, JobOutcome, SigningJob},
         key::ConfiguredKey,
+        permit::Permit,
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -79,7 +81,7 @@ pub struct Restored {
 }
 
 /// Makes a restored state safe to go on with: what has been signed and spent since the backup is not in it, so every permit that could still be
-/// used is revoked, and every job that had not ended is in doubt. `head` is the end of the audit log that came with the backup.
+/// used is revoked, every request for one is refused, and every job that had not ended is in doubt. `head` is the end of the audit log that came with the backup.
 ///
 /// # Errors
 /// The store was not reached; what was done then is done, and the rest can be done by calling again.
@@ -93,6 +95,8 @@ pub async fn settle_restored(store: &dyn Store, head: AuditHead) -> Result<Resto
         permits_revoked += live.len();
         store.commit(live.into_iter().map(|permit| Change::RevokePermit(permit.id)).collect()).await?;
     }
+    let refuse = |permit: Permit| Change::DecidePermit { permit: permit.id, job: permit.waiting_job(), decision: Decision::Restart };
+    store.commit(store.waiting_permits(usize::MAX).await?.into_iter().map(refuse).collect()).await?;
     let mut jobs_in_doubt = doubt(store, store.claimed_jobs().await?).await?;
     for queue in store.queues().await? {
         loop {

@@ -70,6 +70,12 @@ pub enum SubmitError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// As many requests of the caller wait for operators as may.
+    #[error("{limit} requests of this caller wait for operators already")]
+    TooManyWaiting {
+        /// The most that may.
+        limit: usize,
+    },
     /// A request with the same idempotency key was quicker.
     #[error("a request with this idempotency key was made before")]
     RequestKnown,
@@ -97,6 +103,7 @@ pub(super) fn refused(error: StoreError) -> SubmitError {
     match error {
         StoreError::Conflict(Conflict::Permit(refusal)) => SubmitError::Permit(refusal),
         StoreError::Conflict(Conflict::QueueFull { bound }) => SubmitError::QueueFull { bound, retry_after: retry_after(bound) },
+        StoreError::Conflict(Conflict::TooManyWaiting { limit }) => SubmitError::TooManyWaiting { limit },
         StoreError::Conflict(Conflict::RequestKnown) => SubmitError::RequestKnown,
         StoreError::Conflict(_) => SubmitError::Overtaken,
         StoreError::Unavailable(reason) => {

@@ -18,14 +18,16 @@ use crate::{
     domain::{
         algorithm::SignatureAlgorithm,
         audit::Consent,
-        caller::Caller,
+        caller::{Caller, ConsentPolicy},
         ids::{JobId, PermitId},
         job::{JobState, SigningJob},
         key::{ConfiguredKey, KeyChoice},
+        permit::{Permit, PermitRefusal, PermitState},
         pin::Pin,
+        timestamp::Timestamp,
         token::{LoginMode, SlotState},
     },
-    permit::PermitService,
+    permit::{PermitService, UnpaidJob},
     store::{Change, Conflict, Store, StoreError},
     token::{command::Command, supervisor::Tokens},
 };
@@ -232,18 +234,25 @@ impl SigningService {
 
     /// Adds the changes that accept a job.
     fn prepare(&self, order: JobOrder, with: &mut Vec<Change>) -> Result<(), SubmitError> {
-        let JobOrder { authorised: Authorised { caller, known, site, algorithm }, job, to_sign, payment } = order;
+        let JobOrder { authorised, job, to_sign, payment, document } = order;
+        let pin_is_consent = authorised.pin_is_consent();
+        let Authorised { caller, known, site, algorithm } = authorised;
+        let key = &known.key.address;
+        if caller.consent.with_key(key.name.as_ref()) == ConsentPolicy::Deny {
+            return Err(PermitRefusal::ByPolicy.into());
+        }
         if to_sign.algorithm() != algorithm {
             return Err(Denied::NotSupported(format!("{algorithm} was allowed, not {}", to_sign.algorithm())).into());
         }
         let with_pin = matches!(payment, Payment::Pin(_));
-        let permit = match payment {
-            Payment::Permit(permit) => Some(permit),
+        let unpaid = UnpaidJob { job, key, to_sign: &to_sign, document };
+        let paid = match payment {
+            Payment::Permit(permit) => Paid::before(Some(permit)),
             Payment::Pin(pin) => {
                 self.workshop.pins.keep(job, pin);
-                (site.login_mode() != LoginMode::PerRequest).then(|| self.ask_now(&caller, with))
+                if pin_is_consent { Paid::before(None) } else { self.permits.pay_for(&caller, unpaid, with)?.into() }
             }
-            Payment::AskNow => Some(self.ask_now(&caller, with)),
+            Payment::AskNow => self.permits.pay_for(&caller, unpaid, with)?.into(),
         };
         let accepted = self.workshop.store.now();
         let queue_bound = site.queue_bound();
@@ -251,28 +260,21 @@ impl SigningService {
             id: job,
             caller: caller.id.clone(),
             from: caller.from.clone(),
-            key: known.key.address.clone(),
+            key: key.clone(),
             to_sign,
             certificate_serial: known.key.certificate_serial.clone(),
-            consent: if permit.is_some() { Consent::Policy } else { Consent::Pin },
-            permit,
+            // The store puts in who gave the permit.
+            consent: if paid.permit.is_some() { Consent::Policy } else { Consent::Pin },
+            permit: paid.permit,
             with_pin,
             accepted,
-            deadline: accepted.after(self.settings.job_deadline),
-            state: JobState::Queued,
+            deadline: paid.decide_by.unwrap_or(accepted).after(self.settings.job_deadline),
+            state: if paid.decide_by.is_some() { JobState::AwaitingConsent } else { JobState::Queued },
             claim: None,
             outcome: None,
         };
         with.push(Change::AcceptJob { job: row, queue_bound });
         Ok(())
-    }
-
-    /// A permit for this one signature. Consent is by policy: see [`PermitService`].
-    fn ask_now(&self, caller: &Caller, with: &mut Vec<Change>) -> PermitId {
-        let permit = self.permits.single_use(caller);
-        let id = permit.id;
-        with.extend(self.permits.stored(caller, permit));
-        id
     }
 
     /// Finds a job.
@@ -336,6 +338,25 @@ impl SigningService {
     pub async fn stop(&self) {
         self.finish().await;
         self.workshop.verifiers.stop().await;
+    }
+}
+
+/// What pays for a job.
+struct Paid {
+    permit: Option<PermitId>,
+    /// When an operator must have decided about the permit, where one is asked.
+    decide_by: Option<Timestamp>,
+}
+
+impl Paid {
+    const fn before(permit: Option<PermitId>) -> Self {
+        Self { permit, decide_by: None }
+    }
+}
+
+impl From<Permit> for Paid {
+    fn from(permit: Permit) -> Self {
+        Self { permit: Some(permit.id), decide_by: (permit.state == PermitState::Asked).then_some(permit.expires) }
     }
 }
 

@@ -11,14 +11,17 @@ use uuid::Uuid;
 use super::{StoreError, rows::JobRow};
 use crate::domain::{
     audit::Consent,
-    caller::{KeyAccess, Provenance},
+    caller::{Account, ConsentPolicy, KeyAccess, Provenance, Rate, Scopes},
+    certificate::ClientCertificateId,
+    consent::{Approval, ConsentAsk, PermitScope},
     digest::ToSign,
     idempotency::{IdempotentRequest, RequestDone},
-    ids::{CallerId, IdempotencyKey, OperatorName},
+    ids::{CallerId, IdempotencyKey, KeyName, OperatorName},
     job::{JobOutcome, JobState, KeyAddress, SigningJob},
     key::KeyChoice,
     operator::{Operator, OperatorAccount, OperatorSession, PasswordHash, Role},
-    permit::Permit,
+    permit::{Permit, PermitState},
+    stored_caller::{StoredCaller, StoredKey},
     ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -65,8 +68,20 @@ pub(super) struct PermitColumns {
     pub(super) reserved: i64,
     pub(super) committed: i64,
     pub(super) expires: i64,
-    pub(super) revoked: bool,
+    pub(super) state: String,
+    /// [`PermitBody`] as JSON; `None` of a plain one that the configuration gave.
+    pub(super) body: Option<String>,
 }
+
+#[derive(Serialize, Deserialize)]
+struct PermitBody {
+    scope: PermitScope,
+    ask: Option<Box<ConsentAsk>>,
+    approvals: Vec<Approval>,
+}
+
+const PERMIT_STATES: [PermitState; 6] =
+    [PermitState::Asked, PermitState::Granted, PermitState::Refused, PermitState::TimedOut, PermitState::Withdrawn, PermitState::Revoked];
 
 /// A row of `jobs`. Its place in the queue is the database's.
 pub(super) struct JobColumns {
@@ -110,6 +125,14 @@ struct JobBody {
     with_pin: bool,
 }
 
+/// A row of `callers`.
+pub(super) struct CallerColumns {
+    pub(super) name: String,
+    pub(super) version: i64,
+    /// [`CallerBody`] as JSON.
+    pub(super) body: String,
+}
+
 /// A row of `operators`.
 pub(super) struct OperatorColumns {
     pub(super) name: String,
@@ -121,6 +144,22 @@ pub(super) struct OperatorColumns {
     pub(super) version: i64,
     /// [`OperatorBody`] as JSON.
     pub(super) body: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CallerBody {
+    keys: KeyAccess,
+    default_key: Option<KeyName>,
+    consent: ConsentPolicy,
+    scopes: Scopes,
+    account: Option<Account>,
+    rate: Option<Rate>,
+    api_keys: Vec<StoredKey>,
+    needs_key: bool,
+    client_certificate: Option<ClientCertificateId>,
+    origins: Vec<String>,
+    added: Timestamp,
+    revoked: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -222,20 +261,26 @@ impl TicketColumns {
 }
 
 impl PermitColumns {
-    pub(super) fn of(permit: Permit) -> Self {
-        Self {
+    pub(super) fn of(permit: Permit) -> Result<Self, StoreError> {
+        let plain = permit.ask.is_none() && permit.approvals.is_empty() && permit.scope == PermitScope::ANY;
+        let body = PermitBody { scope: permit.scope, ask: permit.ask, approvals: permit.approvals };
+        Ok(Self {
             id: permit.id.as_uuid(),
             caller: permit.caller.into(),
             uses: permit.uses.into(),
             reserved: permit.reserved.into(),
             committed: permit.committed.into(),
             expires: millis(permit.expires),
-            revoked: permit.revoked,
-        }
+            state: permit.state.as_str().to_owned(),
+            body: if plain { None } else { Some(json(&body)?) },
+        })
     }
 
     pub(super) fn read(self) -> Result<Permit, StoreError> {
         let number = |number| u32::try_from(number).map_err(|_| unreadable("a permit", "a count that is out of range"));
+        let state = PERMIT_STATES.into_iter().find(|state| state.as_str() == self.state);
+        let body = self.body.as_deref().map(|text| parsed::<PermitBody>("a permit", text)).transpose()?;
+        let PermitBody { scope, ask, approvals } = body.unwrap_or(PermitBody { scope: PermitScope::ANY, ask: None, approvals: Vec::new() });
         Ok(Permit {
             id: self.id.into(),
             caller: caller_of(self.caller)?,
@@ -243,7 +288,10 @@ impl PermitColumns {
             reserved: number(self.reserved)?,
             committed: number(self.committed)?,
             expires: timestamp(self.expires),
-            revoked: self.revoked,
+            state: state.ok_or_else(|| unreadable("a permit", format!("the state {}", self.state)))?,
+            scope,
+            ask,
+            approvals,
         })
     }
 }
@@ -293,6 +341,60 @@ impl JobRead {
     }
 }
 
+impl CallerColumns {
+    pub(super) fn of(caller: StoredCaller) -> Result<Self, StoreError> {
+        let StoredCaller { id, keys, default_key, consent, scopes, account, rate, api_keys, needs_key, .. } = caller;
+        let StoredCaller { client_certificate, origins, added, revoked, version, .. } = caller;
+        let body = CallerBody {
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+        };
+        Ok(Self { name: id.into(), version: count(version), body: json(&body)? })
+    }
+
+    pub(super) fn read(self) -> Result<StoredCaller, StoreError> {
+        let CallerBody {
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+        } = parsed("a caller", &self.body)?;
+        Ok(StoredCaller {
+            id: caller_of(self.name)?,
+            keys,
+            default_key,
+            consent,
+            scopes,
+            account,
+            rate,
+            api_keys,
+            needs_key,
+            client_certificate,
+            origins,
+            added,
+            revoked,
+            version: u64::try_from(self.version).unwrap_or(0),
+        })
+    }
+}
 impl OperatorColumns {
     pub(super) fn of(account: OperatorAccount) -> Result<Self, StoreError> {
         let OperatorAccount { operator: Operator { name, role, keys }, password, disabled, added, epoch, version } = account;

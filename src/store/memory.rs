@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use self::tables::Tables;
 use super::{
@@ -28,6 +29,7 @@ use crate::domain::{
     job::{JobState, QueueLength, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -69,6 +71,10 @@ impl Default for MemoryStore {
 impl Store for MemoryStore {
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
+    }
+
+    fn gateway(&self) -> GatewayId {
+        self.lock().audit_head().gateway
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -116,6 +122,26 @@ impl Store for MemoryStore {
         Ok(self.lock().live_permits(now, limit))
     }
 
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        Ok(self.lock().waiting_permits(limit))
+    }
+
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError> {
+        Ok(self.lock().waiting_permits(usize::MAX).len())
+    }
+
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError> {
+        Ok(self.lock().words(permit))
+    }
+
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError> {
+        self.waiters.wait_for_decision(self, id).await
+    }
+
+    fn permit_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.permit_changes()
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         Ok(self.lock().job(id).cloned())
     }
@@ -127,6 +153,18 @@ impl Store for MemoryStore {
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError> {
         let signing = JobFilter { state: Some(JobState::Signing), ..JobFilter::default() };
         Ok(self.lock().list_jobs(&signing, usize::MAX))
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(self.lock().caller(id))
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        Ok(self.lock().callers())
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.caller_changes()
     }
 
     async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {

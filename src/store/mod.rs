@@ -16,15 +16,18 @@ mod waiters;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
+    consent::{Decision, DecisionRefusal},
     idempotency::IdempotentRequest,
     ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobOutcome, JobState, QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
+    stored_caller::StoredCaller,
     ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -35,6 +38,9 @@ use crate::domain::{
 pub trait Store: Send + Sync {
     /// The time by the store's clock, which is the same for every gateway that shares it. Does not wait.
     fn now(&self) -> Timestamp;
+
+    /// Whose audit log is written, and who claims.
+    fn gateway(&self) -> GatewayId;
 
     /// Makes all of `changes`, in order, or none of them; on return they are as durable as this store is.
     ///
@@ -69,6 +75,24 @@ pub trait Store: Send + Sync {
     /// At most `limit` permits that could still be used at `now`, the one that ends first coming first.
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError>;
 
+    /// At most `limit` permits that wait for a decision, the one whose time is over first coming first.
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError>;
+
+    /// Counts the permits that wait for a decision.
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError>;
+
+    /// What the caller says of a permit that it asks for; gone once that is decided.
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError>;
+
+    /// Waits until a permit that was asked for is decided, and returns it. Dropping the future stops the waiting; whoever waits sets the bound.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] with [`PermitRefusal::Unknown`] if there is no such permit (any more).
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError>;
+
+    /// Tells that some permit was asked for, decided or revoked, here or at another gateway on the same store: the number is another one then.
+    fn permit_changes(&self) -> watch::Receiver<u64>;
+
     /// Finds a job.
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError>;
 
@@ -77,6 +101,16 @@ pub trait Store: Send + Sync {
 
     /// The jobs that this gateway has claimed and not settled.
     async fn claimed_jobs(&self) -> Result<Vec<SigningJob>, StoreError>;
+
+    /// Finds a caller that was added by an operator.
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError>;
+
+    /// All callers that were added by operators, in the order of their names.
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError>;
+
+    /// Counts the times at which stored callers may have changed, here or by another gateway on the same store; may count too often. What
+    /// happened while the store was away counts when it is back.
+    fn caller_changes(&self) -> watch::Receiver<u64>;
 
     /// Finds what was done for a request with this idempotency key.
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
@@ -181,11 +215,31 @@ pub enum Change {
     },
     /// Store a new permit.
     InsertPermit(Permit),
-    /// Take a permit back.
+    /// Store a permit that a caller asked for, granted or not decided yet, unless it has as many as it may.
+    AskPermit {
+        /// The permit.
+        permit: Permit,
+        /// What the caller says of it, kept until it is decided.
+        words: Option<String>,
+        /// How many it may have.
+        limits: PermitLimits,
+    },
+    /// Decide a permit that was asked for, and with it the job that waits for it, which is queued or ended; what happened is recorded. One that is
+    /// decided already, or may not be decided so, is a conflict.
+    DecidePermit {
+        /// The permit.
+        permit: PermitId,
+        /// The job that waits for it.
+        job: Option<JobId>,
+        /// What becomes of it.
+        decision: Decision,
+    },
+    /// Take a permit back that was granted.
     RevokePermit(PermitId),
-    /// Accept a job: reserve a use of its permit, if it has one, and queue it. [`SigningJob::accepted`] is the time that counts.
+    /// Accept a job: reserve a use of its permit, if it has one, and queue it; or, in state `AwaitingConsent`, keep it until its permit is decided.
+    /// [`SigningJob::accepted`] is the time that counts, and the permit says who consented.
     AcceptJob {
-        /// The job, in state `Queued`.
+        /// The job, in state `Queued` or `AwaitingConsent`.
         job: SigningJob,
         /// The most queued jobs that its token may have.
         queue_bound: usize,
@@ -207,7 +261,7 @@ pub enum Change {
         /// The claim under which it was `Signing`.
         claim: Option<ClaimId>,
     },
-    /// End a job as cancelled if it is still queued; a job that is further on is left as it is (no conflict).
+    /// End a job as cancelled if it is still queued, or waits for consent, which is withdrawn then; a job that is further on is left as it is (no conflict).
     CancelJob(JobId),
     /// Settle a job in doubt as an operator found it: its use stays spent if the token had signed, and is given back otherwise.
     ResolveDoubt {
@@ -216,6 +270,12 @@ pub enum Change {
         /// Whether the token had signed.
         signed: bool,
     },
+    /// Store a new caller whose name none has.
+    InsertCaller(StoredCaller),
+    /// Replace a caller whose version is still that of this one; the stored version is one higher.
+    UpdateCaller(StoredCaller),
+    /// Remove a caller.
+    RemoveCaller(CallerId),
     /// Remember what is done for a request with an idempotency key.
     KeepRequest(IdempotentRequest),
     /// Store a new operator's account.
@@ -237,6 +297,15 @@ pub enum Change {
     EndSession(SessionId),
     /// Add a record to the audit log. Records of one commit follow each other.
     Audit(AuditEvent),
+}
+
+/// How many permits a caller may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PermitLimits {
+    /// That wait for a decision.
+    pub waiting: usize,
+    /// That can still be used.
+    pub live: usize,
 }
 
 /// Which jobs to list; what is `None` does not matter.
@@ -288,6 +357,21 @@ pub enum Conflict {
     /// The permit cannot be used.
     #[error("{0}")]
     Permit(#[from] PermitRefusal),
+    /// The decision about a permit does not count.
+    #[error("{0}")]
+    Decision(#[from] DecisionRefusal),
+    /// As many permits of the caller wait for a decision as may.
+    #[error("{limit} requests of the caller wait for a decision, the most that may")]
+    TooManyWaiting {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// The caller has as many permits as it may.
+    #[error("the caller has {limit} permissions, the most it may have")]
+    TooManyPermits {
+        /// The most there may be.
+        limit: usize,
+    },
     /// The token's queue is full.
     #[error("{bound} jobs are queued for the token, the most there may be")]
     QueueFull {
@@ -300,6 +384,15 @@ pub enum Conflict {
     /// The job is not in the state the change needs.
     #[error("the job has moved on")]
     JobMoved,
+    /// A caller of this name is stored already.
+    #[error("there is a caller of this name already")]
+    CallerKnown,
+    /// The caller was changed meanwhile.
+    #[error("the caller was changed meanwhile")]
+    CallerChanged,
+    /// There is no such caller.
+    #[error("there is no such caller")]
+    CallerGone,
     /// There is an operator of this name already.
     #[error("there is an operator of this name already")]
     OperatorKnown,

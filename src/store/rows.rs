@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
-use super::{Change, Conflict, StoreError};
+use super::{Change, Conflict, PermitLimits, StoreError};
 use crate::domain::{
-    audit::AuditEvent,
+    audit::{AuditEvent, Consent},
+    consent::{Decision, DecisionRefusal},
     idempotency::IdempotentRequest,
     ids::{CallerId, ClaimId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
-    permit::{Permit, PermitRefusal},
+    permit::{Permit, PermitRefusal, PermitState},
+    stored_caller::StoredCaller,
     ticket::{ContentPart, ContentPlace, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -38,6 +40,8 @@ pub(super) trait Rows {
     fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError>;
     fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError>;
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError>;
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError>;
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError>;
     fn put_operator(&mut self, name: &OperatorName, row: Option<OperatorAccount>) -> Result<(), StoreError>;
     fn session(&mut self, id: SessionId) -> Result<Option<OperatorSession>, StoreError>;
@@ -46,6 +50,12 @@ pub(super) trait Rows {
     fn count_tickets(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
     /// How many jobs are queued for the token.
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError>;
+    /// How many permits of the caller wait for a decision.
+    fn count_waiting(&mut self, caller: &CallerId) -> Result<usize, StoreError>;
+    /// How many permits of the caller could still be used at `now`.
+    fn count_live(&mut self, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError>;
+    /// Writes or removes what the caller says of a permit that it asks for.
+    fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError>;
     /// Writes or removes content of a ticket.
     fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError>;
     /// Adds records to the audit log, in this order.
@@ -59,11 +69,15 @@ pub(super) enum Moved {
     Ended(JobId),
     /// A job was queued for this token.
     Queued(TokenIdentity),
+    /// A permit was asked for, decided, brought nearer to a decision, or revoked.
+    Permit(PermitId),
+    /// A stored caller is another now.
+    Callers,
 }
 
 /// Makes all of `changes`, in order, or none; returns what moved.
 pub(super) fn commit(rows: &mut impl Rows, changes: Vec<Change>, now: Timestamp) -> Result<Vec<Moved>, StoreError> {
-    let mut step = Step { rows, now, undo: Vec::new(), contents: Vec::new(), events: Vec::new(), moved: Vec::new() };
+    let mut step = Step { rows, now, undo: Vec::new(), contents: Vec::new(), words: Vec::new(), events: Vec::new(), moved: Vec::new() };
     for change in changes {
         if let Err(error) = step.apply(change) {
             step.take_back()?;
@@ -79,15 +93,20 @@ enum Undo {
     Permit(PermitId, Option<Permit>),
     Job(JobId, Option<JobRow>),
     Idempotent(CallerId, IdempotencyKey),
+    Caller(CallerId, Option<StoredCaller>),
     Operator(OperatorName, Option<OperatorAccount>),
     Session(SessionId, Option<OperatorSession>),
 }
+
+/// A part of a ticket to write, or to remove.
+type PutContent = (TicketId, ContentPart, Option<Arc<[u8]>>);
 
 struct Step<'a, R> {
     rows: &'a mut R,
     now: Timestamp,
     undo: Vec<Undo>,
-    contents: Vec<(TicketId, ContentPart, Option<Arc<[u8]>>)>,
+    contents: Vec<PutContent>,
+    words: Vec<(PermitId, Option<String>)>,
     events: Vec<AuditEvent>,
     moved: Vec<Moved>,
 }
@@ -103,19 +122,18 @@ impl<R: Rows> Step<'_, R> {
                 Ok(())
             }
             Change::InsertPermit(permit) => self.insert_permit(permit),
-            Change::RevokePermit(id) => self.change_permit(id, |permit| {
-                permit.revoked = true;
-                Ok(())
-            }),
+            Change::AskPermit { permit, words, limits } => self.ask_permit(permit, words, limits),
+            Change::DecidePermit { permit, job, decision } => self.decide_permit(permit, job, &decision),
+            Change::RevokePermit(id) => self.change_permit(id, Permit::revoke).map(drop),
             Change::AcceptJob { job, queue_bound } => self.accept_job(job, queue_bound),
             Change::EndJob { job, claim, outcome } => self.end_job(job, claim, outcome),
             Change::RequeueJob { job, claim } => self.requeue_job(job, claim),
-            Change::CancelJob(id) => match self.rows.job(id)?.map(|row| row.job.state) {
-                Some(JobState::Queued) => self.end_job(id, None, JobOutcome::not_signed(FailureCause::Cancelled, "")),
-                _ => Ok(()),
-            },
+            Change::CancelJob(id) => self.cancel_job(id),
             Change::ResolveDoubt { job, signed } => self.resolve_doubt(job, signed),
             Change::KeepRequest(request) => self.keep_request(request),
+            Change::InsertCaller(caller) => self.insert_caller(caller),
+            Change::UpdateCaller(caller) => self.update_caller(caller),
+            Change::RemoveCaller(id) => self.remove_caller(id),
             Change::InsertOperator(account) => self.insert_operator(account),
             Change::UpdateOperator(account) => self.update_operator(account),
             Change::DeleteOperator(name) => {
@@ -145,6 +163,9 @@ impl<R: Rows> Step<'_, R> {
         for (ticket, part, bytes) in self.contents {
             self.rows.put_content(ticket, part, bytes)?;
         }
+        for (permit, words) in self.words {
+            self.rows.put_words(permit, words)?;
+        }
         if !self.events.is_empty() {
             self.rows.append_audit(self.now, self.events)?;
         }
@@ -157,6 +178,7 @@ impl<R: Rows> Step<'_, R> {
             Undo::Permit(id, row) => self.rows.put_permit(id, row),
             Undo::Job(id, row) => self.rows.put_job(id, row),
             Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
+            Undo::Caller(id, row) => self.rows.put_caller(&id, row),
             Undo::Operator(name, row) => self.rows.put_operator(&name, row),
             Undo::Session(id, row) => self.rows.put_session(id, row),
         })
@@ -175,6 +197,17 @@ impl<R: Rows> Step<'_, R> {
     }
 
     fn put_permit(&mut self, id: PermitId, old: Option<Permit>, new: Permit) -> Result<(), StoreError> {
+        let was_asked = old.as_ref().is_some_and(|old| old.state == PermitState::Asked);
+        if was_asked && new.state != PermitState::Asked {
+            self.words.push((id, None));
+        }
+        let is_news = match &old {
+            None => new.state == PermitState::Asked,
+            Some(old) => old.state != new.state || old.approvals.len() != new.approvals.len(),
+        };
+        if is_news {
+            self.moved.push(Moved::Permit(id));
+        }
         self.rows.put_permit(id, Some(new))?;
         self.undo.push(Undo::Permit(id, old));
         Ok(())
@@ -225,28 +258,103 @@ impl<R: Rows> Step<'_, R> {
         self.put_permit(permit.id, None, permit)
     }
 
-    fn change_permit(&mut self, id: PermitId, change: impl FnOnce(&mut Permit) -> Result<(), PermitRefusal>) -> Result<(), StoreError> {
-        let stored = self.rows.permit(id)?.ok_or(Conflict::Permit(PermitRefusal::Unknown))?;
+    fn ask_permit(&mut self, permit: Permit, words: Option<String>, limits: PermitLimits) -> Result<(), StoreError> {
+        if permit.state == PermitState::Asked && self.rows.count_waiting(&permit.caller)? >= limits.waiting {
+            return Err(Conflict::TooManyWaiting { limit: limits.waiting }.into());
+        }
+        if self.rows.count_live(&permit.caller, self.now)? >= limits.live {
+            return Err(Conflict::TooManyPermits { limit: limits.live }.into());
+        }
+        if words.is_some() {
+            self.words.push((permit.id, words));
+        }
+        self.insert_permit(permit)
+    }
+
+    /// Decides a permit, and with it the job that waits for it.
+    fn decide_permit(&mut self, id: PermitId, job: Option<JobId>, decision: &Decision) -> Result<(), StoreError> {
+        let stored = self.rows.permit(id)?.filter(|permit| permit.waiting_job() == job).ok_or(DecisionRefusal::NotFound);
+        let stored = stored.map_err(Conflict::Decision)?;
         let mut permit = stored.clone();
-        change(&mut permit).map_err(Conflict::Permit)?;
+        self.events.push(permit.decide(decision, self.now).map_err(Conflict::Decision)?);
+        if let Some(job) = job {
+            match permit.job_ends_for() {
+                Some(cause) => self.end_waiting_job(job, cause)?,
+                None if permit.state == PermitState::Granted => self.queue_waiting_job(job, &mut permit)?,
+                None => {}
+            }
+        }
         self.put_permit(id, Some(stored), permit)
     }
 
-    fn accept_job(&mut self, job: SigningJob, bound: usize) -> Result<(), StoreError> {
-        if job.state != JobState::Queued || self.rows.job(job.id)?.is_some() {
+    fn end_waiting_job(&mut self, id: JobId, cause: FailureCause) -> Result<(), StoreError> {
+        let outcome = JobOutcome::not_signed(cause, "");
+        let (old, mut row) = self.moved(id, None, outcome.final_state())?;
+        row.ended = Some(self.now);
+        self.events.push(AuditEvent::of_end(&row.job, &outcome));
+        row.job.outcome = Some(outcome);
+        self.put_job(id, Some(old), row)
+    }
+
+    /// Its time begins now. The bound of the queue does not count: whoever has waited for consent is not turned away after it was given, and how
+    /// many wait for consent has a bound of its own.
+    fn queue_waiting_job(&mut self, id: JobId, permit: &mut Permit) -> Result<(), StoreError> {
+        let (old, mut row) = self.moved(id, None, JobState::Queued)?;
+        let decide_by = permit.ask.as_ref().map_or(self.now, |ask| ask.decide_by);
+        row.job.deadline = self.now.after(row.job.deadline.since(decide_by));
+        row.job.accepted = self.now;
+        row.job.consent = permit.consent();
+        permit.reserve(&row.job).map_err(Conflict::Permit)?;
+        self.put_job(id, Some(old), row)
+    }
+
+    fn change_permit(
+        &mut self,
+        id: PermitId,
+        change: impl FnOnce(&mut Permit) -> Result<(), PermitRefusal>,
+    ) -> Result<Consent, StoreError> {
+        let stored = self.rows.permit(id)?.ok_or(Conflict::Permit(PermitRefusal::Unknown))?;
+        let mut permit = stored.clone();
+        change(&mut permit).map_err(Conflict::Permit)?;
+        let consent = permit.consent();
+        self.put_permit(id, Some(stored), permit)?;
+        Ok(consent)
+    }
+
+    fn accept_job(&mut self, mut job: SigningJob, bound: usize) -> Result<(), StoreError> {
+        let waits = job.state == JobState::AwaitingConsent;
+        if !(waits || job.state == JobState::Queued) || self.rows.job(job.id)?.is_some() {
             return Err(Conflict::JobMoved.into());
         }
         if self.rows.count_queued(&job.key.token)? >= bound {
             return Err(Conflict::QueueFull { bound }.into());
         }
-        if let Some(permit) = job.permit {
-            self.change_permit(permit, |permit| permit.reserve(&job.caller, job.accepted))?;
+        match job.permit {
+            Some(permit) if waits => {
+                let asked = self.rows.permit(permit)?.filter(|permit| permit.waiting_job() == Some(job.id));
+                asked.ok_or(Conflict::Permit(PermitRefusal::Unknown))?;
+            }
+            Some(permit) => job.consent = self.change_permit(permit, |permit| permit.reserve(&job))?,
+            None => {}
         }
         self.put_job(job.id, None, JobRow { job, ended: None })
     }
 
+    fn cancel_job(&mut self, id: JobId) -> Result<(), StoreError> {
+        let Some(JobRow { job, .. }) = self.rows.job(id)? else { return Ok(()) };
+        match (job.state, job.permit) {
+            (JobState::Queued, _) => self.end_job(id, None, JobOutcome::not_signed(FailureCause::Cancelled, "")),
+            (JobState::AwaitingConsent, Some(permit)) => self.decide_permit(permit, Some(id), &Decision::Withdraw),
+            _ => Ok(()),
+        }
+    }
+
     fn end_job(&mut self, id: JobId, claim: Option<ClaimId>, outcome: JobOutcome) -> Result<(), StoreError> {
         let (old, mut row) = self.moved(id, claim, outcome.final_state())?;
+        if old.job.state == JobState::AwaitingConsent {
+            // It ends with the decision about its permit.
+            return Err(Conflict::JobMoved.into());
+        }
         row.ended = Some(self.now);
         let (permit, spent) = (row.job.permit, outcome.spends_the_use());
         self.events.push(AuditEvent::of_end(&row.job, &outcome));
@@ -265,10 +373,14 @@ impl<R: Rows> Step<'_, R> {
             }
             Ok(())
         })
+        .map(drop)
     }
 
     fn requeue_job(&mut self, id: JobId, claim: Option<ClaimId>) -> Result<(), StoreError> {
         let (old, row) = self.moved(id, claim, JobState::Queued)?;
+        if old.job.state != JobState::Signing {
+            return Err(Conflict::JobMoved.into());
+        }
         self.put_job(id, Some(old), row)
     }
 
@@ -298,12 +410,45 @@ impl<R: Rows> Step<'_, R> {
         self.put_job(id, Some(old), row)?;
         // The use was spent when the doubt arose; a permit that has been forgotten since has nothing to give back.
         match permit {
-            Some(permit) if !signed && self.rows.permit(permit)?.is_some() => self.change_permit(permit, |permit| {
-                permit.give_back();
-                Ok(())
-            }),
+            Some(permit) if !signed && self.rows.permit(permit)?.is_some() => {
+                let give_back = |permit: &mut Permit| {
+                    permit.give_back();
+                    Ok(())
+                };
+                self.change_permit(permit, give_back).map(drop)
+            }
             _ => Ok(()),
         }
+    }
+
+    fn put_caller(&mut self, id: CallerId, old: Option<StoredCaller>, new: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.rows.put_caller(&id, new)?;
+        self.moved.push(Moved::Callers);
+        self.undo.push(Undo::Caller(id, old));
+        Ok(())
+    }
+
+    fn insert_caller(&mut self, caller: StoredCaller) -> Result<(), StoreError> {
+        let id = caller.id.clone();
+        if self.rows.caller(&id)?.is_some() {
+            return Err(Conflict::CallerKnown.into());
+        }
+        self.put_caller(id, None, Some(caller))
+    }
+
+    fn update_caller(&mut self, mut caller: StoredCaller) -> Result<(), StoreError> {
+        let id = caller.id.clone();
+        let stored = self.rows.caller(&id)?.ok_or(Conflict::CallerGone)?;
+        if stored.version != caller.version {
+            return Err(Conflict::CallerChanged.into());
+        }
+        caller.version += 1;
+        self.put_caller(id, Some(stored), Some(caller))
+    }
+
+    fn remove_caller(&mut self, id: CallerId) -> Result<(), StoreError> {
+        let stored = self.rows.caller(&id)?.ok_or(Conflict::CallerGone)?;
+        self.put_caller(id, Some(stored), None)
     }
 
     fn insert_operator(&mut self, account: OperatorAccount) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! Who waits for the end of a job, or for work; woken by what a commit moved.
+//! Who waits for the end of a job, for work, or for a decision; woken by what a commit moved.
 //!
 //! Invariant: whoever waits subscribes before looking at the store, so nothing that happens in between is missed.
 
@@ -11,7 +11,12 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{Conflict, Store, StoreError, rows::Moved};
-use crate::domain::{ids::JobId, job::SigningJob, token::TokenIdentity};
+use crate::domain::{
+    ids::{JobId, PermitId},
+    job::SigningJob,
+    permit::{Permit, PermitRefusal, PermitState},
+    token::TokenIdentity,
+};
 
 /// The jobs among what moved that have ended.
 pub(super) fn ended(moved: &[Moved]) -> Vec<JobId> {
@@ -25,6 +30,11 @@ pub(super) struct Waiters {
     /// Dropping a job's sender wakes everybody who waits for its end.
     ends: Mutex<HashMap<JobId, watch::Sender<()>>>,
     work: Mutex<HashMap<TokenIdentity, Arc<Notify>>>,
+    /// Dropping a permit's sender wakes everybody who waits for its decision.
+    decisions: Mutex<HashMap<PermitId, watch::Sender<()>>>,
+    permit_changes: watch::Sender<u64>,
+    /// How often stored callers may have changed.
+    callers: watch::Sender<u64>,
 }
 
 impl Waiters {
@@ -38,8 +48,30 @@ impl Waiters {
                         work.notify_waiters();
                     }
                 }
+                Moved::Permit(permit) => {
+                    drop(lock(&self.decisions).remove(permit));
+                    self.permits_changed();
+                }
+                Moved::Callers => self.callers.send_modify(|changes| *changes += 1),
             }
         }
+    }
+
+    /// Tells that permits may have changed.
+    pub(super) fn permits_changed(&self) {
+        self.permit_changes.send_modify(|change| *change += 1);
+    }
+
+    /// Where that is told.
+    pub(super) fn permit_changes(&self) -> watch::Receiver<u64> {
+        self.permit_changes.subscribe()
+    }
+
+    /// The permits whose decision somebody waits for; entries that nobody waits for any more go.
+    pub(super) fn decisions_waited_for(&self) -> Vec<PermitId> {
+        let mut decisions = lock(&self.decisions);
+        decisions.retain(|_, waiting| waiting.receiver_count() > 0);
+        decisions.keys().copied().collect()
     }
 
     /// The jobs whose end somebody waits for; entries that nobody waits for any more go.
@@ -52,6 +84,11 @@ impl Waiters {
     /// The tokens for which somebody has waited for work.
     pub(super) fn work_waited_for(&self) -> Vec<TokenIdentity> {
         lock(&self.work).keys().cloned().collect()
+    }
+
+    /// Counts the changes of stored callers.
+    pub(super) fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.callers.subscribe()
     }
 
     /// How many wait for the end of a job now.
@@ -76,6 +113,26 @@ impl Waiters {
             }
             // The error is the news: the sender is dropped when the job ends.
             let _ = ended.changed().await;
+        }
+    }
+
+    /// Waits until the permit is decided in `store`, which wakes these waiters.
+    pub(super) async fn wait_for_decision(&self, store: &impl Store, id: PermitId) -> Result<Permit, StoreError> {
+        loop {
+            let mut decided = lock(&self.decisions).entry(id).or_insert_with(|| watch::Sender::new(())).subscribe();
+            match store.find_permit(id).await? {
+                Some(permit) if permit.state == PermitState::Asked => {}
+                Some(permit) => {
+                    lock(&self.decisions).remove(&id);
+                    return Ok(permit);
+                }
+                None => {
+                    lock(&self.decisions).remove(&id);
+                    return Err(Conflict::Permit(PermitRefusal::Unknown).into());
+                }
+            }
+            // The error is the news: the sender is dropped when something happens to the permit.
+            let _ = decided.changed().await;
         }
     }
 

@@ -22,6 +22,8 @@ const QUEUE_BUCKETS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 const VERIFY_BUCKETS: &[f64] = &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1];
 const COMMIT_BUCKETS: &[f64] = &[0.000_1, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+/// From a quick click to the usual end of the time to decide, and beyond.
+const CONSENT_BUCKETS: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 300.0, 600.0];
 /// Up to the longest wait of a GET that waits for its job.
 const HTTP_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -133,6 +135,11 @@ metrics_table! {
     COMMIT_BATCH_SIZE = "sealgate_commit_batch_size", Kind::Histogram(BATCH_BUCKETS), ["store"], Count,
         "Sets of changes that were made durable by one commit.";
     COMMIT_SECONDS = "sealgate_commit_seconds", Kind::Histogram(COMMIT_BUCKETS), ["store"], Seconds, "Time that a commit takes.";
+    PERMITS_WAITING = "sealgate_permits_waiting", Kind::Gauge, [], Count, "Permissions that wait for an operator, when this was scraped.";
+    CONSENT_DECISIONS = "sealgate_consent_decisions_total", Kind::Counter, ["result"], Count,
+        "Permissions that operators were asked for: granted, refused, timed-out, withdrawn (nobody waited any more) or restarted.";
+    CONSENT_SECONDS = "sealgate_consent_seconds", Kind::Histogram(CONSENT_BUCKETS), [], Seconds,
+        "Time until an operator allowed or refused what was asked for.";
     TICKETS = "sealgate_tickets", Kind::Gauge, ["caller"], Count, "Tickets that the caller has, when this was scraped.";
     HTTP_REQUESTS = "sealgate_http_requests_total", Kind::Counter, ["api", "method", "status"], Count, "HTTP requests that were answered.";
     HTTP_REQUEST_SECONDS = "sealgate_http_request_seconds", Kind::Histogram(HTTP_BUCKETS), ["api"], Seconds,

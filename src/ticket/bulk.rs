@@ -14,12 +14,14 @@ use crate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
         caller::Caller,
+        consent::ViewSize,
         digest::Digest,
         ids::{IdempotencyKey, JobId, TicketId},
+        job::FailureCause,
         signature::SignatureValue,
         ticket::{SignatureType, Ticket, TicketSigning},
     },
-    permit::PermitError,
+    permit::{Exactly, PermitAsk, PermitError},
     signing::service::{JobOrder, Payment, SubmitError},
     store::Change,
 };
@@ -64,20 +66,25 @@ impl TicketService {
         blocking(move || signed.iter().map(|(signing, value)| detached(embed, signing, value)).collect()).await
     }
 
-    /// One permit for all of them, unless the request brings what pays.
-    async fn pay_for(&self, caller: &Caller, count: usize, payment: &Payment) -> Result<Payment, TicketError> {
-        match payment {
-            Payment::Permit(permit) => return Ok(Payment::Permit(*permit)),
-            Payment::Pin(pin) => return Ok(Payment::Pin(pin.duplicate())),
-            Payment::AskNow => {}
-        }
-        let uses = u32::try_from(count).unwrap_or(u32::MAX);
-        match self.permits.request(caller, uses).await {
-            Ok(permit) => Ok(Payment::Permit(permit.id)),
-            Err(PermitError::Uses { max }) => Err(BulkError::Count { max: max as usize }.into()),
-            Err(PermitError::Refused(refusal)) => Err(TicketError::Submit(SubmitError::Permit(refusal))),
-            Err(PermitError::StoreUnavailable) => Err(TicketError::StoreUnavailable),
-        }
+    /// One permit for all of them and for nothing else, unless the request brings what pays.
+    async fn pay_for_all(&self, caller: &Caller, ticket: &Ticket, orders: &mut [JobOrder]) -> Result<(), TicketError> {
+        let unpaid = |order: &JobOrder| match order.payment {
+            Payment::Permit(_) => false,
+            Payment::Pin(_) => !order.authorised.pin_is_consent(),
+            Payment::AskNow => true,
+        };
+        let Some(first) = orders.first().filter(|order| unpaid(order)) else { return Ok(()) };
+        let digests = orders.iter().map(|order| order.to_sign.fingerprint()).collect();
+        let ask = PermitAsk {
+            uses: u32::try_from(orders.len()).unwrap_or(u32::MAX),
+            exactly: Some(Exactly { key: first.authorised.key().address.clone(), digests }),
+            words: ticket.metadata.clone(),
+            view: ViewSize::default(),
+        };
+        let permit = self.permits.request(caller, ask).await.map_err(not_granted)?;
+        // A PIN that is no consent was checked when the key was looked for, and its slot does not need it.
+        orders.iter_mut().for_each(|order| order.payment = Payment::Permit(permit.id));
+        Ok(())
     }
 
     /// Accepts a job for each hash, in one step.
@@ -89,14 +96,14 @@ impl TicketService {
         payment: &Payment,
         named: Option<&NamedRequest>,
     ) -> Result<Vec<TicketSigning>, TicketError> {
-        let payment = self.pay_for(caller, hashes.len(), payment).await?;
         let mut signings = Vec::with_capacity(hashes.len());
         let mut orders = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            let (signing, order) = self.order_for(caller, ticket, hash, &payment).await?;
+            let (signing, order) = self.order_for(caller, ticket, hash, payment).await?;
             signings.push(signing);
             orders.push(order);
         }
+        self.pay_for_all(caller, ticket, &mut orders).await?;
         let keep = named.map(|named| named.keep(signings.clone(), self.store.now()));
         match self.signing.submit_all(orders, keep.into_iter().collect()).await {
             // The same request, which was quicker.
@@ -125,7 +132,7 @@ impl TicketService {
             Payment::AskNow => Payment::AskNow,
             Payment::Pin(pin) => Payment::Pin(pin.duplicate()),
         };
-        let order = JobOrder { authorised, job: signing.job, to_sign, payment };
+        let order = JobOrder { authorised, job: signing.job, to_sign, payment, document: None };
         Ok((signing, order))
     }
 
@@ -146,6 +153,18 @@ impl TicketService {
         for job in jobs {
             self.note_cancelled(job).await;
         }
+    }
+}
+
+fn not_granted(error: PermitError) -> TicketError {
+    match error {
+        PermitError::Uses { max } => BulkError::Count { max: max as usize }.into(),
+        PermitError::Refused(refusal) => TicketError::Submit(SubmitError::Permit(refusal)),
+        PermitError::NotGranted(_) => TicketError::NotSigned { cause: FailureCause::ConsentRefused, detail: String::new() },
+        PermitError::TooManyWaiting { limit } | PermitError::TooManyPermits { limit } => {
+            TicketError::Submit(SubmitError::TooManyWaiting { limit })
+        }
+        PermitError::StoreUnavailable => TicketError::StoreUnavailable,
     }
 }
 

@@ -1,6 +1,10 @@
 //! Asking for a ticket's signature, and fetching it.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     SignatureDocument, TicketError, TicketService, UnsupportedOption, document,
@@ -12,9 +16,10 @@ use crate::{
     domain::{
         algorithm::HashAlgorithm,
         caller::Caller,
+        consent::ShownDocument,
         digest::{Digest, ToSign},
         ids::{IdempotencyKey, JobId, TicketId},
-        job::{JobOutcome, SigningJob},
+        job::{JobOutcome, JobState, SigningJob},
         signature::SignatureValue,
         ticket::{Content, ContentPart, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
@@ -57,7 +62,8 @@ impl TicketService {
         let digest = self.digest_of(id, content, authorised.algorithm().message_digest_hash()).await?;
         let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised)?;
         let keep = named.as_ref().map(|named| named.keep(vec![signing.clone()], self.store.now()));
-        let order = JobOrder { authorised, job: signing.job, to_sign, payment };
+        let document = ShownDocument { ticket: id, sha256: content.sha256_value(), len: content.len };
+        let order = JobOrder { authorised, job: signing.job, to_sign, payment, document: Some(document) };
         let before = ticket.signing.replace(signing);
         let with = [Change::UpdateTicket(ticket)].into_iter().chain(keep).collect();
         let submitted = self.signing.submit(order, with).await;
@@ -87,17 +93,26 @@ impl TicketService {
         })
     }
 
-    /// Waits for the ticket's signature, within the configured bound; `None` if its job has not ended by then.
+    /// Waits for the ticket's signature, within the configured bound, which begins when operators have decided where they are asked; `None` if its job has not ended by then.
     ///
     /// # Errors
     /// As [`signature_state`](Self::signature_state), and [`TicketError::Cms`], [`TicketError::SpoolUnavailable`].
     pub async fn signature(&self, caller: &Caller, id: TicketId) -> Result<Option<SignatureDocument>, TicketError> {
         let signing = self.load(caller, id).await?.signing.ok_or(TicketError::NotRequested)?;
-        let job = self.signing.wait_for_end(signing.job, self.settings.blocking_get_bound).await?;
+        let bound = self.settings.blocking_get_bound + self.time_to_decide(signing.job).await?;
+        let job = self.signing.wait_for_end(signing.job, bound).await?;
         let Some(value) = value_of(job)? else { return Ok(None) };
         // It may have been deleted meanwhile, and its signature with it.
         let ticket = self.load(caller, id).await?;
         self.assemble(ticket, signing, value).await.map(Some)
+    }
+
+    /// How long operators may still take to decide about a job that waits for them.
+    async fn time_to_decide(&self, job: JobId) -> Result<Duration, TicketError> {
+        let waiting = self.signing.find_job(job).await?.filter(|job| job.state == JobState::AwaitingConsent);
+        let Some(permit) = waiting.and_then(|job| job.permit) else { return Ok(Duration::ZERO) };
+        let permit = self.store.find_permit(permit).await?;
+        Ok(permit.map_or(Duration::ZERO, |permit| permit.expires.since(self.store.now())))
     }
 
     /// Puts the signature together, around the content where it is attached.

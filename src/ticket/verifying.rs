@@ -72,13 +72,17 @@ impl Verification {
 }
 
 type Outcome = Result<Arc<Verification>, TicketError>;
+/// What is known of a verification: nothing while it runs.
+type Known = watch::Receiver<Option<Outcome>>;
+/// How its outcome is told.
+type Telling = watch::Sender<Option<Outcome>>;
 /// A ticket, and which of its states was verified.
 type Subject = (TicketId, u64);
 
 /// The verifications of a gateway.
 pub(super) struct Verifications {
     running: Semaphore,
-    known: Mutex<HashMap<Subject, watch::Receiver<Option<Outcome>>>>,
+    known: Mutex<HashMap<Subject, Known>>,
 }
 
 impl Default for Verifications {
@@ -89,8 +93,7 @@ impl Default for Verifications {
 
 impl Verifications {
     /// The verification of this subject; the sender comes with one that nobody has begun.
-    #[allow(clippy::type_complexity)]
-    fn join(&self, subject: Subject) -> Result<(watch::Receiver<Option<Outcome>>, Option<watch::Sender<Option<Outcome>>>), TicketError> {
+    fn join(&self, subject: Subject) -> Result<(Known, Option<Telling>), TicketError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outcome) = known.get(&subject) {
             return Ok((outcome.clone(), None));
@@ -179,7 +182,7 @@ impl TicketService {
     }
 
     /// The verification of what the ticket holds, begun now if it was not.
-    fn begin_verification(&self, caller: &Caller, ticket: Ticket) -> Result<watch::Receiver<Option<Outcome>>, TicketError> {
+    fn begin_verification(&self, caller: &Caller, ticket: Ticket) -> Result<Known, TicketError> {
         let as_of = ticket.verifying.ok_or(TicketError::NotVerified)?;
         let subject = (ticket.id, ticket.version);
         let (outcome, begun) = self.verifications.join(subject)?;

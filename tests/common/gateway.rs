@@ -13,7 +13,7 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use sealgate::{
-    auth::{ApiKeyHash, CallerEntry, Callers, Operators, SessionSettings},
+    auth::{ApiKeyHash, BookSettings, CallerBook, CallerEntry, Operators, SessionSettings},
     domain::{
         algorithm::{Curve, KeyKind},
         caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
@@ -92,6 +92,7 @@ pub struct Gateway {
     pub tokens: Tokens,
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
+    pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
     signing: Arc<SigningService>,
     pub server: Server,
@@ -294,11 +295,21 @@ impl Plan {
                 .await
                 .unwrap();
         let tickets = Arc::new(tickets);
-        let callers = Arc::new(Callers::new(self.callers).unwrap());
+        let book = BookSettings {
+            keys: self.keys.iter().map(|key| key.name.clone()).collect(),
+            takes_certificates: self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+            permit_uses_max: 1000,
+        };
+        let callers = Arc::new(CallerBook::open(self.callers, book, Arc::clone(&store)).await.unwrap());
         let control_socket = self.directory.path().join("control.sock");
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services =
-            Services { callers, tickets: Arc::clone(&tickets), permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let services = Services {
+            callers: Arc::clone(&callers),
+            tickets: Arc::clone(&tickets),
+            permits,
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+        };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
             socket: TcpListener::bind((self.address, 0)).unwrap(),
@@ -316,6 +327,7 @@ impl Plan {
             tokens,
             store,
             tickets,
+            callers,
             operators,
             signing,
             server,
@@ -444,14 +456,15 @@ fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {
         id: name.parse().unwrap(),
         keys: KeyAccess::All,
         default_key: None,
-        consent: ConsentPolicy::Auto,
+        consent: ConsentPolicy::Auto.into(),
         permit_uses_max: 1000,
         scopes: Scopes::default(),
         account: None,
+        rate: None,
         from: Provenance::default(),
     };
     let origins = origins.iter().map(|origin| origin.parse().unwrap()).collect();
-    CallerEntry { caller, api_key_hash: key.map(ApiKeyHash::of), certificate: None, origins }
+    CallerEntry { caller, api_keys: key.map(|key| vec![ApiKeyHash::of(key).into()]), certificate: None, origins }
 }
 
 /// Every token's slot, when it has come to rest.

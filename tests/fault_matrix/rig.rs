@@ -315,17 +315,21 @@ async fn submit(service: &SigningService, key: &str) -> Option<JobId> {
         id: "ci".parse().unwrap(),
         keys: KeyAccess::All,
         default_key: None,
-        consent: ConsentPolicy::Auto,
+        consent: ConsentPolicy::Auto.into(),
         permit_uses_max: 1,
         scopes: Scopes::default(),
         account: None,
+        rate: None,
         from: Provenance::default(),
     };
     let authorised = service.authorise(&caller, &KeyChoice::Named(key.parse().unwrap()), None, None).await.ok()?;
     let job = JobId::random();
     let input = SigningInput::Digest(digest(HashAlgorithm::Sha256, job.as_uuid().as_bytes()));
     match service
-        .submit(JobOrder { authorised, job, to_sign: ToSign::new(ALGORITHM, input).unwrap(), payment: Payment::AskNow }, Vec::new())
+        .submit(
+            JobOrder { authorised, job, to_sign: ToSign::new(ALGORITHM, input).unwrap(), payment: Payment::AskNow, document: None },
+            Vec::new(),
+        )
         .await
     {
         Ok(()) => Some(job),
@@ -362,7 +366,7 @@ fn start_tokens(modules: Vec<ModuleSettings>, directory: &Path) -> Tokens {
 
 fn start_service(tokens: Tokens, retention: Duration, lifetime: Duration) -> Arc<SigningService> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime }));
+    let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings { lifetime, ..PermitSettings::default() }));
     let key = |name: &str| ConfiguredKey {
         name: name.parse().unwrap(),
         uri: format!("pkcs11:token={name};object={name}").parse().unwrap(),

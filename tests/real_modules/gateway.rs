@@ -120,17 +120,21 @@ impl Gateway {
             id: "test".parse().unwrap(),
             keys: KeyAccess::All,
             default_key: Some("key".parse().unwrap()),
-            consent: ConsentPolicy::Auto,
+            consent: ConsentPolicy::Auto.into(),
             permit_uses_max: 1000,
             scopes: Scopes::default(),
             account: None,
+            rate: None,
             from: Provenance::default(),
         };
         let algorithm = Some(self.setting.algorithm);
         let authorised = self.service.authorise(&caller, &KeyChoice::Default, algorithm, None).await.unwrap();
         let job = JobId::random();
         self.service
-            .submit(JobOrder { authorised, job, to_sign: to_sign(self.setting.algorithm), payment: Payment::AskNow }, Vec::new())
+            .submit(
+                JobOrder { authorised, job, to_sign: to_sign(self.setting.algorithm), payment: Payment::AskNow, document: None },
+                Vec::new(),
+            )
             .await
             .unwrap();
         job

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accounts;
+mod callers;
+mod consent;
 mod jobs;
 mod parts;
 #[path = "../common/postgres.rs"]
@@ -30,7 +32,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
-    pub use super::{accounts::*, jobs::*, records::*, tickets::*};
+    pub use super::{accounts::*, callers::*, consent::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
@@ -79,6 +81,18 @@ macro_rules! contract {
                 a_conflict_leaves_neither_audit_record_nor_content,
                 a_conflict_concerns_only_its_own_commit,
                 many_jobs_at_once_all_end_once,
+                a_permit_that_is_asked_for_pays_for_nothing_before_it_is_granted,
+                a_permit_is_decided_once_by_a_race,
+                a_job_that_waits_for_consent_is_queued_when_it_is_given,
+                a_job_that_waits_for_consent_ends_when_it_is_not_given,
+                cancelling_a_job_that_waits_for_consent_withdraws_what_was_asked,
+                waiting_for_a_decision_ends_with_it,
+                a_caller_asks_for_no_more_permits_than_it_may_have,
+                what_was_decided_is_undone_when_the_rest_of_the_commit_does_not_fit,
+                a_caller_is_found_as_it_was_stored_and_gone_when_it_is_removed,
+                of_two_who_change_a_caller_the_second_is_refused,
+                a_change_of_a_caller_that_fails_later_in_its_commit_is_none,
+                changes_of_callers_are_counted,
                 an_operators_account_is_stored_once_changed_in_turn_and_removed,
                 a_conflict_leaves_accounts_and_sessions_as_they_were,
                 of_a_race_to_add_or_change_an_operator_one_wins,

@@ -7,19 +7,20 @@ pub use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, KeyKind, SignatureAlgorithm},
         audit::{AuditEvent, AuditHead, AuditRecord, Consent, Sha256},
-        caller::Provenance,
+        caller::{KeyAccess, Provenance},
+        consent::{ConsentAsk, Decision, DecisionRefusal, ViewSize, WaitingSignature},
         digest::{Digest, SigningInput, ToSign},
         idempotency::{IdempotentRequest, RequestDone},
         ids::{CallerId, ClaimId, GatewayId, JobId, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, KeyAddress, QueueLength, SigningJob},
         key::KeyChoice,
-        permit::{Permit, PermitRefusal},
+        permit::{Permit, PermitRefusal, PermitState},
         signature::SignatureValue,
         ticket::{Content, ContentPart, ContentPlace, SignatureOptions, Ticket, TicketSigning},
         timestamp::Timestamp,
         token::{KeySelector, TokenIdentity},
     },
-    store::{Change, Conflict, ContentUsage, JobFilter, Store, StoreError},
+    store::{Change, Conflict, ContentUsage, JobFilter, PermitLimits, Store, StoreError},
 };
 
 pub type AnyStore = Arc<dyn Store>;
@@ -61,7 +62,7 @@ pub fn ticket(owner: &str) -> Ticket {
 }
 
 pub fn permit(owner: &str, uses: u32) -> Permit {
-    Permit { id: PermitId::random(), caller: caller(owner), uses, reserved: 0, committed: 0, expires: LATER, revoked: false }
+    Permit::by_policy(PermitId::random(), caller(owner), uses, LATER)
 }
 
 pub fn job(owner: &str, label: &str) -> SigningJob {

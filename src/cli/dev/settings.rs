@@ -21,6 +21,10 @@ pub(in crate::cli) const DEFAULT_KEY: &str = "ec-p256";
 /// The key that signs the checkpoints of development mode's audit log: not the one that most signatures are made with.
 const CHECKPOINT_KEY: &str = "rsa-2048";
 
+/// What the client of the certificate-request API may do, and for whom.
+const BANK_SCOPES: &str = r#"["CRYPTO_CERT_REQUEST_EIO", "CERTIFICATE_REQUEST", "GET_CRYPTO_INFO_EIO", "GET_CRYPTO_INFO"]"#;
+const BANK_ACCOUNT: &str = r#"{ login = "dev", full_name = "Иванов Иван Иванович", organisation = "Sealgate development", eio = true }"#;
+
 /// Digits of a PIN.
 const PIN_DIGITS: usize = 8;
 
@@ -31,6 +35,7 @@ pub(super) struct DevSettings<'a> {
     pub(super) module: &'a Path,
     pub(super) token: &'a TokenRecord,
     pub(super) api_key: &'a ApiKey,
+    pub(super) bank_token: &'a ApiKey,
 }
 
 impl DevSettings<'_> {
@@ -42,14 +47,16 @@ impl DevSettings<'_> {
     fn render(&self) -> String {
         let Self { layout, listen, module, token, .. } = self;
         let quoted_path = |path: &Path| quoted(&path.display().to_string());
-        let api_key_sha256 = hex::encode(digest::digest(&SHA256, self.api_key.reveal().as_bytes()));
+        let sha256 = |key: &ApiKey| hex::encode(digest::digest(&SHA256, key.reveal().as_bytes()));
+        let (api_key_sha256, bank_sha256) = (sha256(self.api_key), sha256(self.bank_token));
         let mut text = format!(
             "# Written by `sealgate dev` at each start; what is changed here is lost. Copy it to begin a configuration of your own.\n\
              data_dir = {data_dir}\n\n\
              [[listener]]\naddress = \"{listen}\"\n\n\
              [[module]]\nname = \"softhsm\"\npath = {path}\nenv = {{ SOFTHSM2_CONF = {conf} }}\n\n\
              [[token]]\nuri = {uri}\nlogin = \"configured\"\npin = {{ file = {pin} }}\n\n\
-             [[caller]]\nname = \"dev\"\napi_key_sha256 = \"{api_key_sha256}\"\ndefault_key = \"{DEFAULT_KEY}\"\nconsent = \"auto\"\n",
+             [[caller]]\nname = \"dev\"\napi_key_sha256 = \"{api_key_sha256}\"\ndefault_key = \"{DEFAULT_KEY}\"\nconsent = \"auto\"\n\n\
+             [[caller]]\nname = \"bank\"\napi_key_sha256 = \"{bank_sha256}\"\nscopes = {BANK_SCOPES}\naccount = {BANK_ACCOUNT}\n",
             data_dir = quoted_path(layout.dir()),
             path = quoted_path(module),
             conf = quoted_path(&layout.softhsm2_conf()),
@@ -102,16 +109,23 @@ mod tests {
         let uri = |text: &str| text.parse().unwrap();
         let keys = vec![KeyRecord { name: "ec-p256".parse().unwrap(), uri: uri("pkcs11:token=a%20b;id=%02;type=private") }];
         let token = TokenRecord { uri: uri("pkcs11:token=a%20b"), keys };
-        let api_key = generate_api_key().unwrap();
-        let settings =
-            DevSettings { layout: &layout, listen: "127.0.0.1:0".parse().unwrap(), module: &module, token: &token, api_key: &api_key };
+        let (api_key, bank_token) = (generate_api_key().unwrap(), generate_api_key().unwrap());
+        let settings = DevSettings {
+            layout: &layout,
+            listen: "127.0.0.1:0".parse().unwrap(),
+            module: &module,
+            token: &token,
+            api_key: &api_key,
+            bank_token: &bank_token,
+        };
         settings.write().unwrap();
         let config = Config::load(&layout.config()).unwrap();
         assert_eq!(config.data_dir, layout.dir());
         assert_eq!(config.keys[0].uri, token.keys[0].uri);
         assert_eq!(config.callers[0].caller.default_key.as_ref().unwrap().as_str(), DEFAULT_KEY);
         let text = std::fs::read_to_string(layout.config()).unwrap();
-        assert!(!text.contains(api_key.reveal()));
+        assert!(!text.contains(api_key.reveal()) && !text.contains(bank_token.reveal()));
+        assert!(config.callers[1].caller.account.as_ref().is_some_and(|account| account.eio));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
 use super::dto::ErrorDto;
 use crate::{
-    auth::OperatorError,
+    auth::{CallerError, OperatorError},
     domain::pin::PinFormatError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
 };
@@ -22,6 +22,10 @@ pub(super) enum ControlError {
     JobsQuery(String),
     #[error("no configured key has this name")]
     UnknownKey,
+    #[error("there is no caller of this name")]
+    UnknownCaller,
+    #[error("{0}")]
+    Caller(#[from] CallerError),
     #[error("{0}")]
     Pin(PinFormatError),
     #[error("{0}")]
@@ -40,9 +44,11 @@ impl ControlError {
             Self::JobsQuery(_) => "ask with `state` (say in-doubt), `caller` and `limit`, or without them",
             Self::Job(JobCommandError::NotFound) => "see `sealgate jobs list`; what ended long ago stands in the audit log only",
             Self::Job(JobCommandError::NotInDoubt(_)) => "nothing is left to be settled; see `sealgate jobs show`",
-            Self::Job(JobCommandError::StoreUnavailable) | Self::Operator(OperatorError::StoreUnavailable) => {
-                "see the gateway's log for what its database lacks, and try again"
-            }
+            Self::UnknownCaller | Self::Caller(CallerError::Missing(_)) => "see `sealgate callers list`",
+            Self::Job(JobCommandError::StoreUnavailable)
+            | Self::Operator(OperatorError::StoreUnavailable)
+            | Self::Caller(CallerError::StoreUnavailable) => "see the gateway's log for what its database lacks, and try again",
+            Self::Caller(_) => "nothing was changed; see `sealgate callers --help`",
             Self::Operator(error) => hint_about_operator(error),
             Self::UnknownKey => "see the [[key]]s of the configuration",
             Self::Body(_) => "send JSON as the documentation of the control socket says",
@@ -69,6 +75,12 @@ const fn hint_about_operator(error: &OperatorError) -> &'static str {
 impl ResponseError for ControlError {
     fn status_code(&self) -> StatusCode {
         match self {
+            Self::UnknownCaller | Self::Caller(CallerError::Missing(_)) => StatusCode::NOT_FOUND,
+            Self::Caller(CallerError::StoreUnavailable | CallerError::Random(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Caller(CallerError::Configured(_) | CallerError::Known(_) | CallerError::Overtaken | CallerError::Twice(_)) => {
+                StatusCode::CONFLICT
+            }
+            Self::Caller(_) => StatusCode::BAD_REQUEST,
             Self::UnknownRoute | Self::UnknownKey | Self::Command(TokenCommandError::NotFound) | Self::Job(JobCommandError::NotFound) => {
                 StatusCode::NOT_FOUND
             }

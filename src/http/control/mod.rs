@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. Calls about [`jobs`] and [`operators`] stand there.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`callers`] and [`operators`] have calls of their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -11,6 +11,7 @@
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
 
+pub mod callers;
 pub mod dto;
 mod error;
 pub mod jobs;
@@ -31,7 +32,7 @@ use self::{
 };
 use super::extract::{Pace, read_whole};
 use crate::{
-    auth::Operators,
+    auth::{CallerBook, Operators},
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     signing::tokens::TokenDesk,
 };
@@ -49,10 +50,16 @@ const CHANGE_WAIT_MAX: Duration = Duration::from_secs(25);
 pub(super) type Closing = watch::Receiver<bool>;
 
 /// The routes that operators are served.
-pub(super) fn configure(desk: Data<TokenDesk>, accounts: Data<Operators>, closing: Data<Closing>) -> impl FnOnce(&mut ServiceConfig) {
+pub(super) fn configure(
+    desk: Data<TokenDesk>,
+    callers: Data<CallerBook>,
+    accounts: Data<Operators>,
+    closing: Data<Closing>,
+) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config
             .app_data(desk)
+            .app_data(callers)
             .app_data(accounts)
             .app_data(closing)
             .route("/health", get().to(health))
@@ -65,6 +72,12 @@ pub(super) fn configure(desk: Data<TokenDesk>, accounts: Data<Operators>, closin
             .route("/jobs", get().to(jobs::list))
             .route("/jobs/{id}", get().to(jobs::show))
             .route("/jobs/{id}/resolve", post().to(jobs::resolve))
+            .route("/callers", get().to(callers::list))
+            .route("/callers", post().to(callers::add))
+            .route("/callers/{name}", get().to(callers::show))
+            .route("/callers/{name}/rotate", post().to(callers::rotate))
+            .route("/callers/{name}/revoke", post().to(callers::revoke))
+            .route("/callers/{name}/remove", post().to(callers::remove))
             .route("/operators", get().to(operators::list))
             .route("/operators", post().to(operators::add))
             .route("/operators/{name}/password", post().to(operators::set_password))

@@ -12,7 +12,7 @@ use crate::{
         app::AppState,
         peer::{Peer, is_called_by_its_name},
     },
-    telemetry::metrics::{Exporter, TICKETS},
+    telemetry::metrics::{Exporter, PERMITS_WAITING, TICKETS},
 };
 
 /// The text format of Prometheus.
@@ -45,9 +45,12 @@ pub(super) async fn metrics(state: Data<AppState>, request: HttpRequest) -> Http
 async fn collect(state: &AppState) {
     let services = &state.services;
     services.desk.collect_metrics().await;
+    if let Ok(count) = services.permits.count_waiting().await {
+        PERMITS_WAITING.gauge(&[]).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    }
     for caller in services.callers.ids() {
         // A store that is away is told of by a metric of its own.
-        if let Ok(count) = services.tickets.count(caller).await {
+        if let Ok(count) = services.tickets.count(&caller).await {
             TICKETS.gauge(&[caller.as_str()]).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         }
     }

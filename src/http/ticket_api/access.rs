@@ -114,7 +114,7 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Asking>, ApiE
             AuthError::UnknownCaller => refuse(AccessError::UnknownCaller),
             AuthError::ForeignOrigin => refuse(AccessError::ForeignOrigin),
         })?;
-    state.limits.take_caller(&caller.id, peer).map_err(too_many)?;
+    state.limits.take_caller(&caller, peer).map_err(too_many)?;
     if !caller.scopes.allow(Scope::TicketApi) {
         return Err(refuse(AccessError::MissingScope));
     }

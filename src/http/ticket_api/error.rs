@@ -263,6 +263,9 @@ impl ApiError {
         match error {
             PermitError::Uses { .. } => answer(StatusCode::BAD_REQUEST, Text::new("permission-bad-uses")),
             PermitError::Refused(refusal) => refused(*refusal),
+            PermitError::NotGranted(_) => not_granted(),
+            PermitError::TooManyWaiting { limit } => too_many_permits("permission-too-many-waiting", *limit),
+            PermitError::TooManyPermits { limit } => too_many_permits("permission-too-many", *limit),
             PermitError::StoreUnavailable => outage("storage-unavailable"),
         }
     }
@@ -285,6 +288,7 @@ impl ApiError {
             TicketError::Unsupported(_) => self.failed_because("cause-no-chain"),
             TicketError::Denied(error) => self.denied(error),
             TicketError::Submit(error) => self.submit(error),
+            TicketError::NotSigned { cause: FailureCause::ConsentRefused | FailureCause::ConsentTimedOut, .. } => not_granted(),
             TicketError::NotSigned { cause, detail } => self.failed(not_signed(*cause, detail)),
             TicketError::Bulk(error) => self.failed(bulk(*error)),
             TicketError::KeyReused => answer(StatusCode::BAD_REQUEST, Text::new("idempotency-key-reused")),
@@ -324,6 +328,7 @@ impl ApiError {
     fn submit(&self, error: &SubmitError) -> Wire {
         match error {
             SubmitError::Permit(refusal) => refused(*refusal),
+            SubmitError::TooManyWaiting { limit } => too_many_permits("permission-too-many-waiting", *limit),
             SubmitError::QueueFull { retry_after, .. } => {
                 let full = Text::new("queue-full").with("seconds", retry_after.as_secs());
                 Wire { retry_after: Some(*retry_after), ..answer(StatusCode::SERVICE_UNAVAILABLE, full) }
@@ -369,12 +374,25 @@ fn body_read(error: BodyReadError) -> Wire {
     }
 }
 
+/// An operator refused, or nobody decided in time: this API knows one answer to both.
+const fn not_granted() -> Wire {
+    answer(StatusCode::FORBIDDEN, Text::new("permission-refused"))
+}
+
+fn too_many_permits(message: &'static str, limit: usize) -> Wire {
+    let many = answer(StatusCode::TOO_MANY_REQUESTS, Text::new(message).with("limit", limit));
+    Wire { retry_after: Some(RETRY_AFTER_OUTAGE), ..many }
+}
+
 const fn refused(refusal: PermitRefusal) -> Wire {
     let message = match refusal {
         PermitRefusal::Unknown => "permission-unknown",
         PermitRefusal::UsedUp => "permission-used-up",
         PermitRefusal::Expired => "permission-expired",
         PermitRefusal::Revoked => "permission-was-revoked",
+        PermitRefusal::OtherKey => "permission-other-key",
+        PermitRefusal::OtherContent => "permission-other-content",
+        PermitRefusal::ByPolicy => "permission-by-policy",
     };
     answer(StatusCode::FORBIDDEN, Text::new(message))
 }
@@ -410,6 +428,7 @@ fn not_signed(cause: FailureCause, detail: &str) -> Text {
         FailureCause::OutcomeUnknown => Text::new("cause-outcome-unknown"),
         FailureCause::DeadlinePassed => Text::new("cause-deadline-passed"),
         FailureCause::Cancelled => Text::new("cause-cancelled"),
+        FailureCause::ConsentRefused | FailureCause::ConsentTimedOut => Text::new("permission-refused"),
         FailureCause::ResolvedSigned => Text::new("cause-resolved-signed"),
         FailureCause::ResolvedNotSigned => Text::new("cause-resolved-not-signed"),
     }

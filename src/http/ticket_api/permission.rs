@@ -10,19 +10,30 @@ use super::{
     messages::Text,
     reply::Reply,
     request::{Asking, Body},
+    signature::too_many_waiting,
 };
 use crate::{
-    domain::{ids::PermitId, permit::PermitRefusal},
-    permit::PermitError,
+    domain::{consent::ViewSize, ids::PermitId, permit::PermitRefusal},
+    permit::{PermitAsk, PermitError},
 };
 
 pub(super) async fn request(state: State, asking: Asking, body: Body) -> Result<Reply, ApiError> {
     const OPERATION: Operation = Operation::AskPermission;
-    // The other members are about the operator's dialog, which a caller whose consent is given by configuration does not meet.
-    let uses = body.object::<Map<String, Value>>().ok().and_then(|object| object.get("accessTimesNumber")?.as_u64());
-    let uses = uses.and_then(|uses| u32::try_from(uses).ok()).ok_or_else(|| OPERATION.error(BodyError::PermissionUses))?;
-    let permit = state.services.permits.request(&asking.caller, uses).await.map_err(|error| OPERATION.error(error))?;
+    let ask = asked(&body).ok_or_else(|| OPERATION.error(BodyError::PermissionUses))?;
+    let _held = state.limits.hold_open(&asking.caller.id).map_err(|error| OPERATION.error(too_many_waiting(error)))?;
+    // A request that is given up, by its client or by a server that closes, is withdrawn.
+    let decided = state.unless_closing(state.services.permits.request(&asking.caller, ask)).await;
+    let permit = decided.unwrap_or(Err(PermitError::StoreUnavailable)).map_err(|error| OPERATION.error(error))?;
     Ok(Reply::of(Text::new("permission-granted").with("uses", permit.uses)).with("accessTokenUuid", permit.id))
+}
+
+/// Only the number of signatures is required; what is said of the operator's dialog and cannot be understood is as if it were not there.
+fn asked(body: &Body) -> Option<PermitAsk> {
+    let object: Map<String, Value> = body.object().ok()?;
+    let uses = u32::try_from(object.get("accessTimesNumber")?.as_u64()?).ok()?;
+    let number = |name| object.get(name).and_then(Value::as_u64);
+    let words = object.get("metaData").and_then(Value::as_str).filter(|words| !words.is_empty()).map(str::to_owned);
+    Some(PermitAsk { uses, exactly: None, words, view: ViewSize::wished(number("prefViewWidth"), number("prefViewHeight")) })
 }
 
 #[derive(Deserialize)]
@@ -43,7 +54,7 @@ pub(super) async fn read(state: State, asking: Asking, path: Path<PermissionPath
         .with("accessTokenUuid", permit.id)
         .with("usesLeft", permit.uses_left())
         .with("expires", permit.expires.to_rfc3339())
-        .with("revoked", permit.revoked))
+        .with("revoked", permit.is_revoked()))
 }
 
 pub(super) async fn revoke(state: State, asking: Asking, path: Path<PermissionPath>) -> Result<Reply, ApiError> {

@@ -3,7 +3,7 @@
 //! Invariant: rows change only through the `put_*` functions, which keep every index true; so nothing else has to know what an index is for.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -15,7 +15,8 @@ use crate::{
         ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
-        permit::Permit,
+        permit::{Permit, PermitState},
+        stored_caller::StoredCaller,
         ticket::{Content, ContentPart, ContentPlace, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -37,6 +38,7 @@ pub(super) struct Tables {
     referred: HashMap<JobId, usize>,
     permits: HashMap<PermitId, Permit>,
     permits_by_end: BTreeSet<(Timestamp, PermitId)>,
+    words: HashMap<PermitId, String>,
     jobs: HashMap<JobId, Placed>,
     jobs_by_end: BTreeSet<(Timestamp, JobId)>,
     queues: HashMap<TokenIdentity, TokenQueue>,
@@ -44,6 +46,7 @@ pub(super) struct Tables {
     accepted_count: u64,
     requests: HashMap<RequestName, IdempotentRequest>,
     requests_by_end: BTreeSet<(Timestamp, RequestName)>,
+    callers: BTreeMap<CallerId, StoredCaller>,
     pub(super) accounts: Accounts,
     audit: Vec<SealedRecord>,
     audit_head: AuditHead,
@@ -65,6 +68,7 @@ impl Default for Tables {
             referred: HashMap::default(),
             permits: HashMap::default(),
             permits_by_end: BTreeSet::default(),
+            words: HashMap::default(),
             jobs: HashMap::default(),
             jobs_by_end: BTreeSet::default(),
             queues: HashMap::default(),
@@ -72,6 +76,7 @@ impl Default for Tables {
             accepted_count: 0,
             requests: HashMap::default(),
             requests_by_end: BTreeSet::default(),
+            callers: BTreeMap::default(),
             accounts: Accounts::default(),
             audit: Vec::new(),
             audit_head: AuditHead::empty(GatewayId::random()),
@@ -91,6 +96,16 @@ impl Tables {
     pub(super) fn live_permits(&self, now: Timestamp, limit: usize) -> Vec<Permit> {
         let by_end = self.permits_by_end.iter().filter_map(|(_, id)| self.permits.get(id));
         by_end.filter(|permit| permit.is_live(now)).take(limit).cloned().collect()
+    }
+
+    pub(super) fn waiting_permits(&self, limit: usize) -> Vec<Permit> {
+        // What waits has its time to be decided as its end.
+        let by_end = self.permits_by_end.iter().filter_map(|(_, id)| self.permits.get(id));
+        by_end.filter(|permit| permit.state == PermitState::Asked).take(limit).cloned().collect()
+    }
+
+    pub(super) fn words(&self, permit: PermitId) -> Option<String> {
+        self.words.get(&permit).cloned()
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<&SigningJob> {
@@ -137,6 +152,14 @@ impl Tables {
 
     pub(super) fn request(&self, caller: &CallerId, key: &IdempotencyKey) -> Option<IdempotentRequest> {
         self.requests.get(&(caller.clone(), key.clone())).cloned()
+    }
+
+    pub(super) fn caller(&self, id: &CallerId) -> Option<StoredCaller> {
+        self.callers.get(id).cloned()
+    }
+
+    pub(super) fn callers(&self) -> Vec<StoredCaller> {
+        self.callers.values().cloned().collect()
     }
 
     pub(super) fn queues(&self) -> Vec<QueueLength> {
@@ -210,7 +233,7 @@ impl Tables {
         let ended = self.jobs_by_end.iter().take_while(|(ended, _)| *ended < before).map(|(_, id)| *id);
         let jobs: Vec<_> = ended.filter(|id| !self.referred.contains_key(id)).take(limit).collect();
         let expired = self.permits_by_end.iter().take_while(|(end, _)| *end < before).map(|(_, id)| *id);
-        let unused = |id: &PermitId| self.permits.get(id).is_none_or(|permit| permit.reserved == 0);
+        let unused = |id: &PermitId| self.permits.get(id).is_none_or(|permit| permit.reserved == 0 && permit.state != PermitState::Asked);
         let permits: Vec<_> = expired.filter(unused).take(limit - jobs.len()).collect();
         let over = self.requests_by_end.iter().take_while(|(end, _)| *end < before).map(|(_, name)| name.clone());
         let requests: Vec<_> = over.take(limit - jobs.len() - permits.len()).collect();
@@ -335,6 +358,18 @@ impl Rows for Tables {
         Ok(())
     }
 
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(Self::caller(self, id))
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        match row {
+            Some(row) => drop(self.callers.insert(id.clone(), row)),
+            None => drop(self.callers.remove(id)),
+        }
+        Ok(())
+    }
+
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
         Ok(self.accounts.operator(name))
     }
@@ -359,6 +394,22 @@ impl Rows for Tables {
 
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
         Ok(self.queued_for(token))
+    }
+
+    fn count_waiting(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        Ok(self.permits.values().filter(|permit| permit.state == PermitState::Asked && permit.caller == *caller).count())
+    }
+
+    fn count_live(&mut self, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError> {
+        Ok(self.permits.values().filter(|permit| permit.is_live(now) && permit.caller == *caller).count())
+    }
+
+    fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError> {
+        match words {
+            Some(words) => drop(self.words.insert(permit, words)),
+            None => drop(self.words.remove(&permit)),
+        }
+        Ok(())
     }
 
     fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {

@@ -59,7 +59,7 @@ pub(super) const FORGET: &str = "WITH
         SELECT id FROM jobs o WHERE ended < $1 AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = o.id)
         ORDER BY ended LIMIT $2 FOR UPDATE OF o SKIP LOCKED) RETURNING 1),
     p AS (DELETE FROM permits WHERE id IN (
-        SELECT id FROM permits WHERE expires < $1 AND reserved = 0
+        SELECT id FROM permits WHERE expires < $1 AND reserved = 0 AND state <> 'asked'
         ORDER BY expires LIMIT $2 - (SELECT count(*) FROM j) FOR UPDATE SKIP LOCKED) RETURNING 1),
     r AS (DELETE FROM requests WHERE (caller, key) IN (
         SELECT caller, key FROM requests WHERE expires < $1

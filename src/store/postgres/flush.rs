@@ -5,17 +5,20 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
+    callers,
     session::{Step, Value},
     working_set::{Pair, WorkingSet},
 };
 use crate::{
     domain::{
+        job::JobState,
         permit::Permit,
         ticket::{ContentPart, Ticket},
     },
     store::{
         StoreError,
         columns::{JobColumns, PermitColumns, TicketColumns, count, millis, request_text},
+        rows::JobRow,
     },
 };
 
@@ -35,12 +38,16 @@ const DELETE_CONTENTS: &str = "DELETE FROM contents WHERE ticket = ANY($1)";
 const PUT_SIGNATURES: &str = "INSERT INTO signatures (ticket, bytes) SELECT * FROM unnest($1::uuid[], $2::bytea[]) \
     ON CONFLICT (ticket) DO UPDATE SET bytes = excluded.bytes";
 const DELETE_SIGNATURES: &str = "DELETE FROM signatures WHERE ticket = ANY($1)";
-const INSERT_PERMITS: &str = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, revoked) \
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bool[])";
-const UPDATE_PERMITS: &str = "UPDATE permits SET reserved = u.reserved, committed = u.committed, revoked = u.revoked \
-    FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bool[]) \
-    AS u(id, caller, uses, reserved, committed, expires, revoked) WHERE permits.id = u.id";
+const INSERT_PERMITS: &str = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, state, body) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[])";
+const SPEND_PERMITS: &str = "UPDATE permits SET reserved = u.reserved, committed = u.committed \
+    FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS u(id, reserved, committed) WHERE permits.id = u.id";
+const UPDATE_PERMITS: &str = "UPDATE permits SET uses = u.uses, reserved = u.reserved, committed = u.committed, expires = u.expires, \
+    state = u.state, body = u.body FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], \
+    $8::text[]) AS u(id, caller, uses, reserved, committed, expires, state, body) WHERE permits.id = u.id";
 const DELETE_PERMITS: &str = "DELETE FROM permits WHERE id = ANY($1)";
+const PUT_WORDS: &str = "INSERT INTO words (permit, text) SELECT * FROM unnest($1::uuid[], $2::text[])";
+const DELETE_WORDS: &str = "DELETE FROM words WHERE permit = ANY($1)";
 /// The order gives each job its place in the queue.
 const INSERT_JOBS: &str = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome) \
     SELECT id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome FROM unnest($1::uuid[], $2::text[], \
@@ -48,6 +55,10 @@ const INSERT_JOBS: &str = "INSERT INTO jobs (id, caller, token, permit, accepted
     AS u(id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome, nr) ORDER BY nr";
 const UPDATE_JOBS: &str = "UPDATE jobs SET state = u.state, claim = u.claim, ended = u.ended, outcome = u.outcome \
     FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[]) AS u(id, state, claim, ended, outcome) WHERE jobs.id = u.id";
+/// Jobs that waited for consent: their time begins when it is given.
+const LET_JOBS_IN: &str = "UPDATE jobs SET accepted = u.accepted, deadline = u.deadline, state = u.state, claim = u.claim, ended = u.ended, \
+    body = u.body, outcome = u.outcome FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::uuid[], $6::bigint[], $7::text[], \
+    $8::text[]) AS u(id, accepted, deadline, state, claim, ended, body, outcome) WHERE jobs.id = u.id";
 /// Two gateways may be sent the same request: whoever is second finds no room and starts over, with the first one's row before its eyes.
 /// The order keeps them from waiting for each other in a circle.
 const INSERT_REQUESTS: &str = "INSERT INTO requests (caller, key, done, expires) \
@@ -69,8 +80,10 @@ pub(super) fn writes(set: &WorkingSet) -> Result<Writes, StoreError> {
     let (mut steps, mut must_fit) = (Vec::new(), Vec::new());
     tickets(set, &mut steps)?;
     contents(set, &mut steps);
-    permits(set, &mut steps);
+    permits(set, &mut steps)?;
+    words(set, &mut steps);
     jobs(set, &mut steps)?;
+    callers::writes(&set.callers, &mut steps)?;
     let (place, requests) = (steps.len(), requests(set, &mut steps)?);
     if requests > 0 {
         must_fit.push((place, requests));
@@ -148,31 +161,57 @@ fn contents(set: &WorkingSet, steps: &mut Vec<Step>) {
     }
 }
 
-fn permits(set: &WorkingSet, steps: &mut Vec<Step>) {
+fn permits(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<(), StoreError> {
     let Sorted { new, changed, gone } = sorted(&set.permits);
     let columns_of = |permit: &Permit| PermitColumns::of(permit.clone());
-    let new: Vec<_> = new.into_iter().map(columns_of).collect();
-    let changed: Vec<_> = changed.into_iter().map(|(_, wanted)| columns_of(wanted)).collect();
+    let (spent, changed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(stored, wanted)| only_spent(stored, wanted));
+    let new = new.into_iter().map(columns_of).collect::<Result<Vec<_>, _>>()?;
+    let changed = changed.into_iter().map(|(_, wanted)| columns_of(wanted)).collect::<Result<Vec<_>, _>>()?;
     for (sql, rows) in [(INSERT_PERMITS, new), (UPDATE_PERMITS, changed)] {
         columns!(steps, sql, rows, row => [
-            row.id, row.caller.clone(), row.uses, row.reserved, row.committed, row.expires, row.revoked,
+            row.id, row.caller.clone(), row.uses, row.reserved, row.committed, row.expires, row.state.clone(), row.body.clone(),
         ]);
     }
+    columns!(steps, SPEND_PERMITS, spent, row => [row.1.id.as_uuid(), i64::from(row.1.reserved), i64::from(row.1.committed)]);
     columns!(steps, DELETE_PERMITS, gone, id => [id.as_uuid()]);
+    Ok(())
+}
+
+/// The rest changes when it is decided, and by a revocation.
+fn only_spent(stored: &Permit, wanted: &Permit) -> bool {
+    stored.state == wanted.state && stored.approvals.len() == wanted.approvals.len()
+}
+
+fn words(set: &WorkingSet, steps: &mut Vec<Step>) {
+    let put: Vec<_> = set.words.iter().filter_map(|(permit, words)| Some((permit, words.as_ref()?))).collect();
+    let gone: Vec<_> = set.words.iter().filter(|(_, words)| words.is_none()).map(|(permit, _)| permit).collect();
+    columns!(steps, PUT_WORDS, put, row => [row.0.as_uuid(), row.1.clone()]);
+    columns!(steps, DELETE_WORDS, gone, id => [id.as_uuid()]);
 }
 
 fn jobs(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<(), StoreError> {
     // Jobs are never removed by a change; see `forget`.
     let new = set.accepted.iter().filter_map(|id| set.wanted_job(*id));
     let new = new.cloned().map(JobColumns::of).collect::<Result<Vec<_>, _>>()?;
-    let changed = sorted(&set.jobs).changed.into_iter();
-    let changed = changed.map(|(_, wanted)| JobColumns::of(wanted.clone())).collect::<Result<Vec<_>, _>>()?;
+    let changed = sorted(&set.jobs).changed;
+    let (let_in, changed): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(stored, wanted)| was_let_in(stored, wanted));
+    let columns_of =
+        |rows: Vec<(&JobRow, &JobRow)>| rows.into_iter().map(|(_, wanted)| JobColumns::of(wanted.clone())).collect::<Result<Vec<_>, _>>();
+    let (let_in, changed) = (columns_of(let_in)?, columns_of(changed)?);
     columns!(steps, INSERT_JOBS, new, row => [
         row.id, row.caller.clone(), row.token.clone(), row.permit, row.accepted, row.deadline, row.state, row.claim, row.ended,
         row.body.clone(), row.outcome.clone(),
     ]);
+    columns!(steps, LET_JOBS_IN, let_in, row => [
+        row.id, row.accepted, row.deadline, row.state, row.claim, row.ended, row.body.clone(), row.outcome.clone(),
+    ]);
     columns!(steps, UPDATE_JOBS, changed, row => [row.id, row.state, row.claim, row.ended, row.outcome.clone()]);
     Ok(())
+}
+
+/// Whether it waited for consent, and is queued or further on now.
+fn was_let_in(stored: &JobRow, wanted: &JobRow) -> bool {
+    stored.job.state == JobState::AwaitingConsent && wanted.job.consent != stored.job.consent
 }
 
 fn requests(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<u64, StoreError> {

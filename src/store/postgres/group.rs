@@ -303,7 +303,7 @@ async fn read(session: &Session, gateway: GatewayId, wanted: &Wanted, head: Opti
         None => row::head(gateway, answers.last().and_then(|answer| answer.rows.first())).map_err(refused)?,
     };
     let mut set = WorkingSet::new(head);
-    set.fill(&answers[reads]).map_err(refused)?;
+    set.fill(wanted, &answers[reads]).map_err(refused)?;
     Ok(set)
 }
 

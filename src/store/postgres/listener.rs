@@ -29,6 +29,9 @@ const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigi
 const ENDED: &str = "SELECT id FROM unnest($1::uuid[]) AS id WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = id.id AND ended IS NULL)";
 const WORK: &str = "SELECT token FROM unnest($1::text[]) AS t(token) \
     WHERE EXISTS (SELECT 1 FROM jobs WHERE jobs.token = t.token AND state = 'queued')";
+/// A permit that was forgotten is decided, too.
+const DECIDED: &str =
+    "SELECT id FROM unnest($1::uuid[]) AS id WHERE NOT EXISTS (SELECT 1 FROM permits WHERE permits.id = id.id AND state = 'asked')";
 
 /// Listens for as long as the store is there.
 pub(super) async fn listen(shared: Arc<Shared>) {
@@ -51,6 +54,8 @@ async fn heard_until_lost(shared: &Shared, pause: &mut Duration) -> Result<Never
     read_clock(shared, &session).await?;
     *pause = PAUSE.0;
     // Whatever was told before is not told again.
+    shared.waiters.permits_changed();
+    shared.waiters.wake(&[Moved::Callers]);
     let mut ticks = interval(POLL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -72,6 +77,8 @@ fn spread(shared: &Shared, payload: &str) {
     for news in news::heard(payload) {
         match news {
             News::Ended(job) => moved.push(Moved::Ended(job)),
+            News::Permit(permit) => moved.push(Moved::Permit(permit)),
+            News::Callers => moved.push(Moved::Callers),
             News::Work(mark) => {
                 let meant = |token: &_| news::token_mark(token) == mark;
                 moved.extend(shared.waiters.work_waited_for().into_iter().filter(meant).map(Moved::Queued));
@@ -88,6 +95,12 @@ async fn look(shared: &Shared, session: &Session) -> Result<(), StoreError> {
     if !jobs.is_empty() {
         for row in session.query(ENDED, &[&jobs]).await? {
             moved.push(Moved::Ended(row::column::<Uuid>(&row, 0)?.into()));
+        }
+    }
+    let permits: Vec<Uuid> = shared.waiters.decisions_waited_for().iter().map(|permit| permit.as_uuid()).collect();
+    if !permits.is_empty() {
+        for row in session.query(DECIDED, &[&permits]).await? {
+            moved.push(Moved::Permit(row::column::<Uuid>(&row, 0)?.into()));
         }
     }
     let tokens = shared.waiters.work_waited_for().iter().map(token_text).collect::<Result<Vec<_>, _>>()?;

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod audit;
+mod callers;
 mod claim;
 mod clock;
 mod flush;
@@ -32,6 +33,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
+    sync::watch,
     task::{AbortHandle, JoinHandle},
     time::{Instant, sleep, timeout},
 };
@@ -64,6 +66,7 @@ use crate::domain::{
     lease::{Leases, TokenAnnouncement},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -219,6 +222,10 @@ impl Store for PostgresStore {
         self.shared.now()
     }
 
+    fn gateway(&self) -> GatewayId {
+        self.shared.settings.gateway
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.write(Work::Commit(changes)).await.map(drop)
     }
@@ -290,10 +297,41 @@ impl Store for PostgresStore {
     }
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
-        let sql =
-            concat!(permit_columns!(), "WHERE expires > $1 AND NOT revoked AND reserved + committed < uses ORDER BY expires LIMIT $2");
+        let sql = concat!(
+            permit_columns!(),
+            "WHERE expires > $1 AND state = 'granted' AND reserved + committed < uses ORDER BY expires LIMIT $2"
+        );
         let rows = self.readers.query(sql, &[&millis(now), &count(limit as u64)]).await?;
         rows.iter().map(row::permit).collect()
+    }
+
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        let sql = concat!(permit_columns!(), "WHERE state = 'asked' ORDER BY expires, id LIMIT $1");
+        let rows = self.readers.query(sql, &[&count(limit as u64)]).await?;
+        rows.iter().map(row::permit).collect()
+    }
+
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError> {
+        let rows = self.readers.query("SELECT count(*) FROM permits WHERE state = 'asked'", &[]).await?;
+        rows.first().map_or(Ok(0), |row| row::number(row, 0))
+    }
+
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError> {
+        let rows = self.readers.query("SELECT text FROM words WHERE permit = $1", &[&permit.as_uuid()]).await?;
+        rows.first().map(|row| row::column(row, 0)).transpose()
+    }
+
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError> {
+        loop {
+            match self.shared.waiters.wait_for_decision(self, id).await {
+                Err(StoreError::Unavailable(_)) => sleep(PAUSE).await,
+                decided => return decided,
+            }
+        }
+    }
+
+    fn permit_changes(&self) -> watch::Receiver<u64> {
+        self.shared.waiters.permit_changes()
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
@@ -318,6 +356,18 @@ impl Store for PostgresStore {
         let sql = concat!("SELECT ", job_columns!(), " FROM jobs WHERE owner = $1 AND state = 'signing' ORDER BY place");
         let rows = self.readers.query(sql, &[&self.shared.settings.gateway.as_uuid()]).await?;
         rows.iter().map(|row| row::job(row).map(|row| row.job)).collect()
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        callers::find(&self.readers, id).await
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        callers::list(&self.readers).await
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.shared.waiters.caller_changes()
     }
 
     async fn find_operator(&self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {

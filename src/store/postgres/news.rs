@@ -1,4 +1,4 @@
-//! What gateways tell each other: which jobs ended, and for which tokens there is work.
+//! What gateways tell each other: which jobs ended, for which tokens there is work, which permits were asked for or decided.
 //!
 //! One broadcast channel; a notification that is lost is made good by the poll. Tokens are told by a short hash: waking somebody for nothing
 //! costs one look.
@@ -7,7 +7,11 @@ use std::collections::BTreeSet;
 
 use super::session::Step;
 use crate::{
-    domain::{audit::Sha256, ids::JobId, token::TokenIdentity},
+    domain::{
+        audit::Sha256,
+        ids::{JobId, PermitId},
+        token::TokenIdentity,
+    },
     store::{columns::token_text, rows::Moved},
 };
 
@@ -19,6 +23,9 @@ const NOTIFY: &str = "SELECT pg_notify('sealgate', $1)";
 /// PostgreSQL takes less than 8,000 bytes.
 const PAYLOAD_MAX: usize = 7_900;
 
+/// The word for stored callers.
+const CALLERS: &str = "c";
+
 /// One thing that was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
@@ -26,6 +33,10 @@ pub(super) enum News {
     Ended(JobId),
     /// There is work for the token with this [`token_mark`].
     Work(String),
+    /// A permit was asked for, decided or revoked.
+    Permit(PermitId),
+    /// A stored caller is another now.
+    Callers,
 }
 
 /// Statements that tell everybody what moved.
@@ -40,6 +51,8 @@ fn payloads(moved: &[Moved]) -> Vec<String> {
         .map(|moved| match moved {
             Moved::Ended(job) => format!("e{}", job.as_uuid().simple()),
             Moved::Queued(token) => format!("q{}", token_mark(token)),
+            Moved::Permit(permit) => format!("p{}", permit.as_uuid().simple()),
+            Moved::Callers => CALLERS.to_owned(),
         })
         .collect();
     let mut payloads: Vec<String> = Vec::new();
@@ -58,8 +71,14 @@ fn payloads(moved: &[Moved]) -> Vec<String> {
 /// What a payload tells; what is not understood comes from a newer version and is left out.
 pub(super) fn heard(payload: &str) -> Vec<News> {
     let news = |word: &str| {
+        if word == CALLERS {
+            return Some(News::Callers);
+        }
         if let Some(id) = word.strip_prefix('e') {
             return uuid::Uuid::try_parse(id).ok().map(|id| News::Ended(id.into()));
+        }
+        if let Some(id) = word.strip_prefix('p') {
+            return uuid::Uuid::try_parse(id).ok().map(|id| News::Permit(id.into()));
         }
         word.strip_prefix('q').map(|mark| News::Work(mark.to_owned()))
     };
@@ -87,11 +106,14 @@ mod tests {
         };
         let ended: Vec<JobId> = (0..1_000).map(|_| JobId::random()).collect();
         let mut moved: Vec<_> = ended.iter().copied().map(Moved::Ended).collect();
-        moved.extend([Moved::Queued(token.clone()), Moved::Queued(token.clone())]);
+        let permit = PermitId::random();
+        moved.extend([Moved::Queued(token.clone()), Moved::Queued(token.clone()), Moved::Permit(permit), Moved::Callers]);
         let told = payloads(&moved);
         assert!(told.len() > 1 && told.iter().all(|payload| payload.len() < 8_000));
         let news: Vec<_> = told.iter().flat_map(|payload| heard(payload)).collect();
-        assert_eq!(news.len(), 1_001);
+        assert_eq!(news.len(), 1_003);
+        assert!(news.contains(&News::Permit(permit)));
+        assert!(news.contains(&News::Callers));
         assert!(ended.iter().all(|job| news.contains(&News::Ended(*job))));
         assert!(news.contains(&News::Work(token_mark(&token))));
         assert_eq!(heard("x1 e2"), []);

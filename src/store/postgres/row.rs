@@ -27,7 +27,7 @@ macro_rules! ticket_columns {
 /// What [`permit`] reads.
 macro_rules! permit_columns {
     () => {
-        "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits "
+        "SELECT id, caller, uses, reserved, committed, expires, state, body FROM permits "
     };
 }
 
@@ -62,7 +62,8 @@ pub(super) fn permit(row: &Row) -> Result<Permit, StoreError> {
         reserved: column(row, 3)?,
         committed: column(row, 4)?,
         expires: column(row, 5)?,
-        revoked: column(row, 6)?,
+        state: column(row, 6)?,
+        body: column(row, 7)?,
     }
     .read()
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     accounts::{Accounts, WantedAccounts},
+    callers,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
@@ -23,7 +24,8 @@ use crate::{
         ids::{CallerId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
         job::JobState,
         operator::{OperatorAccount, OperatorSession, SessionId},
-        permit::Permit,
+        permit::{Permit, PermitState},
+        stored_caller::StoredCaller,
         ticket::{ContentPart, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -47,6 +49,9 @@ const PERMITS: &str = concat!(
 const REQUESTS: &str = "SELECT r.caller, r.key, r.done, r.expires FROM unnest($1::text[], $2::text[]) AS wanted(caller, key) \
     JOIN requests r ON r.caller = wanted.caller AND r.key = wanted.key";
 const TICKET_COUNTS: &str = "SELECT caller, count(*) FROM tickets WHERE caller = ANY($1) GROUP BY caller";
+const WAITING_COUNTS: &str = "SELECT caller, count(*) FROM permits WHERE caller = ANY($1) AND state = 'asked' GROUP BY caller";
+const LIVE_COUNTS: &str = "SELECT caller, count(*) FROM permits WHERE caller = ANY($1) AND state = 'granted' AND reserved + committed < uses \
+    AND expires > (extract(epoch FROM clock_timestamp()) * 1000)::bigint GROUP BY caller";
 const QUEUE_COUNTS: &str = "SELECT token, count(*) FROM jobs WHERE token = ANY($1) AND state = 'queued' GROUP BY token";
 
 /// What a group of changes needs to see.
@@ -56,8 +61,12 @@ pub(super) struct Wanted {
     pub(super) jobs: BTreeSet<JobId>,
     permits: BTreeSet<PermitId>,
     requests: BTreeSet<RequestName>,
+    /// Whose tickets are counted.
+    counted: BTreeSet<CallerId>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
+    /// Whose permits are counted.
+    askers: BTreeSet<CallerId>,
     accounts: WantedAccounts,
 }
 
@@ -66,11 +75,19 @@ impl Wanted {
         match change {
             Change::InsertTicket { ticket, .. } => {
                 self.tickets.insert(ticket.id);
-                self.callers.insert(ticket.caller.clone());
+                self.counted.insert(ticket.caller.clone());
             }
             Change::UpdateTicket(ticket) => drop(self.tickets.insert(ticket.id)),
             Change::DeleteTicket(id) => drop(self.tickets.insert(*id)),
             Change::InsertPermit(permit) => drop(self.permits.insert(permit.id)),
+            Change::AskPermit { permit, .. } => {
+                self.permits.insert(permit.id);
+                self.askers.insert(permit.caller.clone());
+            }
+            Change::DecidePermit { permit, job, .. } => {
+                self.permits.insert(*permit);
+                self.jobs.extend(job);
+            }
             Change::RevokePermit(id) => drop(self.permits.insert(*id)),
             Change::AcceptJob { job, .. } => {
                 self.jobs.insert(job.id);
@@ -81,6 +98,8 @@ impl Wanted {
                 self.jobs.insert(*job);
             }
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::InsertCaller(caller) | Change::UpdateCaller(caller) => drop(self.callers.insert(caller.id.clone())),
+            Change::RemoveCaller(id) => drop(self.callers.insert(id.clone())),
             Change::InsertOperator(_)
             | Change::UpdateOperator(_)
             | Change::DeleteOperator(_)
@@ -98,8 +117,9 @@ impl Wanted {
         let permits = ids(&self.permits, PermitId::as_uuid);
         let (callers, keys): (Vec<_>, Vec<_>) =
             self.requests.iter().map(|(caller, key)| (caller.as_str().to_owned(), key.as_str().to_owned())).unzip();
-        let counted: Vec<_> = self.callers.iter().map(|caller| caller.as_str().to_owned()).collect();
+        let counted: Vec<_> = self.counted.iter().map(|caller| caller.as_str().to_owned()).collect();
         let queues = self.queues.iter().map(token_text).collect::<Result<Vec<_>, _>>()?;
+        let askers: Vec<_> = self.askers.iter().map(|caller| caller.as_str().to_owned()).collect();
         let mut steps = vec![
             Step::new(TICKETS, vec![Box::new(tickets)]),
             Step::new(JOBS, vec![Box::new(jobs.clone())]),
@@ -108,7 +128,13 @@ impl Wanted {
             Step::new(TICKET_COUNTS, vec![Box::new(counted)]),
             Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
         ];
+        // Most groups ask for nothing.
+        if !askers.is_empty() {
+            steps.push(Step::new(WAITING_COUNTS, vec![Box::new(askers.clone())]));
+            steps.push(Step::new(LIVE_COUNTS, vec![Box::new(askers)]));
+        }
         steps.extend(self.accounts.reads());
+        steps.extend(callers::lock(&self.callers));
         Ok(steps)
     }
 }
@@ -141,7 +167,9 @@ pub(super) struct WorkingSet {
     pub(super) permits: HashMap<PermitId, Pair<Permit>>,
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
+    pub(super) callers: callers::Rows,
     pub(super) contents: HashMap<(TicketId, ContentPart), Option<Arc<[u8]>>>,
+    pub(super) words: HashMap<PermitId, Option<String>>,
     pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
     pub(super) accepted: Vec<JobId>,
@@ -149,6 +177,8 @@ pub(super) struct WorkingSet {
     pub(super) records: Vec<SealedRecord>,
     tickets_of: HashMap<CallerId, usize>,
     queued_for: HashMap<TokenIdentity, usize>,
+    waiting_of: HashMap<CallerId, usize>,
+    live_of: HashMap<CallerId, usize>,
 }
 
 impl WorkingSet {
@@ -158,19 +188,23 @@ impl WorkingSet {
             permits: HashMap::new(),
             jobs: HashMap::new(),
             requests: HashMap::new(),
+            callers: HashMap::new(),
             contents: HashMap::new(),
+            words: HashMap::new(),
             accounts: Accounts::default(),
             accepted: Vec::new(),
             head,
             records: Vec::new(),
             tickets_of: HashMap::new(),
             queued_for: HashMap::new(),
+            waiting_of: HashMap::new(),
+            live_of: HashMap::new(),
         }
     }
 
     /// Takes the answers to [`Wanted::reads`].
-    pub(super) fn fill(&mut self, answers: &[Answer]) -> Result<(), StoreError> {
-        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, accounts @ ..] = answers else {
+    pub(super) fn fill(&mut self, wanted: &Wanted, answers: &[Answer]) -> Result<(), StoreError> {
+        let [tickets, jobs, permits, requests, ticket_counts, queue_counts, rest @ ..] = answers else {
             return Err(StoreError::Unavailable("the database did not answer as it was asked".to_owned()));
         };
         for row in &tickets.rows {
@@ -190,11 +224,22 @@ impl WorkingSet {
             let request = request_of(&name.0, &name.1, row::column(row, 2)?, row::column(row, 3)?)?;
             self.requests.insert(name, Pair::of(request));
         }
+        // What permits there are was asked with two statements or none, accounts likewise, callers with one or none.
+        let (permit_counts, rest) = rest.split_at(if wanted.askers.is_empty() { 0 } else { rest.len().min(2) });
+        let (accounts, callers) = rest.split_at(rest.len() - rest.len() % 2);
+        if let Some(callers) = callers.first() {
+            self.callers = callers::locked(callers)?;
+        }
         for row in &ticket_counts.rows {
             self.tickets_of.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
         }
         for row in &queue_counts.rows {
             self.queued_for.insert(token_of(row::column(row, 0)?)?, row::number(row, 1)?);
+        }
+        for (answer, counts) in permit_counts.iter().zip([&mut self.waiting_of, &mut self.live_of]) {
+            for row in &answer.rows {
+                counts.insert(name(row::column(row, 0)?)?, row::number(row, 1)?);
+            }
         }
         self.accounts.fill(accounts)
     }
@@ -238,6 +283,15 @@ fn queue_of(row: Option<&JobRow>) -> Option<TokenIdentity> {
     row.filter(|row| row.job.state == JobState::Queued).map(|row| row.job.key.token.clone())
 }
 
+fn is_waiting(permit: &Permit) -> bool {
+    permit.state == PermitState::Asked
+}
+
+/// What ends within this transaction counts as live.
+fn is_live(permit: &Permit) -> bool {
+    permit.is_live(Timestamp::from_millis(0))
+}
+
 impl Rows for WorkingSet {
     fn ticket(&mut self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
         Ok(self.wanted_ticket(id).cloned())
@@ -256,7 +310,13 @@ impl Rows for WorkingSet {
     }
 
     fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Result<(), StoreError> {
-        self.permits.entry(id).or_default().wanted = row;
+        let of = |row: &Option<Permit>, fits: fn(&Permit) -> bool| {
+            row.as_ref().filter(|permit| fits(permit)).map(|permit| permit.caller.clone())
+        };
+        let (waiting, live) = (of(&row, is_waiting), of(&row, is_live));
+        let old = std::mem::replace(&mut self.permits.entry(id).or_default().wanted, row);
+        recount(&mut self.waiting_of, of(&old, is_waiting), waiting);
+        recount(&mut self.live_of, of(&old, is_live), live);
         Ok(())
     }
 
@@ -287,6 +347,15 @@ impl Rows for WorkingSet {
         Ok(())
     }
 
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        Ok(self.callers.get(id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.callers.entry(id.clone()).or_default().wanted = row;
+        Ok(())
+    }
+
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
         Ok(self.accounts.operators.get(name).and_then(|pair| pair.wanted.clone()))
     }
@@ -311,6 +380,19 @@ impl Rows for WorkingSet {
 
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
         Ok(self.queued_for.get(token).copied().unwrap_or(0))
+    }
+
+    fn count_waiting(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        Ok(self.waiting_of.get(caller).copied().unwrap_or(0))
+    }
+
+    fn count_live(&mut self, caller: &CallerId, _now: Timestamp) -> Result<usize, StoreError> {
+        Ok(self.live_of.get(caller).copied().unwrap_or(0))
+    }
+
+    fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError> {
+        self.words.insert(permit, words);
+        Ok(())
     }
 
     fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 //! the write-ahead log is emptied soon afterwards.
 
 mod accounts;
+mod callers;
 #[cfg(test)]
 mod plans;
 mod queries;
@@ -22,6 +23,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use self::{readers::Readers, writer::Writer};
 use super::{
@@ -35,6 +37,7 @@ use crate::domain::{
     job::{JobState, QueueLength, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
+    stored_caller::StoredCaller,
     ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -188,6 +191,10 @@ impl Store for SqliteStore {
         SystemTime::now().into()
     }
 
+    fn gateway(&self) -> GatewayId {
+        self.gateway
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let now = self.now();
         let moved = self.writer.write(move |tables| rows::commit(tables, changes, now)).await?;
@@ -231,6 +238,26 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| queries::live_permits(connection, now, limit)).await
     }
 
+    async fn waiting_permits(&self, limit: usize) -> Result<Vec<Permit>, StoreError> {
+        self.readers.read(move |connection| queries::waiting_permits(connection, limit)).await
+    }
+
+    async fn count_waiting_permits(&self) -> Result<usize, StoreError> {
+        self.readers.read_row(queries::count_waiting_permits)
+    }
+
+    async fn find_words(&self, permit: PermitId) -> Result<Option<String>, StoreError> {
+        self.readers.read(move |connection| queries::words(connection, permit)).await
+    }
+
+    async fn wait_for_decision(&self, id: PermitId) -> Result<Permit, StoreError> {
+        self.waiters.wait_for_decision(self, id).await
+    }
+
+    fn permit_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.permit_changes()
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         let row = self.readers.read_row(|connection| queries::job(connection, id))?;
         Ok(row.map(|row| row.job))
@@ -261,6 +288,18 @@ impl Store for SqliteStore {
     async fn list_sessions(&self, operator: &OperatorName, now: Timestamp) -> Result<Vec<OperatorSession>, StoreError> {
         let operator = operator.clone();
         self.readers.read(move |connection| accounts::sessions_of(connection, &operator, now)).await
+    }
+
+    async fn find_caller(&self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        self.readers.read_row(|connection| callers::caller(connection, id))
+    }
+
+    async fn list_callers(&self) -> Result<Vec<StoredCaller>, StoreError> {
+        self.readers.read(callers::callers).await
+    }
+
+    fn caller_changes(&self) -> watch::Receiver<u64> {
+        self.waiters.caller_changes()
     }
 
     async fn find_request(&self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError> {

@@ -29,10 +29,11 @@ fn scans() -> Vec<(String, String)> {
     all.filter(|(_, step)| step.starts_with("SCAN") && !is_bounded(step)).collect()
 }
 
-/// Whether what is gone through is no longer than a queue: what was chosen for a claim, or an index of queued or claimed jobs only.
+/// Whether what is gone through is no longer than a queue: what was chosen for a claim, or an index of queued or claimed jobs, or of permits that wait,
+/// only.
 fn is_bounded(step: &str) -> bool {
     ["SCAN next", "SCAN (subquery-"].iter().any(|chosen| step.starts_with(chosen))
-        || ["INDEX jobs_queued", "INDEX jobs_signing"].iter().any(|index| step.contains(index))
+        || ["INDEX jobs_queued", "INDEX jobs_signing", "INDEX permits_waiting"].iter().any(|index| step.contains(index))
 }
 
 mod tests {
@@ -43,6 +44,7 @@ mod tests {
             algorithm::{HashAlgorithm, SignatureAlgorithm},
             audit::{AuditEvent, Consent},
             caller::Provenance,
+            consent::{ConsentAsk, Decision, ViewSize},
             digest::{SigningInput, ToSign},
             hash::digest,
             idempotency::{IdempotentRequest, RequestDone},
@@ -50,12 +52,12 @@ mod tests {
             job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
             key::KeyChoice,
             operator::SessionId,
-            permit::Permit,
+            permit::{Permit, PermitState},
             ticket::{Content, ContentPart, ContentPlace, SignatureOptions, Ticket},
             token::{KeySelector, TokenIdentity},
         },
         store::{
-            Change, Store as _,
+            Change, PermitLimits, Store as _,
             sqlite::{SqliteSettings, SqliteStore},
         },
     };
@@ -89,8 +91,7 @@ mod tests {
         store.commit(vec![Change::UpdateTicket(ticket.clone()), put]).await.unwrap();
         let text = String::new;
         let token = TokenIdentity { module: "m".parse().unwrap(), manufacturer: text(), model: text(), serial: text(), label: text() };
-        let permit =
-            Permit { id: PermitId::random(), caller: caller.clone(), uses: 9, reserved: 0, committed: 0, expires: later, revoked: false };
+        let permit = Permit::by_policy(PermitId::random(), caller.clone(), 9, later);
         let input = SigningInput::Digest(digest(HashAlgorithm::Sha256, b"abc"));
         let job = SigningJob {
             id: JobId::random(),
@@ -128,6 +129,18 @@ mod tests {
         store.wait_for_end(job.id).await.unwrap();
         store.commit(vec![Change::ResolveDoubt { job: job.id, signed: false }, Change::RevokePermit(permit.id)]).await.unwrap();
         store.find_permit(permit.id).await.unwrap().unwrap();
+        let (from, gateway) = (Provenance::default(), store.gateway);
+        let ask =
+            ConsentAsk { from, gateway, uses: 1, operators: 1, asked: now, decide_by: later, view: ViewSize::default(), waiting: None };
+        let asked = Permit::by_policy(PermitId::random(), caller.clone(), 0, later);
+        let asked = Permit { state: PermitState::Asked, ask: Some(Box::new(ask)), ..asked };
+        let words = Some("text".to_owned());
+        let ask = Change::AskPermit { permit: asked.clone(), words, limits: PermitLimits { waiting: 9, live: 9 } };
+        store.commit(vec![ask]).await.unwrap();
+        assert_eq!(store.waiting_permits(9).await.unwrap().len(), store.count_waiting_permits().await.unwrap());
+        store.find_words(asked.id).await.unwrap().unwrap();
+        store.commit(vec![Change::DecidePermit { permit: asked.id, job: None, decision: Decision::Withdraw }]).await.unwrap();
+        store.wait_for_decision(asked.id).await.unwrap();
         store.find_request(&caller, &"key".parse().unwrap()).await.unwrap().unwrap();
         store.find_ticket(ticket.id).await.unwrap().unwrap();
         store.read_content(ticket.id, ContentPart::Document).await.unwrap().unwrap();

@@ -28,7 +28,7 @@ use crate::{
 
 pub(super) const TICKET: &str =
     "SELECT id, caller, touched, version, body, (SELECT text FROM metadata WHERE metadata.ticket = tickets.id) FROM tickets";
-const PERMIT: &str = "SELECT id, caller, uses, reserved, committed, expires, revoked FROM permits";
+const PERMIT: &str = "SELECT id, caller, uses, reserved, committed, expires, state, body FROM permits";
 pub(super) const JOB: &str = "SELECT id, caller, permit, accepted, deadline, state, claim, ended, body, outcome FROM jobs";
 
 /// An error of the database, as services see it.
@@ -82,9 +82,32 @@ pub(super) fn permit(connection: &Connection, id: PermitId) -> Result<Option<Per
 }
 
 pub(super) fn live_permits(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
-    let sql = format!("{PERMIT} WHERE expires > ?1 AND NOT revoked AND reserved + committed < uses ORDER BY expires LIMIT ?2");
+    let sql = format!("{PERMIT} WHERE expires > ?1 AND state = 'granted' AND reserved + committed < uses ORDER BY expires LIMIT ?2");
     let found = all(connection, &sql, params![millis(now), count(limit as u64)], permit_columns)?;
     found.into_iter().map(PermitColumns::read).collect()
+}
+
+pub(super) fn waiting_permits(connection: &Connection, limit: usize) -> Result<Vec<Permit>, StoreError> {
+    let sql = format!("{PERMIT} INDEXED BY permits_waiting WHERE state = 'asked' ORDER BY expires, id LIMIT ?1");
+    let found = all(connection, &sql, params![count(limit as u64)], permit_columns)?;
+    found.into_iter().map(PermitColumns::read).collect()
+}
+
+pub(super) fn count_waiting_permits(connection: &Connection) -> Result<usize, StoreError> {
+    number(connection, "SELECT count(*) FROM permits WHERE state = 'asked'", ())
+}
+
+pub(super) fn count_waiting(connection: &Connection, caller: &CallerId) -> Result<usize, StoreError> {
+    number(connection, "SELECT count(*) FROM permits WHERE caller = ?1 AND state = 'asked'", params![caller.as_str()])
+}
+
+pub(super) fn count_live(connection: &Connection, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError> {
+    let sql = "SELECT count(*) FROM permits WHERE caller = ?1 AND state = 'granted' AND reserved + committed < uses AND expires > ?2";
+    number(connection, sql, params![caller.as_str(), millis(now)])
+}
+
+pub(super) fn words(connection: &Connection, permit: PermitId) -> Result<Option<String>, StoreError> {
+    one(connection, "SELECT text FROM words WHERE permit = ?1", params![permit.as_uuid().as_bytes()], |row| row.get(0))
 }
 
 pub(super) fn job(connection: &Connection, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -138,7 +161,7 @@ pub(super) fn forgettable(connection: &Connection, before: Timestamp, limit: usi
     let jobs = "SELECT id FROM jobs WHERE ended IS NOT NULL AND ended < ?1 AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = jobs.id) \
                 ORDER BY ended LIMIT ?2";
     old.jobs = all(connection, jobs, params![millis(before), count(limit as u64)], |row| uuid(row, 0))?;
-    let permits = "SELECT id FROM permits WHERE expires < ?1 AND reserved = 0 ORDER BY expires LIMIT ?2";
+    let permits = "SELECT id FROM permits WHERE expires < ?1 AND reserved = 0 AND state <> 'asked' ORDER BY expires LIMIT ?2";
     old.permits = all(connection, permits, params![millis(before), count((limit - old.len()) as u64)], |row| uuid(row, 0))?;
     let requests = "SELECT caller, key FROM requests WHERE expires < ?1 ORDER BY expires LIMIT ?2";
     let left = count((limit - old.len()) as u64);
@@ -211,7 +234,8 @@ fn permit_columns(row: &Row<'_>) -> rusqlite::Result<PermitColumns> {
         reserved: row.get(3)?,
         committed: row.get(4)?,
         expires: row.get(5)?,
-        revoked: row.get(6)?,
+        state: row.get(6)?,
+        body: row.get(7)?,
     })
 }
 

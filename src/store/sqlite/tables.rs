@@ -17,6 +17,7 @@ use crate::{
         job::{FailureCause, JobOutcome, JobState, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
+        stored_caller::StoredCaller,
         ticket::{ContentPart, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
@@ -166,7 +167,7 @@ impl<'a> Tables<'a> {
     pub(super) fn forget(&mut self, old: &Forgettable, before: Timestamp) -> Result<usize, StoreError> {
         let (mut forgotten, before) = (0, millis(before));
         let job = "DELETE FROM jobs WHERE id = :id AND ended < :before AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = :id)";
-        let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0";
+        let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0 AND state <> 'asked'";
         for (sql, ids) in [(job, &old.jobs), (permit, &old.permits)] {
             for id in ids {
                 forgotten += self.run(sql, named_params! { ":id": id.as_bytes(), ":before": before })?;
@@ -216,15 +217,19 @@ impl Rows for Tables<'_> {
         let Some(row) = row else {
             return self.run("DELETE FROM permits WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
-        let row = PermitColumns::of(row);
-        let sql = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, revoked)
-             VALUES (:id, :caller, :uses, :reserved, :committed, :expires, :revoked)
-             ON CONFLICT (id) DO UPDATE SET reserved = :reserved, committed = :committed, revoked = :revoked";
+        let row = PermitColumns::of(row)?;
+        // What the configuration gave does not change but in these: an index would be written for the others.
+        let change = if row.body.is_some() { "uses = :uses, expires = :expires, body = :body," } else { "" };
+        let sql = format!(
+            "INSERT INTO permits (id, caller, uses, reserved, committed, expires, state, body)
+             VALUES (:id, :caller, :uses, :reserved, :committed, :expires, :state, :body)
+             ON CONFLICT (id) DO UPDATE SET {change} reserved = :reserved, committed = :committed, state = :state"
+        );
         let params = named_params! {
             ":id": row.id.as_bytes(), ":caller": row.caller, ":uses": row.uses, ":reserved": row.reserved,
-            ":committed": row.committed, ":expires": row.expires, ":revoked": row.revoked,
+            ":committed": row.committed, ":expires": row.expires, ":state": row.state, ":body": row.body,
         };
-        self.run(sql, params).map(drop)
+        self.run(&sql, params).map(drop)
     }
 
     fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
@@ -238,7 +243,8 @@ impl Rows for Tables<'_> {
         let row = JobColumns::of(row)?;
         let sql = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome)
              VALUES (:id, :caller, :token, :permit, :accepted, :deadline, :state, :claim, :ended, :body, :outcome)
-             ON CONFLICT (id) DO UPDATE SET state = :state, claim = :claim, ended = :ended, outcome = :outcome";
+             ON CONFLICT (id) DO UPDATE SET accepted = :accepted, deadline = :deadline, state = :state, claim = :claim, ended = :ended, body = :body,
+             outcome = :outcome";
         let params = named_params! {
             ":id": row.id.as_bytes(), ":caller": row.caller, ":token": row.token, ":permit": row.permit.as_ref().map(Uuid::as_bytes),
             ":accepted": row.accepted, ":deadline": row.deadline, ":state": row.state, ":claim": row.claim.as_ref().map(Uuid::as_bytes),
@@ -260,6 +266,14 @@ impl Rows for Tables<'_> {
         let sql = "INSERT INTO requests (caller, key, done, expires) VALUES (:caller, :key, :done, :expires)";
         let params = named_params! { ":caller": caller, ":key": key, ":done": request_text(&row.done)?, ":expires": millis(row.expires) };
         self.run(sql, params).map(drop)
+    }
+
+    fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
+        super::callers::caller(self.connection, id)
+    }
+
+    fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError> {
+        self.write_caller(id, row)
     }
 
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError> {
@@ -284,6 +298,28 @@ impl Rows for Tables<'_> {
 
     fn count_queued(&mut self, token: &TokenIdentity) -> Result<usize, StoreError> {
         queries::count_queued(self.connection, token)
+    }
+
+    fn count_waiting(&mut self, caller: &CallerId) -> Result<usize, StoreError> {
+        queries::count_waiting(self.connection, caller)
+    }
+
+    fn count_live(&mut self, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError> {
+        queries::count_live(self.connection, caller, now)
+    }
+
+    fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError> {
+        let permit = *permit.as_uuid().as_bytes();
+        let changed = match words {
+            Some(words) => {
+                let sql = "INSERT INTO words (permit, pad, text) VALUES (:permit, zeroblob(:pad), :text)";
+                self.run(sql, named_params! { ":permit": permit, ":pad": PAD_LEN, ":text": words })?;
+                0
+            }
+            None => self.run("DELETE FROM words WHERE permit = :permit", named_params! { ":permit": permit })?,
+        };
+        self.memory.deleted |= changed > 0;
+        Ok(())
     }
 
     fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {

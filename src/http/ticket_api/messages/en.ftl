@@ -33,6 +33,11 @@ permission-unknown = There is no such permission to use the signature key.
 permission-used-up = The permission to use the signature key is used up.
 permission-expired = The permission to use the signature key has expired.
 permission-was-revoked = The permission to use the signature key has been revoked.
+permission-other-key = The permission is for other keys.
+permission-other-content = The permission is for other content.
+permission-by-policy = This client may not have anything signed with this key.
+permission-too-many-waiting = Too many requests to use the signature wait for a decision: at most { $limit } may.
+permission-too-many = There are too many permissions that can still be used: at most { $limit } may be.
 
 ## Signatures
 signature-started = The creation of the signature was started.
