@@ -16,6 +16,7 @@ mod store;
 mod tests;
 mod tokens;
 mod trust;
+mod tsa;
 
 use std::{
     collections::HashSet,
@@ -32,6 +33,7 @@ pub use self::{
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
     trust::TrustSettings,
+    tsa::{TsaServeSettings, TsaSettings},
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -72,6 +74,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Where tickets, permits and jobs are kept.
     pub store: StoreSettings,
+    /// Time stamps.
+    pub tsa: TsaSettings,
     /// Whose certificates are trusted.
     pub trust: TrustSettings,
     /// SHA-256 of the file.
@@ -139,11 +143,13 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
+    let tsa = tsa::check(raw.tsa, &names, mistakes);
     let trust = trust::check(raw.trust, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
+        tsa,
         trust,
         listeners,
         modules,

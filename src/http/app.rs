@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time
 use actix_web::web::{self, ServiceConfig};
 use tokio::sync::watch;
 
-pub use super::{limits::LimitSettings, ops::MetricsSettings, ticket_api::Language};
+pub use super::{limits::LimitSettings, ops::MetricsSettings, ticket_api::Language, tsa::TsaDoor};
 
 use super::{
     limits::Limits,
@@ -45,6 +45,8 @@ pub struct HttpSettings {
     pub limits: LimitSettings,
     /// The numbers for Prometheus. Default: none.
     pub metrics: MetricsSettings,
+    /// The gateway as a time-stamping authority. Default: it is none.
+    pub tsa: TsaDoor,
     /// The language of answers where neither request nor caller says otherwise. Default: Ukrainian.
     pub language: Language,
     /// The most bytes of a request body that is not an upload. Default: 1 MiB.
@@ -68,6 +70,7 @@ impl Default for HttpSettings {
             trusted_proxies: TrustedProxies::default(),
             limits: LimitSettings::default(),
             metrics: MetricsSettings::default(),
+            tsa: TsaDoor::default(),
             language: Language::default(),
             body_bytes_max: 1 << 20,
             body_idle_max: Duration::from_secs(30),
@@ -134,6 +137,7 @@ pub fn configure(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) 
         let with_metrics = metrics.exporter.is_some() && !metrics.elsewhere;
         config.app_data(state);
         super::ops::configure(config, with_metrics);
+        super::tsa::configure(config);
         ticket_api::configure(config);
     }
 }

@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod idempotency;
 mod key;
+mod level;
 mod options;
 mod signature;
 mod spool;
@@ -20,6 +21,7 @@ use tracing::{error, warn};
 pub use self::{
     document::SignatureDocument,
     error::{BulkError, TicketError, UnsupportedOption},
+    level::LevelError,
     signature::SignatureState,
     spool::Upload,
     verifying::Verification,
@@ -31,6 +33,7 @@ pub use crate::{
 };
 
 use self::{
+    level::Attempts,
     spool::{Received, Spool},
     verifying::Verifications,
 };
@@ -44,8 +47,12 @@ use crate::{
         timestamp::Timestamp,
     },
     permit::PermitService,
-    pki::trust::{Trust, authority_id},
+    pki::{
+        trust::{Trust, authority_id},
+        tsa::TsaError,
+    },
     signing::service::SigningService,
+    stamping::{StampError, TimeStamps},
     store::{Change, Conflict, Store, StoreError},
 };
 
@@ -115,6 +122,8 @@ pub struct TicketService {
     store: Arc<dyn Store>,
     signing: Arc<SigningService>,
     permits: Arc<PermitService>,
+    time_stamps: Option<Arc<TimeStamps>>,
+    attempts: Arc<Attempts>,
     spool: Arc<Spool>,
     settings: TicketSettings,
     trust: Trust,
@@ -136,7 +145,28 @@ impl TicketService {
         let referred = store.spooled_files().await.map_err(io::Error::other)?;
         let usage = store.content_usage().await.map_err(io::Error::other)?;
         let spool = Arc::new(Spool::open(settings.clone(), &referred, usage)?);
-        Ok(Self { store, signing, permits, spool, settings, trust, verifications: Arc::default() })
+        Ok(Self {
+            store,
+            signing,
+            permits,
+            time_stamps: None,
+            attempts: Arc::default(),
+            spool,
+            settings,
+            trust,
+            verifications: Arc::default(),
+        })
+    }
+
+    /// The same service, with somebody who makes time stamps.
+    #[must_use]
+    pub fn with_time_stamps(self, time_stamps: Arc<TimeStamps>) -> Self {
+        Self { time_stamps: Some(time_stamps), ..self }
+    }
+
+    /// Who makes time stamps.
+    fn time_stamps(&self) -> Result<&TimeStamps, LevelError> {
+        self.time_stamps.as_deref().ok_or(LevelError::TimeStamp(StampError::Authorities(TsaError::NoneConfigured)))
     }
 
     /// Makes a ticket.
@@ -175,19 +205,17 @@ impl TicketService {
 
     async fn delete_whole(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
         for _ in 0..CHANGE_TRIES {
-            let mut ticket = self.load(caller, id).await?;
-            let contents = [ticket.content.take(), ticket.signature.take()];
+            let ticket = self.load(caller, id).await?;
             let job = ticket.signing.as_ref().map(|signing| signing.job);
             let cancel = job.map(Change::CancelJob);
-            // The update fails if the ticket has been changed since it was read: what was read is all there is to clean up.
             let closed = AuditEvent::TicketClosed { ticket: id, caller: caller.id.clone() };
-            let end = [Change::DeleteTicket(id), Change::Audit(closed)];
-            let changes = [Change::UpdateTicket(ticket)].into_iter().chain(cancel).chain(end);
+            // It fails if the ticket has been changed since it was read: what was read is all there is to clean up.
+            let changes = cancel.into_iter().chain([Change::CloseTicket { ticket: id, version: ticket.version }, Change::Audit(closed)]);
             match self.store.commit(changes.collect()).await {
                 Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
                 committed => {
                     committed?;
-                    contents.into_iter().flatten().for_each(|content| self.spool.discard(content));
+                    ticket.content.into_iter().chain(ticket.signature).for_each(|content| self.spool.discard(content));
                     if let Some(job) = job {
                         self.note_cancelled(job).await;
                     }
