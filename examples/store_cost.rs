@@ -29,7 +29,7 @@ use sealgate::{
         job::{FailureCause, JobOutcome, JobState, KeyAddress, SigningJob},
         key::KeyChoice,
         permit::Permit,
-        ticket::{Content, ContentPlace, SignatureOptions, Ticket},
+        ticket::{Content, ContentPart, ContentPlace, SignatureOptions, Ticket},
         token::{KeySelector, TokenIdentity},
     },
     store::{
@@ -133,7 +133,12 @@ async fn one_job(store: &SqliteStore) -> Result<()> {
     let bytes = vec![7; 1024];
     let content = Content { place: ContentPlace::Stored, len: 1024, sha256: digest(HashAlgorithm::Sha256, &bytes) };
     let uploaded = Ticket { content: Some(content), ..ticket.clone() };
-    store.commit(vec![Change::UpdateTicket(uploaded), Change::PutContent { ticket: ticket.id, bytes: bytes.into() }]).await?;
+    store
+        .commit(vec![
+            Change::UpdateTicket(uploaded),
+            Change::PutContent { ticket: ticket.id, part: ContentPart::Document, bytes: bytes.into() },
+        ])
+        .await?;
     let (id, permit) = (job.id, permit_for(store, &job));
     store.commit(vec![Change::InsertPermit(permit), Change::AcceptJob { job: job.clone(), queue_bound: 2_000 }]).await?;
     // With many clients another one's may be claimed: then that one ends here.
@@ -180,9 +185,11 @@ fn ticket(store: &SqliteStore) -> Ticket {
         touched: store.now(),
         options: SignatureOptions::default(),
         content: None,
+        signature: None,
         metadata: None,
         key: KeyChoice::Default,
         signing: None,
+        verifying: None,
         version: 0,
     }
 }

@@ -11,13 +11,22 @@ use std::io::{Cursor, Read, Seek};
 
 use crate::{
     cms::verify::{ReadError, SignedMessage, SignerCheck, SignerFault},
-    domain::{algorithm::SignatureAlgorithm, digest::Digest, timestamp::Timestamp},
+    domain::{
+        algorithm::{HashAlgorithm, SignatureAlgorithm},
+        digest::Digest,
+        hash::digest,
+        ticket::TimeStampCheck,
+        timestamp::Timestamp,
+    },
     pki::{
         Certificate,
         path::{PathError, PathRequest, Policies, Purpose, RevocationStatus, SUPPLIED_MAX, validate_path},
         trust::TrustStore,
     },
 };
+
+/// The most time stamps of one signer that are looked at.
+const TIME_STAMPS_MAX: usize = 8;
 
 /// What a signature is judged by.
 pub struct Judgement<'a> {
@@ -31,6 +40,43 @@ pub struct Judgement<'a> {
     pub certificates: &'a [Certificate],
     /// Who knows what was revoked; `None` asks nobody.
     pub revocation: Option<&'a dyn RevocationStatus>,
+    /// Who judges time stamps; with `None` no time stamp proves anything.
+    pub time_stamps: Option<&'a dyn TimeStamps>,
+    /// What is demanded of a time stamp of the signature.
+    pub signature_time_stamp: TimeStampCheck,
+    /// What is demanded of a time stamp of the content.
+    pub content_time_stamp: TimeStampCheck,
+}
+
+/// Judges time stamps (RFC 3161).
+pub trait TimeStamps {
+    /// Checks a token over data whose digests `imprint` gives, and says when it was made.
+    ///
+    /// # Errors
+    /// Why it proves nothing, in words.
+    fn judge(
+        &self,
+        token: &[u8],
+        imprint: &dyn Fn(HashAlgorithm) -> Option<Digest>,
+        judgement: &Judgement<'_>,
+    ) -> Result<Timestamp, String>;
+}
+
+impl<'a> Judgement<'a> {
+    /// Documents' signatures, judged as of `now` by `trust` alone: nothing was revoked, no time stamp is looked at.
+    #[must_use]
+    pub const fn of_documents(trust: &'a TrustStore, now: Timestamp) -> Self {
+        Self {
+            trust,
+            now,
+            purpose: Purpose::DocumentSigning,
+            certificates: &[],
+            revocation: None,
+            time_stamps: None,
+            signature_time_stamp: TimeStampCheck::Ignore,
+            content_time_stamp: TimeStampCheck::Ignore,
+        }
+    }
 }
 
 /// What was found out about a signature.
@@ -69,6 +115,17 @@ pub enum Reason {
     /// The signer's certificate.
     #[error("{0}")]
     Certificate(#[from] PathError),
+    /// A time stamp that must be there.
+    #[error("there is no time stamp of the {0}")]
+    NoTimeStamp(&'static str),
+    /// A time stamp that proves nothing.
+    #[error("the time stamp of the {of} is not valid: {why}")]
+    TimeStamp {
+        /// What it is of.
+        of: &'static str,
+        /// Why.
+        why: String,
+    },
     /// The signer's certificate, which cannot even be read.
     #[error("the signer's certificate cannot be read")]
     UnreadableCertificate,
@@ -138,8 +195,10 @@ pub fn judge_detached(signature: &[u8], content: &[u8], judgement: &Judgement<'_
 
 fn judge_signer(check: SignerCheck, embedded: &[Certificate], judgement: &Judgement<'_>) -> SignerVerdict {
     let certificate = check.certificate.as_deref().and_then(|der| Certificate::from_der(der).ok());
-    let best_time = judgement.now;
-    let outcome = check.outcome.map_err(Reason::Signature).and_then(|()| {
+    let mut best_time = judgement.now;
+    let outcome = check.outcome.clone().map_err(Reason::Signature).and_then(|()| {
+        let stamped = judge_time_stamps(&check, judgement)?;
+        best_time = stamped.unwrap_or(judgement.now).min(judgement.now);
         let certificate = certificate.as_ref().ok_or(Reason::UnreadableCertificate)?;
         judge_certificate(certificate, embedded, best_time, judgement).map_err(Reason::Certificate)
     });
@@ -151,6 +210,39 @@ fn judge_signer(check: SignerCheck, embedded: &[Certificate], judgement: &Judgem
         best_time,
         content_digest: check.content_digest,
     }
+}
+
+/// Judges the time stamps of a signer as far as that is demanded; the earliest good one of the signature is the best time.
+fn judge_time_stamps(check: &SignerCheck, judgement: &Judgement<'_>) -> Result<Option<Timestamp>, Reason> {
+    let of_content = |hash| check.content_digest.clone().filter(|digest| digest.algorithm() == hash);
+    let of_signature = |hash| Some(digest(hash, &check.signature));
+    earliest("content", &check.content_time_stamps, judgement.content_time_stamp, &of_content, judgement)?;
+    earliest("signature", &check.signature_time_stamps, judgement.signature_time_stamp, &of_signature, judgement)
+}
+
+fn earliest(
+    of: &'static str,
+    tokens: &[Vec<u8>],
+    demanded: TimeStampCheck,
+    imprint: &dyn Fn(HashAlgorithm) -> Option<Digest>,
+    judgement: &Judgement<'_>,
+) -> Result<Option<Timestamp>, Reason> {
+    if tokens.is_empty() && demanded == TimeStampCheck::VerifyOrFailIfNotPresent {
+        return Err(Reason::NoTimeStamp(of));
+    }
+    let mut earliest: Option<Timestamp> = None;
+    for token in tokens.iter().take(TIME_STAMPS_MAX) {
+        let judged = match judgement.time_stamps {
+            Some(judge) => judge.judge(token, imprint, judgement),
+            None => Err("time stamps are not verified here".to_owned()),
+        };
+        match judged {
+            Ok(time) => earliest = Some(earliest.map_or(time, |earliest| earliest.min(time))),
+            Err(_) if demanded == TimeStampCheck::Ignore => {}
+            Err(why) => return Err(Reason::TimeStamp { of, why }),
+        }
+    }
+    Ok(earliest)
 }
 
 /// Judges a certificate by the trust store, with the CAs of the signature as links.

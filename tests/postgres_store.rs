@@ -101,9 +101,11 @@ fn ticket() -> Ticket {
         touched: Timestamp::from_millis(1),
         options: SignatureOptions::default(),
         content: None,
+        signature: None,
         metadata: None,
         key: KeyChoice::Default,
         signing: None,
+        verifying: None,
         version: 0,
     }
 }

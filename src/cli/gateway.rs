@@ -36,6 +36,7 @@ use crate::{
         tls::Tls,
     },
     permit::{PermitService, PermitSettings},
+    pki::trust::{Trust, TrustPlaces},
     shutdown::{OrderedStop, StopSignals, Stopped},
     signing::{
         recovery::{LastRun, settle_claims},
@@ -79,6 +80,7 @@ pub(super) struct Gateway {
     checkpoints: Option<Checkpointer>,
     server: Server,
     tls: Vec<Arc<Tls>>,
+    trust: Trust,
     housekeeping: Vec<AbortHandle>,
     /// What tells webhooks, and opens the browser.
     watching: Vec<AbortHandle>,
@@ -96,6 +98,7 @@ impl Gateway {
         let mut data = DataFolder::claim(&config.data_dir)?;
         let listeners = bind(config)?;
         let tls = listeners.iter().filter_map(|listener| listener.tls.clone()).collect();
+        let trust = Trust::load(trust_places(config))?;
         let metrics_listener = config.metrics.listen.map(bind_one).transpose()?;
         // First of all: what is measured from here on takes its handles when it starts.
         let exporter = Exporter::install()?;
@@ -114,9 +117,15 @@ impl Gateway {
         let signing = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), signing_settings(config))
             .context("the signing service did not start")?;
         let checkpoints = checkpoints(config, &store, &signing);
-        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
-            .await
-            .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
+        let tickets = TicketService::new(
+            Arc::clone(&store),
+            Arc::clone(&signing),
+            Arc::clone(&permits),
+            trust.clone(),
+            ticket_settings(config, &data),
+        )
+        .await
+        .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
         let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
@@ -141,7 +150,7 @@ impl Gateway {
         }
         let watched = Watched { tokens: tokens.clone(), permits, store, gateway: data.gateway_id()? };
         let watching = notices::watch(config, watched, server.urls())?;
-        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping, watching })
+        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, trust, housekeeping, watching })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -159,9 +168,9 @@ impl Gateway {
         &self.operators
     }
 
-    /// From now on SIGHUP reads the files for TLS again, instead of ending the process.
+    /// From now on SIGHUP reads the files for TLS and the trusted certificates again, instead of ending the process.
     pub(super) fn reload_on_hangup(&mut self) -> anyhow::Result<()> {
-        self.housekeeping.push(tls::reload_on_hangup(self.tls.clone())?);
+        self.housekeeping.push(tls::reload_on_hangup(self.tls.clone(), self.trust.clone())?);
         Ok(())
     }
 
@@ -204,7 +213,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping, watching } = self;
+        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, trust: _, housekeeping, watching } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -283,6 +292,11 @@ async fn end_audit_log(store: &dyn Store, checkpoints: Option<Checkpointer>) {
     if let Some(checkpoints) = checkpoints {
         checkpoints.stop().await;
     }
+}
+
+/// Where the certificates are that signatures are judged by.
+pub(super) fn trust_places(config: &Config) -> TrustPlaces {
+    TrustPlaces { anchors: config.trust.anchors.clone(), intermediates: config.trust.intermediates.clone() }
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Listener>> {

@@ -38,6 +38,7 @@ mod ticket_client;
 mod time_stamps;
 mod tls;
 mod unlock;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -94,6 +95,8 @@ enum Verb {
     Operators(operators::Args),
     /// Sign a file through a gateway.
     Sign(sign::Args),
+    /// Verify a signature, without a gateway and without the network.
+    Verify(verify::Args),
     /// Prove, export and pin the audit log.
     Audit(audit::Args),
     /// Measure signatures per second, straight on the token and through a gateway.
@@ -180,6 +183,7 @@ impl Verb {
             Self::Config(args) => return config_file::run(&args),
             Self::Doctor(args) => return doctor::run(&args),
             Self::Audit(args) => return audit::run(&args),
+            Self::Verify(args) => return verify::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
         }
         Ok(ExitCode::SUCCESS)
@@ -203,6 +207,7 @@ impl Verb {
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Sign(_)
+            | Self::Verify(_)
             | Self::Bench(_)
             | Self::BenchToken
             | Self::BenchGateway

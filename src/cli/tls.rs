@@ -1,4 +1,4 @@
-//! TLS of the listeners: the files that the configuration names, loaded at the start and again on SIGHUP.
+//! TLS of the listeners: the files that the configuration names, loaded at the start and, with the certificates that are trusted, on SIGHUP.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tracing::{error, info};
 use crate::{
     config::{Config, TlsSettings},
     http::tls::{Tls, TlsError, TlsFiles},
+    pki::trust::Trust,
 };
 
 /// Loads the files of every listener; `None` for those that speak plain HTTP.
@@ -26,17 +27,28 @@ pub(super) fn load(settings: &TlsSettings) -> Result<Tls, TlsError> {
     Tls::load(TlsFiles { certificate, key, client_ca })
 }
 
-/// Reads the files again at every SIGHUP. A listener whose new files cannot be used goes on with the old ones.
-pub(super) fn reload_on_hangup(listeners: Vec<Arc<Tls>>) -> anyhow::Result<AbortHandle> {
+/// Reads the files again at every SIGHUP. Where new files cannot be used, the old ones stay.
+pub(super) fn reload_on_hangup(listeners: Vec<Arc<Tls>>, trust: Trust) -> anyhow::Result<AbortHandle> {
     let mut hangups = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
     let forever = async move {
         while hangups.recv().await.is_some() {
-            let listeners = listeners.clone();
+            let (listeners, trust) = (listeners.clone(), trust.clone());
             // Files may be on a network, and it may be away.
-            let _ = spawn_blocking(move || listeners.iter().for_each(|tls| reload(tls))).await;
+            let reload_all = move || {
+                listeners.iter().for_each(|tls| reload(tls));
+                reload_trust(&trust);
+            };
+            let _ = spawn_blocking(reload_all).await;
         }
     };
     Ok(tokio::spawn(forever).abort_handle())
+}
+
+fn reload_trust(trust: &Trust) {
+    match trust.reload() {
+        Ok(store) => info!("SIGHUP: {} certificates are trusted, {} others are known", store.anchors().len(), store.intermediates().len()),
+        Err(error) => error!(error = %error, "SIGHUP: the trusted certificates cannot be read again, the old ones stay: {error}"),
+    }
 }
 
 fn reload(tls: &Tls) {

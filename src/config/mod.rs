@@ -16,6 +16,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trust;
 mod tsa;
 mod webhooks;
 
@@ -37,6 +38,7 @@ pub use self::{
         TicketApiSettings,
     },
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
+    trust::TrustSettings,
     tsa::{TsaServeSettings, TsaSettings},
     webhooks::WebhookSettings,
 };
@@ -89,6 +91,8 @@ pub struct Config {
     pub enrolment: EnrolmentSettings,
     /// Time stamps.
     pub tsa: TsaSettings,
+    /// Whose certificates are trusted.
+    pub trust: TrustSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -159,6 +163,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let webhooks = webhooks::check(raw.webhooks, base, mistakes);
     let enrolment = enrolment::check(raw.enrolment, &names, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
+    let trust = trust::check(raw.trust, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
@@ -166,6 +171,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
         open_browser,
         webhooks,
         tsa,
+        trust,
         listeners,
         modules,
         token_policies,

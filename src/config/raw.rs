@@ -40,6 +40,7 @@ pub(super) struct RawConfig {
     pub(super) consent: Option<Item<RawConsent>>,
     pub(super) enrolment: Option<Item<RawEnrolment>>,
     pub(super) tsa: Option<Item<RawTsa>>,
+    pub(super) trust: Option<Item<RawTrust>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -269,6 +270,16 @@ pub(super) struct RawTsaServe {
     pub(super) allow: Vec<String>,
 }
 
+/// `[trust]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTrust {
+    #[serde(default)]
+    pub(super) anchors: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) intermediates: Vec<PathBuf>,
+}
+
 /// `[permit]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -445,7 +456,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]` and `[enrolment]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]`, `[trust]` and `[enrolment]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -490,6 +501,7 @@ impl Reader<'_> {
             "consent" => raw.consent = self.one(key, start, value),
             "webhook" => raw.webhooks = self.many(key, start, value),
             "tsa" => raw.tsa = self.one(key, start, value),
+            "trust" => raw.trust = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),

@@ -278,6 +278,22 @@ pub enum AuditEvent {
         /// SHA-256 of the signature value, as the token returned it.
         signature_sha256: Sha256,
     },
+    /// A signature that was uploaded was verified.
+    Verified {
+        /// The ticket.
+        ticket: TicketId,
+        /// Who asked.
+        caller: CallerId,
+        /// SHA-256 of the signature as it was verified.
+        sha256: Sha256,
+        /// Whether it holds.
+        valid: bool,
+        /// Serial numbers of the signers' certificates, in hex; empty where they are not known.
+        signers: Vec<String>,
+        /// Why it does not hold.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        reason: Option<String>,
+    },
     /// A job ended without a signature that was handed out.
     NotSigned {
         /// What was asked for.

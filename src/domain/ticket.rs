@@ -26,17 +26,35 @@ pub struct Ticket {
     pub options: SignatureOptions,
     /// What to sign.
     pub content: Option<Content>,
+    /// A signature that was uploaded, to be verified.
+    pub signature: Option<Content>,
     /// The caller's own words for the operator; text or HTML, not trusted.
     pub metadata: Option<String>,
     /// The key chosen for this ticket.
     pub key: KeyChoice,
     /// The signature asked for last.
     pub signing: Option<TicketSigning>,
+    /// When the uploaded signature was last asked to be verified: it is judged as of then.
+    pub verifying: Option<Timestamp>,
     /// Counts changes, so that two writers do not overwrite each other.
     pub version: u64,
 }
 
 impl Ticket {
+    /// What it keeps of this part.
+    #[must_use]
+    pub const fn part(&self, part: ContentPart) -> Option<&Content> {
+        match part {
+            ContentPart::Document => self.content.as_ref(),
+            ContentPart::Signature => self.signature.as_ref(),
+        }
+    }
+
+    /// Everything that it keeps.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.content.iter().chain(&self.signature)
+    }
+
     /// Whether content, options and key may no longer be changed.
     #[must_use]
     pub const fn frozen(&self) -> bool {
@@ -64,6 +82,20 @@ impl Content {
         value.copy_from_slice(self.sha256.as_bytes());
         value.into()
     }
+}
+
+/// What a ticket keeps bytes of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContentPart {
+    /// The document.
+    Document,
+    /// The signature that was uploaded.
+    Signature,
+}
+
+impl ContentPart {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Document, Self::Signature];
 }
 
 /// Where a ticket's content is kept.

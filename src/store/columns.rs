@@ -39,6 +39,10 @@ pub(super) struct TicketColumns {
     pub(super) spooled: Option<String>,
     /// The length of its content in bytes; 0 without one.
     pub(super) content_len: i64,
+    /// The name of the file of its signature.
+    pub(super) signature_spooled: Option<String>,
+    /// The length of its signature in bytes; 0 without one.
+    pub(super) signature_len: i64,
     /// [`TicketBody`] as JSON.
     pub(super) body: String,
 }
@@ -47,9 +51,13 @@ pub(super) struct TicketColumns {
 struct TicketBody {
     options: SignatureOptions,
     content: Option<Content>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    signature: Option<Content>,
     metadata: Option<String>,
     key: KeyChoice,
     signing: Option<TicketSigning>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    verifying: Option<Timestamp>,
 }
 
 /// A row of `permits`.
@@ -214,34 +222,39 @@ pub(super) fn token_of(text: &str) -> Result<TokenIdentity, StoreError> {
 
 impl TicketColumns {
     pub(super) fn of(ticket: Ticket) -> Result<Self, StoreError> {
-        let Ticket { id, caller, touched, options, content, metadata, key, signing, version } = ticket;
-        let spooled = content.as_ref().and_then(|content| match &content.place {
+        let Ticket { id, caller, touched, options, content, signature, metadata, key, signing, verifying, version } = ticket;
+        let file = |content: &Option<Content>| match &content.as_ref()?.place {
             ContentPlace::Spooled(name) => Some(name.clone()),
             ContentPlace::Stored => None,
-        });
+        };
+        let len = |content: &Option<Content>| content.as_ref().map_or(0, |content| count(content.len));
         Ok(Self {
             id: id.as_uuid(),
             caller: caller.into(),
             touched: millis(touched),
             version: count(version),
             job: signing.as_ref().map(|signing| signing.job.as_uuid()),
-            spooled,
-            content_len: content.as_ref().map_or(0, |content| count(content.len)),
-            body: json(&TicketBody { options, content, metadata, key, signing })?,
+            spooled: file(&content),
+            content_len: len(&content),
+            signature_spooled: file(&signature),
+            signature_len: len(&signature),
+            body: json(&TicketBody { options, content, signature, metadata, key, signing, verifying })?,
         })
     }
 
     pub(super) fn read(id: Uuid, caller: String, touched: i64, version: i64, body: &str) -> Result<Ticket, StoreError> {
-        let TicketBody { options, content, metadata, key, signing } = parsed("a ticket", body)?;
+        let TicketBody { options, content, signature, metadata, key, signing, verifying } = parsed("a ticket", body)?;
         Ok(Ticket {
             id: id.into(),
             caller: caller_of(caller)?,
             touched: timestamp(touched),
             options,
             content,
+            signature,
             metadata,
             key,
             signing,
+            verifying,
             version: u64::try_from(version).unwrap_or(0),
         })
     }

@@ -32,7 +32,7 @@ use crate::domain::{
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
     stored_caller::StoredCaller,
-    ticket::Ticket,
+    ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
 };
@@ -104,8 +104,8 @@ impl Store for MemoryStore {
         Ok(self.lock().remove_idle_tickets(idle_since, limit))
     }
 
-    async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.lock().content(ticket))
+    async fn read_content(&self, ticket: TicketId, part: ContentPart) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.lock().content(ticket, part))
     }
 
     async fn content_usage(&self) -> Result<ContentUsage, StoreError> {

@@ -30,7 +30,7 @@ use crate::domain::{
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal},
     stored_caller::StoredCaller,
-    ticket::Ticket,
+    ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
 };
@@ -62,8 +62,8 @@ pub trait Store: Send + Sync {
     /// Removes at most `limit` tickets that nobody has used since `idle_since`, and returns them. A ticket whose job has not ended stays.
     async fn remove_idle_tickets(&self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError>;
 
-    /// Reads the content of a ticket whose [`ContentPlace`](crate::domain::ticket::ContentPlace) is `Stored`.
-    async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError>;
+    /// Reads a part of a ticket whose [`ContentPlace`](crate::domain::ticket::ContentPlace) is `Stored`.
+    async fn read_content(&self, ticket: TicketId, part: ContentPart) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// How much content all tickets together have.
     async fn content_usage(&self) -> Result<ContentUsage, StoreError>;
@@ -233,10 +233,12 @@ pub enum Change {
         /// As it was read.
         version: u64,
     },
-    /// Store the content of a ticket, in place of what it had; the ticket is updated in the same commit to say that it is there.
+    /// Store content of a ticket, in place of what it had; the ticket is updated in the same commit to say that it is there.
     PutContent {
         /// The ticket.
         ticket: TicketId,
+        /// Which of its contents.
+        part: ContentPart,
         /// The content.
         bytes: Arc<[u8]>,
     },

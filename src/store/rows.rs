@@ -16,7 +16,7 @@ use crate::domain::{
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal, PermitState},
     stored_caller::StoredCaller,
-    ticket::{ContentPlace, Ticket},
+    ticket::{ContentPart, ContentPlace, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
 };
@@ -71,8 +71,8 @@ pub(super) trait Rows {
     fn count_live(&mut self, caller: &CallerId, now: Timestamp) -> Result<usize, StoreError>;
     /// Writes or removes what the caller says of a permit that it asks for.
     fn put_words(&mut self, permit: PermitId, words: Option<String>) -> Result<(), StoreError>;
-    /// Writes or removes the content of a ticket.
-    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError>;
+    /// Writes or removes content of a ticket.
+    fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError>;
     /// Adds records to the audit log, in this order.
     fn append_audit(&mut self, now: Timestamp, events: Vec<AuditEvent>) -> Result<(), StoreError>;
 }
@@ -114,11 +114,14 @@ enum Undo {
     Session(SessionId, Option<OperatorSession>),
 }
 
+/// A part of a ticket to write, or to remove.
+type PutContent = (TicketId, ContentPart, Option<Arc<[u8]>>);
+
 pub(super) struct Step<'a, R> {
     pub(super) rows: &'a mut R,
     pub(super) now: Timestamp,
     undo: Vec<Undo>,
-    contents: Vec<(TicketId, Option<Arc<[u8]>>)>,
+    contents: Vec<PutContent>,
     words: Vec<(PermitId, Option<String>)>,
     pub(super) events: Vec<AuditEvent>,
     moved: Vec<Moved>,
@@ -131,8 +134,8 @@ impl<R: Rows> Step<'_, R> {
             Change::UpdateTicket(ticket) => self.update_ticket(ticket),
             Change::DeleteTicket(id) => self.delete_ticket(id, None),
             Change::CloseTicket { ticket, version } => self.delete_ticket(ticket, Some(version)),
-            Change::PutContent { ticket, bytes } => {
-                self.contents.push((ticket, Some(bytes)));
+            Change::PutContent { ticket, part, bytes } => {
+                self.contents.push((ticket, part, Some(bytes)));
                 Ok(())
             }
             Change::InsertPermit(permit) => self.insert_permit(permit),
@@ -177,8 +180,8 @@ impl<R: Rows> Step<'_, R> {
     }
 
     fn finish(self) -> Result<Vec<Moved>, StoreError> {
-        for (ticket, bytes) in self.contents {
-            self.rows.put_content(ticket, bytes)?;
+        for (ticket, part, bytes) in self.contents {
+            self.rows.put_content(ticket, part, bytes)?;
         }
         for (permit, words) in self.words {
             self.rows.put_words(permit, words)?;
@@ -210,9 +213,11 @@ impl<R: Rows> Step<'_, R> {
     }
 
     fn put_ticket(&mut self, id: TicketId, old: Option<Ticket>, new: Option<Ticket>) -> Result<(), StoreError> {
-        let stored = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(Ticket::has_stored_content);
-        if stored(&old) && !stored(&new) {
-            self.contents.push((id, None));
+        for part in ContentPart::ALL {
+            let stored = |ticket: &Option<Ticket>| ticket.as_ref().is_some_and(|ticket| ticket.has_stored(part));
+            if stored(&old) && !stored(&new) {
+                self.contents.push((id, part, None));
+            }
         }
         self.rows.put_ticket(id, new)?;
         self.undo.push(Undo::Ticket(id, old));
@@ -519,8 +524,8 @@ impl<R: Rows> Step<'_, R> {
 }
 
 impl Ticket {
-    /// Whether the store holds its content.
-    fn has_stored_content(&self) -> bool {
-        self.content.as_ref().is_some_and(|content| content.place == ContentPlace::Stored)
+    /// Whether the store holds this part of it.
+    fn has_stored(&self, part: ContentPart) -> bool {
+        self.part(part).is_some_and(|content| content.place == ContentPlace::Stored)
     }
 }

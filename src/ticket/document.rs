@@ -15,7 +15,7 @@ use crate::cms::AttachedFrame;
 /// How much of a spooled content is read at a time, in bytes.
 const READ_LEN: usize = 64 * 1024;
 
-/// A CMS signature in DER, or a document as it was uploaded.
+/// A CMS signature in DER, the content of one, or a document as it was uploaded.
 pub struct SignatureDocument {
     len: u64,
     pieces: BoxStream<'static, io::Result<Bytes>>,
@@ -43,6 +43,11 @@ impl SignatureDocument {
 
 pub(super) fn whole(der: Vec<u8>) -> SignatureDocument {
     SignatureDocument { len: der.len() as u64, pieces: once(der) }
+}
+
+/// Bytes of a known length that come in pieces.
+pub(super) fn streamed(len: u64, pieces: BoxStream<'static, io::Result<Bytes>>) -> SignatureDocument {
+    SignatureDocument { len, pieces }
 }
 
 /// The frame with the content in it.

@@ -1,7 +1,7 @@
 //! What can go wrong with a ticket, in domain terms.
 
 use crate::{
-    cms::CmsError,
+    cms::{CmsError, armor::ArmorError},
     domain::{
         job::FailureCause,
         ticket::{AsicForm, CadesType, EmbedCertificate},
@@ -42,6 +42,24 @@ pub enum TicketError {
     /// Nothing was uploaded.
     #[error("nothing was uploaded to be signed")]
     NoContent,
+    /// No signature was uploaded.
+    #[error("no signature was uploaded to be verified")]
+    NoSignature,
+    /// The signature was not asked to be verified.
+    #[error("the signature was not asked to be verified")]
+    NotVerified,
+    /// The content is not in the signature.
+    #[error("the content is not in the signature")]
+    Detached,
+    /// What was uploaded as a signature is no such.
+    #[error("{0}")]
+    NoSuchSignature(String),
+    /// What was uploaded looks like PEM or Base64 and is not.
+    #[error("the signature is neither DER nor whole PEM or Base64")]
+    Armor,
+    /// Too many signatures are being verified.
+    #[error("too many signatures are being verified")]
+    VerifierBusy,
     /// No signature was asked for.
     #[error("no signature was asked for")]
     NotRequested,
@@ -138,6 +156,12 @@ pub enum BulkError {
     /// Not all were made in time; what was not begun was taken back.
     #[error("the signatures were not made in time")]
     TimedOut,
+}
+
+impl From<ArmorError> for TicketError {
+    fn from(_: ArmorError) -> Self {
+        Self::Armor
+    }
 }
 
 impl From<StoreError> for TicketError {

@@ -13,6 +13,7 @@ mod options;
 mod shown;
 mod signature;
 mod spool;
+mod verifying;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -24,15 +25,18 @@ pub use self::{
     level::LevelError,
     signature::SignatureState,
     spool::Upload,
+    verifying::Verification,
 };
 pub use crate::{
     pki::{Certificate, NameAttribute},
     signing::service::Payment,
+    verification::{SignerVerdict, Verdict},
 };
 
 use self::{
     level::Attempts,
     spool::{Received, Spool},
+    verifying::Verifications,
 };
 use crate::{
     domain::{
@@ -40,11 +44,14 @@ use crate::{
         caller::Caller,
         ids::{CallerId, JobId, TicketId},
         key::KeyChoice,
-        ticket::{SignatureOptions, Ticket},
+        ticket::{ContentPart, SignatureOptions, Ticket},
         timestamp::Timestamp,
     },
     permit::PermitService,
-    pki::tsa::TsaError,
+    pki::{
+        trust::{Trust, authority_id},
+        tsa::TsaError,
+    },
     signing::service::SigningService,
     stamping::{StampError, TimeStamps},
     store::{Change, Conflict, Store, StoreError},
@@ -101,6 +108,15 @@ impl TicketSettings {
     }
 }
 
+/// A CA, as callers choose one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// What they name it by.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+}
+
 /// The tickets of a gateway. A clone is another handle to the same tickets.
 #[derive(Clone)]
 pub struct TicketService {
@@ -111,6 +127,8 @@ pub struct TicketService {
     attempts: Arc<Attempts>,
     spool: Arc<Spool>,
     settings: TicketSettings,
+    trust: Trust,
+    verifications: Arc<Verifications>,
 }
 
 impl TicketService {
@@ -122,12 +140,23 @@ impl TicketService {
         store: Arc<dyn Store>,
         signing: Arc<SigningService>,
         permits: Arc<PermitService>,
+        trust: Trust,
         settings: TicketSettings,
     ) -> io::Result<Self> {
         let referred = store.spooled_files().await.map_err(io::Error::other)?;
         let usage = store.content_usage().await.map_err(io::Error::other)?;
         let spool = Arc::new(Spool::open(settings.clone(), &referred, usage)?);
-        Ok(Self { store, signing, permits, time_stamps: None, attempts: Arc::default(), spool, settings })
+        Ok(Self {
+            store,
+            signing,
+            permits,
+            time_stamps: None,
+            attempts: Arc::default(),
+            spool,
+            settings,
+            trust,
+            verifications: Arc::default(),
+        })
     }
 
     /// The same service, with somebody who makes time stamps.
@@ -152,9 +181,11 @@ impl TicketService {
             touched: self.store.now(),
             options: SignatureOptions::default(),
             content: None,
+            signature: None,
             metadata: None,
             key: KeyChoice::Default,
             signing: None,
+            verifying: None,
             version: 0,
         };
         let id = ticket.id;
@@ -185,7 +216,7 @@ impl TicketService {
                 Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
                 committed => {
                     committed?;
-                    ticket.content.into_iter().for_each(|content| self.spool.discard(content));
+                    ticket.content.into_iter().chain(ticket.signature).for_each(|content| self.spool.discard(content));
                     if let Some(job) = job {
                         self.note_cancelled(job).await;
                     }
@@ -202,26 +233,43 @@ impl TicketService {
     /// [`TicketError::Missing`], [`TicketError::Frozen`], [`TicketError::StoreUnavailable`].
     pub async fn begin_upload(&self, caller: &Caller, id: TicketId) -> Result<Upload, TicketError> {
         refuse_frozen(&self.load(caller, id).await?)?;
-        Ok(self.spool.upload())
+        Ok(self.spool.upload(ContentPart::Document))
     }
 
-    /// Makes an upload the ticket's content, in place of what it had.
+    /// Begins an upload of a signature to a ticket, to be verified; in DER, PEM or Base64.
     ///
     /// # Errors
-    /// As [`begin_upload`](Self::begin_upload), and [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
-    pub async fn finish_upload(&self, caller: &Caller, id: TicketId, upload: Upload) -> Result<(), TicketError> {
-        let received = upload.finish().await?;
-        let (this, caller) = (self.clone(), caller.clone());
-        to_the_end(async move { this.keep_content(&caller, id, received).await }).await
+    /// [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
+    pub async fn begin_signature_upload(&self, caller: &Caller, id: TicketId) -> Result<Upload, TicketError> {
+        self.load(caller, id).await?;
+        Ok(self.spool.upload(ContentPart::Signature))
     }
 
-    async fn keep_content(&self, caller: &Caller, id: TicketId, received: Received) -> Result<(), TicketError> {
+    /// Makes an upload the ticket's content, or its signature, in place of what it had.
+    ///
+    /// # Errors
+    /// As [`begin_upload`](Self::begin_upload), and [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`], [`TicketError::Armor`].
+    pub async fn finish_upload(&self, caller: &Caller, id: TicketId, upload: Upload) -> Result<(), TicketError> {
+        let part = upload.part();
+        let received = upload.finish().await?;
+        let (this, caller) = (self.clone(), caller.clone());
+        to_the_end(async move { this.keep_content(&caller, id, part, received).await }).await
+    }
+
+    async fn keep_content(&self, caller: &Caller, id: TicketId, part: ContentPart, received: Received) -> Result<(), TicketError> {
         let content = received.content().clone();
         let replace = move |ticket: &mut Ticket| {
-            refuse_frozen(ticket)?;
-            Ok(ticket.content.replace(content.clone()))
+            // What was verified is not there any more.
+            ticket.verifying = None;
+            match part {
+                ContentPart::Document => {
+                    refuse_frozen(ticket)?;
+                    Ok(ticket.content.replace(content.clone()))
+                }
+                ContentPart::Signature => Ok(ticket.signature.replace(content.clone())),
+            }
         };
-        let stored = received.bytes().map(|bytes| Change::PutContent { ticket: id, bytes });
+        let stored = received.bytes().map(|bytes| Change::PutContent { ticket: id, part, bytes });
         let content = received.content();
         let event = AuditEvent::ContentReceived { ticket: id, caller: caller.id.clone(), sha256: content.sha256_value(), len: content.len };
         let with = stored.into_iter().chain([Change::Audit(event)]).collect::<Vec<_>>();
@@ -276,6 +324,14 @@ impl TicketService {
         self.load(caller, id).await.map(drop)
     }
 
+    /// The CAs that the configuration trusts or knows; callers name one by its id.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<Authority> {
+        let name = |certificate: &Certificate| certificate.common_name().unwrap_or_else(|| certificate.subject());
+        let describe = |certificate| Authority { id: authority_id(certificate), name: name(certificate) };
+        self.trust.current().authorities().map(describe).collect()
+    }
+
     /// Counts the tickets of a caller.
     ///
     /// # Errors
@@ -296,7 +352,8 @@ impl TicketService {
             let tickets = self.store.remove_idle_tickets(idle_since, IDLE_BATCH).await?;
             let last = tickets.len() < IDLE_BATCH;
             removed += tickets.len();
-            tickets.into_iter().filter_map(|ticket| ticket.content).for_each(|content| self.spool.discard(content));
+            let contents = tickets.into_iter().flat_map(|ticket| ticket.content.into_iter().chain(ticket.signature));
+            contents.for_each(|content| self.spool.discard(content));
             if last {
                 if self.store.is_shared() {
                     // Other gateways take content and give it up without our knowing.

@@ -2,7 +2,7 @@
 
 use super::{SignatureDocument, TicketError, TicketService, document};
 use crate::{
-    domain::{ids::PermitId, operator::Operator, permit::PermitState},
+    domain::{ids::PermitId, operator::Operator, permit::PermitState, ticket::ContentPart},
     permit::DecisionError,
 };
 
@@ -21,6 +21,6 @@ impl TicketService {
         let shown = waiting.and_then(|waiting| waiting.document).ok_or(TicketError::Missing)?;
         let ticket = self.store.find_ticket(shown.ticket).await?.ok_or(TicketError::Missing)?;
         let content = ticket.content.filter(|content| content.sha256_value() == shown.sha256).ok_or(TicketError::Missing)?;
-        document::plain(content.len, self.source_of(ticket.id, &content).await?).await
+        document::plain(content.len, self.source_of(ticket.id, ContentPart::Document, &content).await?).await
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         ids::{IdempotencyKey, JobId, TicketId},
         job::{JobOutcome, JobState, SigningJob},
         signature::SignatureValue,
-        ticket::{CadesType, Content, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
+        ticket::{CadesType, Content, ContentPart, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
     signing::service::{Authorised, JobOrder, Payment, SubmitError},
     store::Change,
@@ -140,7 +140,7 @@ impl TicketService {
             SignatureType::Detached => blocking(move || detached(embed, &signing, &value)).await.map(document::whole),
             SignatureType::Attached => {
                 let content = ticket.content.ok_or(TicketError::NoContent)?;
-                let (source, len) = (self.source_of(ticket.id, &content).await?, content.len);
+                let (source, len) = (self.source_of(ticket.id, ContentPart::Document, &content).await?, content.len);
                 let frame = blocking(move || with_signed_data(embed, &signing, &value, |signed_data| signed_data.attached_frame(len)));
                 document::around(frame.await?, source).await
             }
@@ -152,16 +152,16 @@ impl TicketService {
         if hash == HashAlgorithm::Sha256 {
             return Ok(content.sha256.clone());
         }
-        match self.source_of(ticket, content).await? {
+        match self.source_of(ticket, ContentPart::Document, content).await? {
             ContentSource::Bytes(bytes) => blocking(move || Ok(cms::digest(hash, &bytes))).await,
             ContentSource::File(path) => blocking(move || hash_file(&path, hash).map_err(unavailable)).await,
         }
     }
 
-    pub(super) async fn source_of(&self, ticket: TicketId, content: &Content) -> Result<ContentSource, TicketError> {
+    pub(super) async fn source_of(&self, ticket: TicketId, part: ContentPart, content: &Content) -> Result<ContentSource, TicketError> {
         Ok(match &content.place {
             ContentPlace::Spooled(name) => ContentSource::File(self.spool.path_of(name)),
-            ContentPlace::Stored => ContentSource::Bytes(self.store.read_content(ticket).await?.ok_or(TicketError::Missing)?),
+            ContentPlace::Stored => ContentSource::Bytes(self.store.read_content(ticket, part).await?.ok_or(TicketError::Missing)?),
         })
     }
 

@@ -23,11 +23,11 @@ use tracing::{error, warn};
 
 use super::{TicketError, TicketSettings};
 use crate::{
-    cms::{self, Hasher},
+    cms::{self, Hasher, armor::Armor},
     domain::{
         algorithm::HashAlgorithm,
         digest::Digest,
-        ticket::{Content, ContentPlace},
+        ticket::{Content, ContentPart, ContentPlace},
     },
     store::ContentUsage,
 };
@@ -85,8 +85,10 @@ impl Spool {
     }
 
     /// Begins an upload.
-    pub(super) fn upload(self: &Arc<Self>) -> Upload {
-        Upload { buffer: Vec::new(), stored: Share::none(&self.stored), file: None, len: 0, spool: Arc::clone(self) }
+    pub(super) fn upload(self: &Arc<Self>, part: ContentPart) -> Upload {
+        // Documents are taken as they are.
+        let armor = (part == ContentPart::Signature).then(Armor::default);
+        Upload { part, armor, buffer: Vec::new(), stored: Share::none(&self.stored), file: None, len: 0, spool: Arc::clone(self) }
     }
 
     /// Gives up content that no ticket refers to any more.
@@ -121,6 +123,9 @@ impl Spool {
 
 /// One upload, being received. Dropped, it leaves nothing behind.
 pub struct Upload {
+    part: ContentPart,
+    /// What takes off PEM or Base64, where it may be there.
+    armor: Option<Armor>,
     spool: Arc<Spool>,
     /// All of it so far, or what has not been written to the file yet.
     buffer: Vec<u8>,
@@ -143,11 +148,27 @@ impl Upload {
         self.spool.settings.upload_bytes_max
     }
 
+    /// What it is an upload of.
+    pub(super) const fn part(&self) -> ContentPart {
+        self.part
+    }
+
     /// Takes the next piece.
     ///
     /// # Errors
-    /// [`TicketError::TooLarge`], [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
+    /// [`TicketError::TooLarge`], [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`], [`TicketError::Armor`].
     pub async fn write(&mut self, piece: &[u8]) -> Result<(), TicketError> {
+        match &mut self.armor {
+            None => self.keep(piece).await,
+            Some(armor) => {
+                let mut bare = Vec::new();
+                armor.push(piece, &mut bare)?;
+                self.keep(&bare).await
+            }
+        }
+    }
+
+    async fn keep(&mut self, piece: &[u8]) -> Result<(), TicketError> {
         let piece_len = piece.len() as u64;
         self.len = self.len.saturating_add(piece_len);
         if self.len > self.limit() {
@@ -185,8 +206,13 @@ impl Upload {
     /// # Errors
     /// [`TicketError::SpoolFull`], [`TicketError::SpoolUnavailable`].
     pub(super) async fn finish(mut self) -> Result<Received, TicketError> {
+        if let Some(armor) = self.armor.take() {
+            let mut rest = Vec::new();
+            armor.finish(&mut rest)?;
+            self.keep(&rest).await?;
+        }
         self.flush().await?;
-        let Self { buffer, stored, file, len, spool } = self;
+        let Self { buffer, stored, file, len, spool, .. } = self;
         if let Some(Writing { file, path, hasher, disk }) = file {
             let (path, name) = blocking(move || synced(&spool, &file, path).map_err(unavailable)).await?;
             let content = Content { place: ContentPlace::Spooled(name), len, sha256: hasher.finish() };
@@ -351,7 +377,7 @@ mod tests {
     }
 
     async fn receive(spool: &Arc<Spool>, bytes: &[u8], piece: usize) -> Result<Received, TicketError> {
-        let mut upload = spool.upload();
+        let mut upload = spool.upload(ContentPart::Document);
         for piece in bytes.chunks(piece) {
             upload.write(piece).await?;
         }
@@ -399,7 +425,7 @@ mod tests {
         assert_eq!(used(&spool), (0, 5000));
         drop(received);
         assert_eq!((files(dir.path()).len(), used(&spool)), (0, (0, 0)));
-        let mut cut_off = spool.upload();
+        let mut cut_off = spool.upload(ContentPart::Document);
         cut_off.write(&[1; 5000]).await.unwrap();
         drop(cut_off);
         assert_eq!((files(dir.path()).len(), used(&spool)), (0, (0, 0)));

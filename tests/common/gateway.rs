@@ -35,6 +35,7 @@ use sealgate::{
     pki::{
         DevCa, Validity,
         fetch::Fetcher,
+        trust::{Trust, TrustStore},
         tsa::{TsaClient, TsaSettings},
     },
     signing::service::{SigningService, SigningSettings},
@@ -81,6 +82,8 @@ pub struct Plan {
     /// What they speak TLS with; `None` for plain HTTP.
     pub tls: Option<TlsFiles>,
     pub tickets: TicketSettings,
+    /// Whom the gateway trusts.
+    pub trust: TrustStore,
     pub http: HttpSettings,
     pub signing: SigningSettings,
     pub permits: PermitSettings,
@@ -124,8 +127,10 @@ impl Plan {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tickets = TicketSettings::new(directory.path().join("spool"));
+        let ca = DevCa::create("Test CA", validity(0)).unwrap();
         Self {
-            ca: DevCa::create("Test CA", validity(0)).unwrap(),
+            trust: TrustStore::new(vec![ca.certificate().clone()], Vec::new()),
+            ca,
             modules: Vec::new(),
             policies: Vec::new(),
             keys: Vec::new(),
@@ -314,7 +319,10 @@ impl Plan {
         let permits = Arc::new(PermitService::new(Arc::clone(&store), self.permits));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
-        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();
+        let tickets =
+            TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), Trust::of(self.trust), self.tickets)
+                .await
+                .unwrap();
         let (time_stamps, door) = time_stamps(&self.tsa_urls, self.tsa_total, &self.keys, &signing, &store);
         let tickets = Arc::new(tickets.with_time_stamps(Arc::new(time_stamps)));
         let http = HttpSettings { tsa: door, ..self.http };

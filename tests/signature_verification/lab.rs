@@ -9,7 +9,7 @@ use std::{
 use crate::common::openssl::openssl_ok;
 use sealgate::{
     domain::timestamp::Timestamp,
-    pki::{Certificate, path::Purpose, trust::TrustStore},
+    pki::{Certificate, trust::TrustStore},
     verification::{Judgement, Verdict, VerificationError, judge, judge_detached},
 };
 use tempfile::TempDir;
@@ -59,8 +59,9 @@ impl Lab {
     pub fn sign(&self, signer: &str, more: &[&str]) -> Vec<u8> {
         let file = |suffix: &str| self.path(&format!("{signer}.{suffix}"));
         let (certificate, key, content, ca, out) = (file("pem"), file("key"), self.path("content"), self.path("ca.pem"), self.path("out"));
-        let common = ["cms", "-sign", "-binary", "-outform", "DER", "-in", &content, "-out", &out, "-certfile", &ca, "-nosmimecap"];
-        openssl_ok([&common[..], &["-signer", &certificate, "-inkey", &key], more].concat());
+        let form: &[&str] = if more.contains(&"-outform") { &[] } else { &["-outform", "DER"] };
+        let common = ["cms", "-sign", "-binary", "-in", &content, "-out", &out, "-certfile", &ca, "-nosmimecap"];
+        openssl_ok([&common[..], &["-signer", &certificate, "-inkey", &key], form, more].concat());
         fs::read(out).unwrap()
     }
 
@@ -91,7 +92,7 @@ impl Lab {
 }
 
 pub const fn judgement(trust: &TrustStore, now: Timestamp) -> Judgement<'_> {
-    Judgement { trust, now, purpose: Purpose::DocumentSigning, certificates: &[], revocation: None }
+    Judgement::of_documents(trust, now)
 }
 
 pub fn now() -> Timestamp {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // in the helpers of tests
 
 mod broken;
+mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod flips;

@@ -70,6 +70,7 @@ macro_rules! contract {
                 a_claim_that_waits_gets_what_is_queued_and_nothing_once_it_is_not_wanted,
                 ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
                 content_is_stored_replaced_and_gone_with_its_ticket,
+                a_signature_is_kept_beside_the_content_and_goes_with_its_ticket,
                 content_that_is_moved_to_the_spool_directory_is_gone_from_the_store,
                 spooled_files_are_listed_and_counted,
                 jobs_are_listed_newest_first_by_state_and_caller,

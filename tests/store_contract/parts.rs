@@ -16,7 +16,7 @@ pub use sealgate::{
         key::KeyChoice,
         permit::{Permit, PermitRefusal, PermitState},
         signature::SignatureValue,
-        ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
+        ticket::{Content, ContentPart, ContentPlace, SignatureOptions, Ticket, TicketSigning},
         timestamp::Timestamp,
         token::{KeySelector, TokenIdentity},
     },
@@ -52,9 +52,11 @@ pub fn ticket(owner: &str) -> Ticket {
         touched: NOW,
         options: SignatureOptions::default(),
         content: None,
+        signature: None,
         metadata: None,
         key: KeyChoice::Default,
         signing: None,
+        verifying: None,
         version: 0,
     }
 }

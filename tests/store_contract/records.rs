@@ -142,7 +142,7 @@ pub async fn a_conflict_concerns_only_its_own_commit(store: AnyStore) {
     for (n, id, result) in results {
         assert_eq!(result.is_ok(), n % 3 != 0, "{n}: {result:?}");
         assert_eq!(store.find_ticket(id).await.unwrap().is_some(), n % 3 != 0);
-        assert_eq!(store.read_content(id).await.unwrap().is_some(), n % 3 != 0);
+        assert_eq!(store.read_content(id, ContentPart::Document).await.unwrap().is_some(), n % 3 != 0);
     }
     assert_eq!(store.count_tickets(&caller("a")).await, Ok(40));
     assert_eq!(store.count_queued(&token("one")).await, Ok(40));

@@ -142,11 +142,11 @@ pub fn holding(ticket: &Ticket, place: ContentPlace, bytes: &[u8]) -> Ticket {
 }
 
 pub fn put(ticket: &Ticket, bytes: &[u8]) -> Change {
-    Change::PutContent { ticket: ticket.id, bytes: bytes.into() }
+    Change::PutContent { ticket: ticket.id, part: ContentPart::Document, bytes: bytes.into() }
 }
 
 pub async fn content_of(store: &AnyStore, ticket: &Ticket) -> Option<Vec<u8>> {
-    store.read_content(ticket.id).await.unwrap().map(|bytes| bytes.to_vec())
+    store.read_content(ticket.id, ContentPart::Document).await.unwrap().map(|bytes| bytes.to_vec())
 }
 
 pub async fn stored(store: &AnyStore, ticket: &Ticket) -> Ticket {
@@ -173,6 +173,34 @@ pub async fn content_is_stored_replaced_and_gone_with_its_ticket(store: AnyStore
     assert_eq!(content_of(&store, &idle).await, None);
     commit(&store, vec![Change::DeleteTicket(first.id)]).await;
     assert_eq!(content_of(&store, &first).await, None);
+    assert_eq!(store.content_usage().await, Ok(ContentUsage::default()));
+}
+
+pub async fn a_signature_is_kept_beside_the_content_and_goes_with_its_ticket(store: AnyStore) {
+    let of = |ticket: &Ticket, place: ContentPlace, bytes: &[u8]| Ticket { signature: Some(content(place, bytes)), ..ticket.clone() };
+    let put_signature =
+        |ticket: &Ticket, bytes: &[u8]| Change::PutContent { ticket: ticket.id, part: ContentPart::Signature, bytes: bytes.into() };
+    let signature_of =
+        async |ticket: &Ticket| store.read_content(ticket.id, ContentPart::Signature).await.unwrap().map(|bytes| bytes.to_vec());
+    let (first, idle) = (ticket("a"), ticket("a"));
+    commit(&store, vec![insert(&first), insert(&idle), put(&first, b"document"), put_signature(&first, b"signature")]).await;
+    let both = of(&holding(&first, ContentPlace::Stored, b"document"), ContentPlace::Stored, b"signature");
+    commit(&store, vec![Change::UpdateTicket(Ticket { verifying: Some(NOW), ..both.clone() })]).await;
+    assert_eq!(stored(&store, &first).await.signature, both.signature);
+    assert_eq!(stored(&store, &first).await.verifying, Some(NOW));
+    assert_eq!((content_of(&store, &first).await, signature_of(&first).await), (Some(b"document".to_vec()), Some(b"signature".to_vec())));
+    assert_eq!(store.content_usage().await, Ok(ContentUsage { stored: 17, spooled: 0 }));
+    // It goes to the spool directory, and leaves the store and the document where they are.
+    let now = stored(&store, &first).await;
+    commit(&store, vec![Change::UpdateTicket(of(&now, ContentPlace::Spooled("signature-1".to_owned()), b"longer signature"))]).await;
+    assert_eq!((content_of(&store, &first).await, signature_of(&first).await), (Some(b"document".to_vec()), None));
+    assert_eq!(store.content_usage().await, Ok(ContentUsage { stored: 8, spooled: 16 }));
+    assert_eq!(store.spooled_files().await.unwrap(), ["signature-1"]);
+    commit(&store, vec![put_signature(&idle, b"idle"), Change::UpdateTicket(of(&idle, ContentPlace::Stored, b"idle"))]).await;
+    store.touch_ticket(first.id, LATER).await.unwrap();
+    assert_eq!(store.remove_idle_tickets(LATER, 9).await.unwrap().len(), 1);
+    assert_eq!(signature_of(&idle).await, None);
+    commit(&store, vec![Change::DeleteTicket(first.id)]).await;
     assert_eq!(store.content_usage().await, Ok(ContentUsage::default()));
 }
 

@@ -78,6 +78,7 @@ impl DevSettings<'_> {
             let _ = write!(text, "\n[tsa.serve]\nkey = \"{TSA_KEY}\"\npolicy = \"{TSA_POLICY}\"\n");
         }
         let chain = quoted_path(&layout.certificate("ca"));
+        let _ = write!(text, "\n[trust]\nanchors = [{chain}]\n");
         for key in &token.keys {
             let uri = quoted(&key.uri.to_string());
             let _ = write!(text, "\n[[key]]\nname = \"{}\"\nuri = {uri}\nchain = [{chain}]\n", key.name);

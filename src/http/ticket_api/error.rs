@@ -42,6 +42,10 @@ pub(super) enum Operation {
     CreateTicket,
     DeleteTicket,
     UploadData,
+    UploadSignature,
+    StartVerification,
+    FetchVerification,
+    FetchSignedData,
     SetMetadata,
     SetOptions,
     AskPermission,
@@ -66,6 +70,10 @@ impl Operation {
             Self::CreateTicket => "session-not-created",
             Self::DeleteTicket => "session-not-deleted",
             Self::UploadData => "data-not-uploaded",
+            Self::UploadSignature => "signature-not-uploaded",
+            Self::StartVerification => "verification-not-started",
+            Self::FetchVerification => "signature-not-verified",
+            Self::FetchSignedData => "signed-data-not-found",
             Self::SetMetadata => "metadata-not-uploaded",
             Self::SetOptions => "options-not-set",
             Self::AskPermission => "permission-not-granted",
@@ -226,8 +234,10 @@ impl ApiError {
 
     /// Bodies that a job or an upload is started with fail like the job or the upload; others are bad requests.
     fn body(&self, error: &BodyError) -> Wire {
-        let as_cause =
-            matches!(self.operation, Operation::UploadData | Operation::StartSignature | Operation::ChooseKey | Operation::CheckKey);
+        let as_cause = matches!(
+            self.operation,
+            Operation::UploadData | Operation::UploadSignature | Operation::StartSignature | Operation::ChooseKey | Operation::CheckKey
+        );
         match error {
             BodyError::Read(error) => body_read(*error),
             BodyError::NotJson if as_cause => self.failed_because("cause-not-json"),
@@ -287,6 +297,12 @@ impl ApiError {
             TicketError::Frozen => self.failed_because("cause-frozen"),
             TicketError::NoContent => self.failed_because("cause-no-content"),
             TicketError::NotRequested => self.failed_because("cause-not-requested"),
+            TicketError::NoSignature => self.failed_because("cause-no-signature"),
+            TicketError::NotVerified => self.failed_because("cause-not-verified"),
+            TicketError::Detached => self.failed_because("cause-detached"),
+            TicketError::NoSuchSignature(detail) => self.failed(Text::new("cause-not-a-signature").with("detail", detail)),
+            TicketError::Armor => self.failed_because("cause-armor"),
+            TicketError::VerifierBusy => outage("crypto-unavailable"),
             TicketError::UnknownToken => self.failed_because("cause-unknown-token"),
             TicketError::NoCertificate => self.failed_because("cause-no-certificate"),
             TicketError::Overtaken => self.failed_because("cause-overtaken"),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What this build can do, in words that clients may look for.
-const FEATURES: [&str; 10] = [
+const FEATURES: [&str; 11] = [
     "signatureType.detached",
     "signatureType.attached",
     "cadesType.undefined",
@@ -28,6 +28,7 @@ const FEATURES: [&str; 10] = [
     "embedCertificateType.signerAndCaCert",
     "embedCertificateType.signerCertAndCaInfo",
     "ds.creator.data.bulk",
+    "ds.verifier",
     "keyStore.pkcs11",
 ];
 
@@ -39,9 +40,11 @@ pub(super) async fn features() -> Reply {
     Reply::ok("features-listed").with("features", FEATURES)
 }
 
-/// Authorities are those whose time stamps and status answers can be had: none yet.
-pub(super) async fn authorities() -> Reply {
-    Reply::ok("authorities-listed").with("ca", Vec::<Value>::new())
+/// The CAs that the configuration trusts or knows.
+pub(super) async fn authorities(state: State) -> Reply {
+    let authorities = state.services.tickets.authorities().into_iter();
+    let listed: Vec<_> = authorities.map(|authority| json!({ "id": authority.id, "name": authority.name })).collect();
+    Reply::ok("authorities-listed").with("ca", listed)
 }
 
 /// A token of ours does the cryptography itself, so its path is an active one.

@@ -17,6 +17,7 @@ mod request;
 mod session;
 mod signature;
 mod upload;
+mod verifier;
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource,
@@ -81,17 +82,17 @@ fn signature_routes(config: &mut ServiceConfig) {
     config
         .service(resource("/ticket/{uuid}/ds/creator", "GET, POST").route(get().to(signature::state)).route(post().to(signature::start)))
         .service(resource("/ticket/{uuid}/ds/creator/data.bulk", "POST").route(post().to(signature::bulk)))
-        .service(resource("/ticket/{uuid}/ds/data", "GET, POST").route(get().to(signature::data)).route(post().to(later)))
-        .service(resource("/ticket/{uuid}/ds/base64Data", "GET").route(get().to(signature::base64_data)));
+        .service(resource("/ticket/{uuid}/ds/data", "GET, POST").route(get().to(signature::data)).route(post().to(upload::signature)))
+        .service(resource("/ticket/{uuid}/ds/base64Data", "GET").route(get().to(signature::base64_data)))
+        .service(resource("/ticket/{uuid}/ds/verifier", "GET, POST").route(get().to(verifier::result)).route(post().to(verifier::start)))
+        .service(resource("/ticket/{uuid}/ds/signedData", "GET").route(get().to(verifier::signed_data)))
+        .service(resource("/ticket/{uuid}/ds/base64SignedData", "GET").route(get().to(verifier::base64_signed_data)));
 }
 
 /// Calls of the API that are not served yet; they say so, in its own form.
 fn later_routes(config: &mut ServiceConfig) {
     let (reading, both) = ("GET", "GET, POST");
     let later_calls = [
-        ("ds/verifier", both),
-        ("ds/signedData", reading),
-        ("ds/base64SignedData", reading),
         ("ds/modifier", both),
         ("ds/modifiedData", reading),
         ("ds/base64ModifiedData", reading),

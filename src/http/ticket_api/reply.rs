@@ -31,6 +31,16 @@ impl Reply {
         Self { status: StatusCode::ACCEPTED, ..Self::ok("signature-pending") }
     }
 
+    /// A signature was checked, and is not valid.
+    pub(super) fn not_valid(message: &'static str) -> Self {
+        Self { status: StatusCode::NOT_ACCEPTABLE, ..Self::ok(message) }
+    }
+
+    /// A verification that is asked about has not ended.
+    pub(super) fn verification_pending() -> Self {
+        Self { status: StatusCode::ACCEPTED, ..Self::ok("verification-pending") }
+    }
+
     /// Adds a member. One that has no JSON form is left out; there is none such here.
     pub(super) fn with(mut self, name: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {

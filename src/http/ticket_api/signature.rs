@@ -87,12 +87,17 @@ pub(super) async fn base64_data(
     request: HttpRequest,
 ) -> Result<impl Responder, ApiError> {
     let Some(document) = wait_for(&state, &asking, ticket).await? else { return Ok(Either::Right(Reply::pending())) };
-    let message = Value::from(say(&request, &Text::new("signature-created")));
+    Ok(Either::Left(in_base64(&request, "signature-created", document)))
+}
+
+/// An answer with a document in Base64, encoded as it goes.
+pub(super) fn in_base64(request: &HttpRequest, message: &'static str, document: SignatureDocument) -> HttpResponse {
+    let message = Value::from(say(request, &Text::new(message)));
     let (head, tail) = (format!("{{\"message\":{message},\"base64Data\":\""), "\"}");
     let len = (head.len() + tail.len()) as u64 + document.len().div_ceil(3) * 4;
     let whole = |text: String| stream::iter([Ok(Bytes::from(text))]);
     let pieces = whole(head).chain(base64_pieces(document.into_pieces())).chain(whole(tail.to_owned()));
-    Ok(Either::Left(HttpResponse::Ok().content_type(JSON).body(SizedStream::new(len, pieces.boxed_local()))))
+    HttpResponse::Ok().content_type(JSON).body(SizedStream::new(len, pieces.boxed_local()))
 }
 
 /// Waits for the ticket's signature; `None` if it is not there when the time is over, or the server stops.

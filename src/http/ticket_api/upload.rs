@@ -1,4 +1,4 @@
-//! Uploads of content, in the three ways that clients send it, each decoded as it comes.
+//! Uploads of content and of signatures, in the three ways that clients send them, each decoded as it comes.
 
 use actix_multipart::{Field, Multipart};
 use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
@@ -16,9 +16,16 @@ use crate::{
     ticket::{TicketError, Upload},
 };
 
-const OPERATION: Operation = Operation::UploadData;
-/// The form element that holds the content.
-const ELEMENT: &str = "uploadTicketData";
+/// What is uploaded: what errors are about, and the form element that holds it.
+#[derive(Clone, Copy)]
+struct Kind {
+    operation: Operation,
+    element: &'static str,
+}
+
+const CONTENT: Kind = Kind { operation: Operation::UploadData, element: "uploadTicketData" };
+const SIGNATURE: Kind = Kind { operation: Operation::UploadSignature, element: "uploadDsData" };
+
 /// Room for other members of JSON and other parts of a form, in bytes.
 const WRAPPING_MAX: u64 = 1 << 20;
 /// The most parts of a form.
@@ -26,69 +33,88 @@ const PARTS_MAX: usize = 32;
 
 pub(super) async fn data(state: State, asking: Asking, ticket: TicketPath, request: HttpRequest, body: Payload) -> Result<Reply, ApiError> {
     let tickets = &state.services.tickets;
-    let mut upload = tickets.begin_upload(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
-    let pace = Pace::start(state.settings.body_idle_max, state.settings.upload_total_max);
-    let declared = header_text(&request, header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
-    if declared.is_some_and(|len| len > body_max(&upload)) {
-        return Err(too_long(&upload));
-    }
-    match request.content_type().to_ascii_lowercase().as_str() {
-        "application/octet-stream" | "" => raw(body, pace, &mut upload).await?,
-        "application/json" => base64_json(body, pace, &mut upload).await?,
-        "multipart/form-data" => form(&request, body, pace, &mut upload).await?,
-        _ => return Err(OPERATION.error(BodyError::ContentType)),
-    }
-    tickets.finish_upload(&asking.caller, ticket.0, upload).await.map_err(|error| OPERATION.error(error))?;
+    let mut upload = tickets.begin_upload(&asking.caller, ticket.0).await.map_err(|error| CONTENT.operation.error(error))?;
+    receive(&state, &request, body, CONTENT, &mut upload).await?;
+    tickets.finish_upload(&asking.caller, ticket.0, upload).await.map_err(|error| CONTENT.operation.error(error))?;
     Ok(Reply::ok("data-uploaded"))
 }
 
-async fn raw(mut body: Payload, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
-    while let Some(piece) = next_piece(&mut body, pace).await.map_err(read_error)? {
-        take(upload, &piece).await?;
+/// A signature, to be verified.
+pub(super) async fn signature(
+    state: State,
+    asking: Asking,
+    ticket: TicketPath,
+    request: HttpRequest,
+    body: Payload,
+) -> Result<Reply, ApiError> {
+    let tickets = &state.services.tickets;
+    let mut upload = tickets.begin_signature_upload(&asking.caller, ticket.0).await.map_err(|error| SIGNATURE.operation.error(error))?;
+    receive(&state, &request, body, SIGNATURE, &mut upload).await?;
+    tickets.finish_upload(&asking.caller, ticket.0, upload).await.map_err(|error| SIGNATURE.operation.error(error))?;
+    Ok(Reply::ok("signature-uploaded"))
+}
+
+async fn receive(state: &State, request: &HttpRequest, body: Payload, kind: Kind, upload: &mut Upload) -> Result<(), ApiError> {
+    let pace = Pace::start(state.settings.body_idle_max, state.settings.upload_total_max);
+    let declared = header_text(request, header::CONTENT_LENGTH).and_then(|len| len.parse::<u64>().ok());
+    if declared.is_some_and(|len| len > body_max(upload)) {
+        return Err(kind.too_long(upload));
+    }
+    match request.content_type().to_ascii_lowercase().as_str() {
+        "application/octet-stream" | "" => raw(body, pace, kind, upload).await,
+        "application/json" => base64_json(body, pace, kind, upload).await,
+        "multipart/form-data" => form(request, body, pace, kind, upload).await,
+        _ => Err(kind.operation.error(BodyError::ContentType)),
+    }
+}
+
+async fn raw(mut body: Payload, pace: Pace, kind: Kind, upload: &mut Upload) -> Result<(), ApiError> {
+    while let Some(piece) = next_piece(&mut body, pace).await.map_err(|error| kind.read_error(error))? {
+        kind.take(upload, &piece).await?;
     }
     Ok(())
 }
 
-async fn base64_json(mut body: Payload, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
+async fn base64_json(mut body: Payload, pace: Pace, kind: Kind, upload: &mut Upload) -> Result<(), ApiError> {
     let mut json = Base64Json::default();
     let mut content = Vec::new();
     // Escapes and white space are no content; without a limit of its own, a body of nothing else would never end.
     let mut left = body_max(upload);
-    while let Some(piece) = next_piece(&mut body, pace).await.map_err(read_error)? {
-        left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_long(upload))?;
-        json.push(&piece, &mut content).map_err(|error| OPERATION.error(error))?;
-        take(upload, &content).await?;
+    while let Some(piece) = next_piece(&mut body, pace).await.map_err(|error| kind.read_error(error))? {
+        left = left.checked_sub(piece.len() as u64).ok_or_else(|| kind.too_long(upload))?;
+        json.push(&piece, &mut content).map_err(|error| kind.operation.error(error))?;
+        kind.take(upload, &content).await?;
         content.clear();
     }
-    json.finish().map_err(|error| OPERATION.error(error))
+    json.finish().map_err(|error| kind.operation.error(error))
 }
 
-async fn form(request: &HttpRequest, body: Payload, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
+async fn form(request: &HttpRequest, body: Payload, pace: Pace, kind: Kind, upload: &mut Upload) -> Result<(), ApiError> {
     let mut form = Multipart::new(request.headers(), body);
     for _ in 0..PARTS_MAX {
-        let part = pace.wait(form.next()).await.map_err(read_error)?;
-        let Some(part) = part else { return Err(OPERATION.error(BodyError::MissingElement(ELEMENT))) };
-        let part = part.map_err(|_| OPERATION.error(BodyError::Form))?;
-        if part.name() == Some(ELEMENT) {
-            return element(part, pace, upload).await;
+        let part = pace.wait(form.next()).await.map_err(|error| kind.read_error(error))?;
+        let Some(part) = part else { return Err(kind.operation.error(BodyError::MissingElement(kind.element))) };
+        let part = part.map_err(|_| kind.operation.error(BodyError::Form))?;
+        if part.name() == Some(kind.element) {
+            return element(part, pace, kind, upload).await;
         }
-        pass_over(part, pace).await?;
+        pass_over(part, pace, kind).await?;
     }
-    Err(OPERATION.error(BodyError::Form))
+    Err(kind.operation.error(BodyError::Form))
 }
 
-async fn element(mut part: Field, pace: Pace, upload: &mut Upload) -> Result<(), ApiError> {
-    while let Some(piece) = pace.wait(part.next()).await.map_err(read_error)? {
-        take(upload, &piece.map_err(|_| OPERATION.error(BodyError::Form))?).await?;
+async fn element(mut part: Field, pace: Pace, kind: Kind, upload: &mut Upload) -> Result<(), ApiError> {
+    while let Some(piece) = pace.wait(part.next()).await.map_err(|error| kind.read_error(error))? {
+        kind.take(upload, &piece.map_err(|_| kind.operation.error(BodyError::Form))?).await?;
     }
     Ok(())
 }
 
-async fn pass_over(mut part: Field, pace: Pace) -> Result<(), ApiError> {
+async fn pass_over(mut part: Field, pace: Pace, kind: Kind) -> Result<(), ApiError> {
     let mut left = WRAPPING_MAX;
-    while let Some(piece) = pace.wait(part.next()).await.map_err(read_error)? {
-        let piece = piece.map_err(|_| OPERATION.error(BodyError::Form))?;
-        left = left.checked_sub(piece.len() as u64).ok_or_else(|| OPERATION.error(BodyError::Form))?;
+    while let Some(piece) = pace.wait(part.next()).await.map_err(|error| kind.read_error(error))? {
+        let piece = piece.map_err(|_| kind.operation.error(BodyError::Form))?;
+        left = left.checked_sub(piece.len() as u64).ok_or_else(|| kind.operation.error(BodyError::Form))?;
     }
     Ok(())
 }
@@ -98,14 +124,16 @@ fn body_max(upload: &Upload) -> u64 {
     upload.limit().saturating_mul(2).saturating_add(WRAPPING_MAX)
 }
 
-async fn take(upload: &mut Upload, piece: &[u8]) -> Result<(), ApiError> {
-    upload.write(piece).await.map_err(|error| OPERATION.error(error))
-}
+impl Kind {
+    async fn take(self, upload: &mut Upload, piece: &[u8]) -> Result<(), ApiError> {
+        upload.write(piece).await.map_err(|error| self.operation.error(error))
+    }
 
-fn read_error(error: BodyReadError) -> ApiError {
-    OPERATION.error(BodyError::from(error))
-}
+    fn read_error(self, error: BodyReadError) -> ApiError {
+        self.operation.error(BodyError::from(error))
+    }
 
-fn too_long(upload: &Upload) -> ApiError {
-    OPERATION.error(TicketError::TooLarge { limit: upload.limit() })
+    fn too_long(self, upload: &Upload) -> ApiError {
+        self.operation.error(TicketError::TooLarge { limit: upload.limit() })
+    }
 }

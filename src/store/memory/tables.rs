@@ -18,7 +18,7 @@ use crate::{
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::{Permit, PermitState},
         stored_caller::StoredCaller,
-        ticket::{ContentPlace, Ticket},
+        ticket::{Content, ContentPart, ContentPlace, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -34,7 +34,7 @@ pub(super) struct Tables {
     tickets: HashMap<TicketId, Ticket>,
     tickets_by_use: BTreeSet<(Timestamp, TicketId)>,
     tickets_of: HashMap<CallerId, usize>,
-    contents: HashMap<TicketId, Arc<[u8]>>,
+    contents: HashMap<(TicketId, ContentPart), Arc<[u8]>>,
     /// How many tickets refer to a job.
     referred: HashMap<JobId, usize>,
     permits: HashMap<PermitId, Permit>,
@@ -123,13 +123,13 @@ impl Tables {
         self.queues.get(token).map_or(0, TokenQueue::len)
     }
 
-    pub(super) fn content(&self, ticket: TicketId) -> Option<Arc<[u8]>> {
-        self.contents.get(&ticket).cloned()
+    pub(super) fn content(&self, ticket: TicketId, part: ContentPart) -> Option<Arc<[u8]>> {
+        self.contents.get(&(ticket, part)).cloned()
     }
 
     pub(super) fn content_usage(&self) -> ContentUsage {
         let mut usage = ContentUsage::default();
-        for content in self.tickets.values().filter_map(|ticket| ticket.content.as_ref()) {
+        for content in self.tickets.values().flat_map(Ticket::contents) {
             match content.place {
                 ContentPlace::Stored => usage.stored += content.len,
                 ContentPlace::Spooled(_) => usage.spooled += content.len,
@@ -139,9 +139,8 @@ impl Tables {
     }
 
     pub(super) fn spooled_files(&self) -> Vec<String> {
-        let place = |ticket: &Ticket| ticket.content.as_ref().map(|content| content.place.clone());
-        let name = |place| if let ContentPlace::Spooled(name) = place { Some(name) } else { None };
-        self.tickets.values().filter_map(place).filter_map(name).collect()
+        let name = |content: &Content| if let ContentPlace::Spooled(name) = &content.place { Some(name.clone()) } else { None };
+        self.tickets.values().flat_map(Ticket::contents).filter_map(name).collect()
     }
 
     pub(super) fn list_jobs(&self, filter: &JobFilter, limit: usize) -> Vec<SigningJob> {
@@ -202,7 +201,9 @@ impl Tables {
         };
         let removed: Vec<_> = idle.filter(done).take(limit).collect();
         for id in &removed {
-            self.contents.remove(id);
+            for part in ContentPart::ALL {
+                self.contents.remove(&(*id, part));
+            }
         }
         removed.into_iter().filter_map(|id| self.replace_ticket(id, None)).collect()
     }
@@ -427,10 +428,10 @@ impl Rows for Tables {
         Ok(())
     }
 
-    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
+    fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
         match bytes {
-            Some(bytes) => drop(self.contents.insert(ticket, bytes)),
-            None => drop(self.contents.remove(&ticket)),
+            Some(bytes) => drop(self.contents.insert((ticket, part), bytes)),
+            None => drop(self.contents.remove(&(ticket, part))),
         }
         Ok(())
     }

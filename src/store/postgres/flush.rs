@@ -10,7 +10,11 @@ use super::{
     working_set::{Pair, WorkingSet},
 };
 use crate::{
-    domain::{job::JobState, permit::Permit, ticket::Ticket},
+    domain::{
+        job::JobState,
+        permit::Permit,
+        ticket::{ContentPart, Ticket},
+    },
     store::{
         StoreError,
         columns::{JobColumns, PermitColumns, TicketColumns, count, millis, request_text},
@@ -18,17 +22,22 @@ use crate::{
     },
 };
 
-const INSERT_TICKETS: &str = "INSERT INTO tickets (id, caller, touched, version, job, spooled, content_len, body) \
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], $6::text[], $7::bigint[], $8::text[])";
+const INSERT_TICKETS: &str = "INSERT INTO tickets (id, caller, touched, version, job, spooled, content_len, \
+    signature_spooled, signature_len, body) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], \
+    $6::text[], $7::bigint[], $8::text[], $9::bigint[], $10::text[])";
 const UPDATE_TICKETS: &str = "UPDATE tickets SET touched = u.touched, version = u.version, job = u.job, spooled = u.spooled, \
-    content_len = u.content_len, body = u.body FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], $6::text[], \
-    $7::bigint[], $8::text[]) AS u(id, caller, touched, version, job, spooled, content_len, body) WHERE tickets.id = u.id";
+    content_len = u.content_len, signature_spooled = u.signature_spooled, signature_len = u.signature_len, body = u.body FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], $6::text[], \
+    $7::bigint[], $8::text[], $9::bigint[], $10::text[]) AS u(id, caller, touched, version, job, spooled, content_len, signature_spooled, \
+    signature_len, body) WHERE tickets.id = u.id";
 const TOUCH_TICKETS: &str =
     "UPDATE tickets SET touched = u.touched FROM unnest($1::uuid[], $2::bigint[]) AS u(id, touched) WHERE tickets.id = u.id";
 const DELETE_TICKETS: &str = "DELETE FROM tickets WHERE id = ANY($1)";
 const PUT_CONTENTS: &str = "INSERT INTO contents (ticket, bytes) SELECT * FROM unnest($1::uuid[], $2::bytea[]) \
     ON CONFLICT (ticket) DO UPDATE SET bytes = excluded.bytes";
 const DELETE_CONTENTS: &str = "DELETE FROM contents WHERE ticket = ANY($1)";
+const PUT_SIGNATURES: &str = "INSERT INTO signatures (ticket, bytes) SELECT * FROM unnest($1::uuid[], $2::bytea[]) \
+    ON CONFLICT (ticket) DO UPDATE SET bytes = excluded.bytes";
+const DELETE_SIGNATURES: &str = "DELETE FROM signatures WHERE ticket = ANY($1)";
 const INSERT_PERMITS: &str = "INSERT INTO permits (id, caller, uses, reserved, committed, expires, state, body) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[])";
 const SPEND_PERMITS: &str = "UPDATE permits SET reserved = u.reserved, committed = u.committed \
@@ -126,7 +135,8 @@ fn tickets(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<(), StoreError> {
     let changed = changed.into_iter().map(|(_, wanted)| TicketColumns::of(wanted.clone())).collect::<Result<Vec<_>, _>>()?;
     for (sql, rows) in [(INSERT_TICKETS, new), (UPDATE_TICKETS, changed)] {
         columns!(steps, sql, rows, row => [
-            row.id, row.caller.clone(), row.touched, row.version, row.job, row.spooled.clone(), row.content_len, row.body.clone(),
+            row.id, row.caller.clone(), row.touched, row.version, row.job, row.spooled.clone(), row.content_len,
+            row.signature_spooled.clone(), row.signature_len, row.body.clone(),
         ]);
     }
     columns!(steps, TOUCH_TICKETS, touched, row => [row.1.id.as_uuid(), millis(row.1.touched)]);
@@ -139,10 +149,17 @@ fn only_touched(stored: &Ticket, wanted: &Ticket) -> bool {
 }
 
 fn contents(set: &WorkingSet, steps: &mut Vec<Step>) {
-    let put: Vec<_> = set.contents.iter().filter_map(|(ticket, bytes)| Some((ticket, bytes.as_ref()?))).collect();
-    let gone: Vec<_> = set.contents.iter().filter(|(_, bytes)| bytes.is_none()).map(|(ticket, _)| ticket).collect();
-    columns!(steps, PUT_CONTENTS, put, row => [row.0.as_uuid(), row.1.to_vec()]);
-    columns!(steps, DELETE_CONTENTS, gone, id => [id.as_uuid()]);
+    for part in ContentPart::ALL {
+        let (put_sql, delete_sql) = match part {
+            ContentPart::Document => (PUT_CONTENTS, DELETE_CONTENTS),
+            ContentPart::Signature => (PUT_SIGNATURES, DELETE_SIGNATURES),
+        };
+        let of_part = || set.contents.iter().filter(|((_, of), _)| *of == part).map(|((ticket, _), bytes)| (ticket, bytes));
+        let put: Vec<_> = of_part().filter_map(|(ticket, bytes)| Some((ticket, bytes.as_ref()?))).collect();
+        let gone: Vec<_> = of_part().filter(|(_, bytes)| bytes.is_none()).map(|(ticket, _)| ticket).collect();
+        columns!(steps, put_sql, put, row => [row.0.as_uuid(), row.1.to_vec()]);
+        columns!(steps, delete_sql, gone, id => [id.as_uuid()]);
+    }
 }
 
 fn permits(set: &WorkingSet, steps: &mut Vec<Step>) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ use crate::{
         audit::AuditHead,
         ids::{GatewayId, JobId, TicketId},
         job::{FailureCause, JobOutcome, JobState, SigningJob},
-        ticket::Ticket,
+        ticket::{ContentPart, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -160,7 +160,7 @@ impl Group {
                     let job = ticket.signing.as_ref().and_then(|signing| set.wanted_job(signing.job));
                     if ticket.touched < *idle_since && job.is_none_or(|row| row.job.state.is_final()) {
                         set.put_ticket(*id, None)?;
-                        set.put_content(*id, None)?;
+                        ContentPart::ALL.into_iter().try_for_each(|part| set.put_content(*id, part, None))?;
                         removed.push(ticket);
                     }
                 }

@@ -69,7 +69,7 @@ use crate::domain::{
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
     stored_caller::StoredCaller,
-    ticket::Ticket,
+    ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
 };
@@ -272,21 +272,33 @@ impl Store for PostgresStore {
         }
     }
 
-    async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        let rows = self.readers.query("SELECT bytes FROM contents WHERE ticket = $1", &[&ticket.as_uuid()]).await?;
+    async fn read_content(&self, ticket: TicketId, part: ContentPart) -> Result<Option<Arc<[u8]>>, StoreError> {
+        let sql = match part {
+            ContentPart::Document => "SELECT bytes FROM contents WHERE ticket = $1",
+            ContentPart::Signature => "SELECT bytes FROM signatures WHERE ticket = $1",
+        };
+        let rows = self.readers.query(sql, &[&ticket.as_uuid()]).await?;
         rows.first().map(|row| row::column::<&[u8]>(row, 0).map(Into::into)).transpose()
     }
 
     async fn content_usage(&self) -> Result<ContentUsage, StoreError> {
-        let sql = "SELECT COALESCE(sum(content_len) FILTER (WHERE spooled IS NULL), 0)::bigint, \
-                   COALESCE(sum(content_len) FILTER (WHERE spooled IS NOT NULL), 0)::bigint FROM tickets";
+        let sql = "SELECT COALESCE(sum(len) FILTER (WHERE spooled IS NULL), 0)::bigint, \
+                   COALESCE(sum(len) FILTER (WHERE spooled IS NOT NULL), 0)::bigint FROM \
+                   (SELECT content_len AS len, spooled FROM tickets UNION ALL SELECT signature_len, signature_spooled FROM tickets) AS parts";
         let rows = self.readers.query(sql, &[]).await?;
         let Some(row) = rows.first() else { return Ok(ContentUsage::default()) };
         Ok(ContentUsage { stored: row::number(row, 0)? as u64, spooled: row::number(row, 1)? as u64 })
     }
 
     async fn spooled_files(&self) -> Result<Vec<String>, StoreError> {
-        let rows = self.readers.query("SELECT spooled FROM tickets WHERE spooled IS NOT NULL", &[]).await?;
+        let rows = self
+            .readers
+            .query(
+                "SELECT spooled FROM tickets WHERE spooled IS NOT NULL \
+            UNION ALL SELECT signature_spooled FROM tickets WHERE signature_spooled IS NOT NULL",
+                &[],
+            )
+            .await?;
         rows.iter().map(|row| row::column(row, 0)).collect()
     }
 

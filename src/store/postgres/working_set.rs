@@ -27,7 +27,7 @@ use crate::{
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::{Permit, PermitState},
         stored_caller::StoredCaller,
-        ticket::Ticket,
+        ticket::{ContentPart, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -182,7 +182,7 @@ pub(super) struct WorkingSet {
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
     pub(super) enrolments: HashMap<EnrolmentId, Pair<Enrolment>>,
     pub(super) callers: callers::Rows,
-    pub(super) contents: HashMap<TicketId, Option<Arc<[u8]>>>,
+    pub(super) contents: HashMap<(TicketId, ContentPart), Option<Arc<[u8]>>>,
     pub(super) words: HashMap<PermitId, Option<String>>,
     pub(super) accounts: Accounts,
     /// New jobs in the order in which they were accepted.
@@ -429,8 +429,8 @@ impl Rows for WorkingSet {
         Ok(())
     }
 
-    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
-        self.contents.insert(ticket, bytes);
+    fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
+        self.contents.insert((ticket, part), bytes);
         Ok(())
     }
 

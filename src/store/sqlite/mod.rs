@@ -48,7 +48,7 @@ use crate::domain::{
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
     stored_caller::StoredCaller,
-    ticket::Ticket,
+    ticket::{ContentPart, Ticket},
     timestamp::Timestamp,
     token::TokenIdentity,
 };
@@ -238,8 +238,8 @@ impl Store for SqliteStore {
         self.writer.write(move |tables| tables.remove_idle_tickets(idle_since, limit)).await
     }
 
-    async fn read_content(&self, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.readers.read(move |connection| queries::content(connection, ticket)).await
+    async fn read_content(&self, ticket: TicketId, part: ContentPart) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.readers.read(move |connection| queries::content(connection, ticket, part)).await
     }
 
     async fn content_usage(&self) -> Result<ContentUsage, StoreError> {

@@ -53,7 +53,7 @@ mod tests {
             key::KeyChoice,
             operator::SessionId,
             permit::{Permit, PermitState},
-            ticket::{Content, ContentPlace, SignatureOptions, Ticket},
+            ticket::{Content, ContentPart, ContentPlace, SignatureOptions, Ticket},
             token::{KeySelector, TokenIdentity},
         },
         store::{
@@ -75,9 +75,11 @@ mod tests {
             touched: now,
             options: SignatureOptions::default(),
             content: None,
+            signature: None,
             metadata: Some("text".to_owned()),
             key: KeyChoice::Default,
             signing: None,
+            verifying: None,
             version: 0,
         };
         let caller = ticket.caller.clone();
@@ -86,7 +88,7 @@ mod tests {
             .await
             .unwrap();
         ticket.content = Some(Content { place: ContentPlace::Stored, len: 3, sha256: digest(HashAlgorithm::Sha256, b"abc") });
-        let put = Change::PutContent { ticket: ticket.id, bytes: b"abc".to_vec().into() };
+        let put = Change::PutContent { ticket: ticket.id, part: ContentPart::Document, bytes: b"abc".to_vec().into() };
         store.commit(vec![Change::UpdateTicket(ticket.clone()), put]).await.unwrap();
         let text = String::new;
         let token = TokenIdentity { module: "m".parse().unwrap(), manufacturer: text(), model: text(), serial: text(), label: text() };
@@ -145,7 +147,7 @@ mod tests {
         store.wait_for_decision(asked.id).await.unwrap();
         store.find_request(&caller, &"key".parse().unwrap()).await.unwrap().unwrap();
         store.find_ticket(ticket.id).await.unwrap().unwrap();
-        store.read_content(ticket.id).await.unwrap().unwrap();
+        store.read_content(ticket.id, ContentPart::Document).await.unwrap().unwrap();
         store.touch_ticket(ticket.id, later).await.unwrap();
         store.count_tickets(&caller).await.unwrap();
         store.count_queued(&token).await.unwrap();

@@ -13,7 +13,7 @@ use crate::{
         ids::{CallerId, GatewayId, IdempotencyKey, JobId, PermitId, TicketId},
         job::{QueueLength, SigningJob},
         permit::Permit,
-        ticket::Ticket,
+        ticket::{ContentPart, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -44,22 +44,36 @@ pub(super) fn count_tickets(connection: &Connection, caller: &CallerId) -> Resul
     number(connection, "SELECT tickets FROM ticket_counts WHERE caller = ?1", params![caller.as_str()])
 }
 
-pub(super) fn content(connection: &Connection, ticket: TicketId) -> Result<Option<Arc<[u8]>>, StoreError> {
+/// The table that a part of a ticket stands in.
+pub(super) const fn table_of(part: ContentPart) -> &'static str {
+    match part {
+        ContentPart::Document => "contents",
+        ContentPart::Signature => "signatures",
+    }
+}
+
+pub(super) fn content(connection: &Connection, ticket: TicketId, part: ContentPart) -> Result<Option<Arc<[u8]>>, StoreError> {
     let bytes: Option<Vec<u8>> =
-        one(connection, "SELECT bytes FROM contents WHERE ticket = ?1", params![ticket.as_uuid().as_bytes()], |row| row.get(0))?;
+        one(connection, &format!("SELECT bytes FROM {} WHERE ticket = ?1", table_of(part)), params![ticket.as_uuid().as_bytes()], |row| {
+            row.get(0)
+        })?;
     Ok(bytes.map(Into::into))
 }
 
 pub(super) fn content_usage(connection: &Connection) -> Result<ContentUsage, StoreError> {
-    let sum = |condition| {
-        let sql = format!("SELECT coalesce(sum(content_len), 0) FROM tickets WHERE {condition}");
+    let sum = |of: &str, condition: &str| {
+        let sql = format!("SELECT coalesce(sum({of}), 0) FROM tickets WHERE {condition}");
         connection.query_row(&sql, (), |row| row.get::<_, i64>(0)).map(|sum| u64::try_from(sum).unwrap_or(0)).map_err(unavailable)
     };
-    Ok(ContentUsage { stored: sum("spooled IS NULL")?, spooled: sum("spooled IS NOT NULL")? })
+    let stored = sum("content_len", "spooled IS NULL")? + sum("signature_len", "signature_spooled IS NULL")?;
+    let spooled = sum("content_len", "spooled IS NOT NULL")? + sum("signature_len", "signature_spooled IS NOT NULL")?;
+    Ok(ContentUsage { stored, spooled })
 }
 
 pub(super) fn spooled_files(connection: &Connection) -> Result<Vec<String>, StoreError> {
-    all(connection, "SELECT spooled FROM tickets WHERE spooled IS NOT NULL", (), |row| row.get(0))
+    let sql = "SELECT spooled FROM tickets WHERE spooled IS NOT NULL
+         UNION ALL SELECT signature_spooled FROM tickets WHERE signature_spooled IS NOT NULL";
+    all(connection, sql, (), |row| row.get(0))
 }
 
 pub(super) fn permit(connection: &Connection, id: PermitId) -> Result<Option<Permit>, StoreError> {

@@ -20,7 +20,7 @@ use crate::{
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
         stored_caller::StoredCaller,
-        ticket::Ticket,
+        ticket::{ContentPart, Ticket},
         timestamp::Timestamp,
         token::TokenIdentity,
     },
@@ -160,7 +160,7 @@ impl<'a> Tables<'a> {
         for ticket in &idle {
             self.seen.tickets.insert(ticket.id, Some(ticket.clone()));
             self.put_ticket(ticket.id, None)?;
-            self.put_content(ticket.id, None)?;
+            ContentPart::ALL.into_iter().try_for_each(|part| self.put_content(ticket.id, part, None))?;
         }
         Ok(idle)
     }
@@ -255,13 +255,14 @@ impl Rows for Tables<'_> {
             self.memory.deleted = true;
             return self.run("DELETE FROM tickets WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
-        let sql = "INSERT INTO tickets (id, caller, touched, version, job, spooled, content_len, body)
-             VALUES (:id, :caller, :touched, :version, :job, :spooled, :content_len, :body)
+        let sql = "INSERT INTO tickets (id, caller, touched, version, job, spooled, content_len, signature_spooled, signature_len, body)
+             VALUES (:id, :caller, :touched, :version, :job, :spooled, :content_len, :signature_spooled, :signature_len, :body)
              ON CONFLICT (id) DO UPDATE SET touched = :touched, version = :version, job = :job, spooled = :spooled,
-             content_len = :content_len, body = :body";
+             content_len = :content_len, signature_spooled = :signature_spooled, signature_len = :signature_len, body = :body";
         let params = named_params! {
             ":id": row.id.as_bytes(), ":caller": row.caller, ":touched": row.touched, ":version": row.version,
-            ":job": row.job.as_ref().map(Uuid::as_bytes), ":spooled": row.spooled, ":content_len": row.content_len, ":body": row.body,
+            ":job": row.job.as_ref().map(Uuid::as_bytes), ":spooled": row.spooled, ":content_len": row.content_len,
+            ":signature_spooled": row.signature_spooled, ":signature_len": row.signature_len, ":body": row.body,
         };
         self.run(sql, params).map(drop)
     }
@@ -414,17 +415,19 @@ impl Rows for Tables<'_> {
         Ok(())
     }
 
-    fn put_content(&mut self, ticket: TicketId, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
+    fn put_content(&mut self, ticket: TicketId, part: ContentPart, bytes: Option<Arc<[u8]>>) -> Result<(), StoreError> {
         // What it replaces is deleted too.
         self.memory.deleted = true;
-        let ticket = *ticket.as_uuid().as_bytes();
+        let (ticket, table) = (*ticket.as_uuid().as_bytes(), queries::table_of(part));
         match bytes {
             Some(bytes) => {
-                let sql = "INSERT INTO contents (ticket, pad, bytes) VALUES (:ticket, zeroblob(:pad), :bytes)
-                     ON CONFLICT (ticket) DO UPDATE SET bytes = :bytes";
-                self.run(sql, named_params! { ":ticket": ticket, ":pad": PAD_LEN, ":bytes": &*bytes }).map(drop)
+                let sql = format!(
+                    "INSERT INTO {table} (ticket, pad, bytes) VALUES (:ticket, zeroblob(:pad), :bytes)
+                     ON CONFLICT (ticket) DO UPDATE SET bytes = :bytes"
+                );
+                self.run(&sql, named_params! { ":ticket": ticket, ":pad": PAD_LEN, ":bytes": &*bytes }).map(drop)
             }
-            None => self.run("DELETE FROM contents WHERE ticket = :ticket", named_params! { ":ticket": ticket }).map(drop),
+            None => self.run(&format!("DELETE FROM {table} WHERE ticket = :ticket"), named_params! { ":ticket": ticket }).map(drop),
         }
     }
 

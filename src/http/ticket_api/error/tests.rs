@@ -76,6 +76,11 @@ fn tickets() -> Vec<ApiError> {
     errors.extend(starts.into_iter().chain(bulks.map(TicketError::Bulk)).map(|error| START.error(error)));
     errors.push(Operation::SetMetadata.error(TicketError::NoContent));
     errors.push(FETCH.error(TicketError::NotRequested));
+    errors.extend([TicketError::NoSignature, TicketError::VerifierBusy].map(|error| Operation::StartVerification.error(error)));
+    errors.extend([TicketError::NotVerified, TicketError::NoContent].map(|error| Operation::FetchVerification.error(error)));
+    let not_a_signature = TicketError::NoSuchSignature("detail".to_owned());
+    errors.extend([TicketError::Detached, not_a_signature].map(|error| Operation::FetchSignedData.error(error)));
+    errors.push(Operation::UploadSignature.error(TicketError::Armor));
     let options = [
         UnsupportedOption::CadesType(CadesType::XLong),
         UnsupportedOption::SignatureTs,

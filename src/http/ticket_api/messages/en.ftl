@@ -45,6 +45,16 @@ signature-not-started = The creation of the signature could not be started.
 signature-created = The signature was created.
 signature-pending = The operation "Creation of the signature" is in progress.
 signature-not-created = The signature was not created.
+signature-uploaded = The signature was uploaded.
+signature-not-uploaded = The signature was not uploaded.
+verification-started = The verification of the signature was started.
+verification-not-started = The verification of the signature could not be started.
+verification-pending = The verification of the signature is under way.
+signature-valid = The signature is valid.
+signature-not-valid = The signature is not valid.
+signature-not-verified = The signature was not verified.
+signed-data-found = The signed data was found.
+signed-data-not-found = The signed data was not found.
 
 ## Keys and certificates
 key-chosen = The session's key was chosen.
@@ -88,6 +98,11 @@ body-missing-member = The request body has no string "{ $name }".
 ## Causes of failures
 cause-frozen = A signature was asked for, so the session's data, options and key cannot be changed any more.
 cause-no-content = The session's data was not uploaded.
+cause-no-signature = No signature was uploaded.
+cause-not-verified = The signature was not asked to be verified.
+cause-detached = The signature does not hold the signed data.
+cause-not-a-signature = What was uploaded is no signature: { $detail }.
+cause-armor = The signature is neither DER nor whole PEM or Base64.
 cause-not-requested = No signature was asked for.
 cause-overtaken = Another request is changing the session at the same time.
 cause-not-supported-yet = The operation is not supported yet.

@@ -45,6 +45,16 @@ signature-not-started = Помилка при ініціюванні асинх�
 signature-created = Електронний підпис успішно створений.
 signature-pending = Операція "Створення електронного підпису" знаходиться у стадії виконання.
 signature-not-created = Електронний підпис не створено.
+signature-uploaded = Дані ЕП успішно завантажені.
+signature-not-uploaded = Помилка при завантаженні даних ЕП.
+verification-started = Ініційована операція перевірки електронного підпису.
+verification-not-started = Помилка при ініціюванні асинхронної операції перевірки електронного підпису.
+verification-pending = Операція "Перевірка електронного підпису" знаходиться у стадії виконання.
+signature-valid = Електронний підпис дійсний.
+signature-not-valid = Електронний підпис недійсний.
+signature-not-verified = Електронний підпис не перевірено.
+signed-data-found = Підписані дані отримано.
+signed-data-not-found = Підписані дані не отримано.
 
 ## Keys and certificates
 key-chosen = Ключовий контейнер сесії успішно встановлено.
@@ -88,6 +98,11 @@ body-missing-member = У тілі запиту немає рядка "{ $name }"
 ## Causes of failures
 cause-frozen = Підпис уже запитано, тому дані, параметри та ключ сесії не можна змінювати.
 cause-no-content = Дані сесії не були завантажені.
+cause-no-signature = Дані ЕП не були завантажені.
+cause-not-verified = Перевірка електронного підпису не була ініційована.
+cause-detached = Підпис не містить підписаних даних.
+cause-not-a-signature = Завантажені дані не є електронним підписом: { $detail }.
+cause-armor = Дані ЕП не є ані DER, ані цілим PEM чи Base64.
 cause-not-requested = Створення електронного підпису не було запитано.
 cause-overtaken = Сесію одночасно змінює інший запит.
 cause-not-supported-yet = Операція поки що не підтримується.

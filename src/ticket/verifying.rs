@@ -1,0 +1,280 @@
+//! Verification of a signature that was uploaded to a ticket.
+//!
+//! Asking for it is noted with the ticket, with the time as of which it is judged; the verdict follows from what the ticket holds, and is
+//! computed by the gateway that is asked for it: once, however many ask, and again where it was forgotten. Invariants: a verdict is of what the
+//! ticket held when it was asked for; the work is done on blocking threads, a few at a time.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Cursor, Read, Seek, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::bytes::Bytes;
+use tracing::{error, warn};
+
+use super::{
+    SignatureDocument, TicketError, TicketService,
+    document::streamed,
+    signature::ContentSource,
+    spool::{blocking, unavailable},
+};
+use crate::{
+    cms::verify::{ReadError, SignedMessage},
+    domain::{
+        audit::AuditEvent,
+        caller::Caller,
+        ids::TicketId,
+        ticket::{Content, ContentPart, Ticket},
+        timestamp::Timestamp,
+    },
+    store::Change,
+    verification::{Judgement, Verdict, VerificationError, judge},
+};
+
+/// The most verifications that run at a time; the rest wait.
+const RUNNING_MAX: usize = 4;
+/// The most verdicts that are remembered, running ones included.
+const REMEMBERED_MAX: usize = 4096;
+/// How many pieces of a content are read ahead of a slow client.
+const PIECES_AHEAD: usize = 4;
+
+/// What came of a verification.
+#[derive(Debug, Clone)]
+pub enum Verification {
+    /// The signature was judged, signer by signer.
+    Judged(Verdict),
+    /// It is not one that could be judged; the text says why.
+    NotASignature(String),
+}
+
+impl Verification {
+    /// Whether the signature holds.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Judged(verdict) if verdict.is_good())
+    }
+
+    fn reason(&self) -> Option<String> {
+        match self {
+            Self::Judged(verdict) => verdict.reason().map(ToString::to_string),
+            Self::NotASignature(reason) => Some(reason.clone()),
+        }
+    }
+
+    fn signers(&self) -> Vec<String> {
+        let Self::Judged(verdict) = self else { return Vec::new() };
+        verdict.signers.iter().filter_map(|signer| Some(signer.certificate.as_ref()?.serial())).collect()
+    }
+}
+
+type Outcome = Result<Arc<Verification>, TicketError>;
+/// What is known of a verification: nothing while it runs.
+type Known = watch::Receiver<Option<Outcome>>;
+/// How its outcome is told.
+type Telling = watch::Sender<Option<Outcome>>;
+/// A ticket, and which of its states was verified.
+type Subject = (TicketId, u64);
+
+/// The verifications of a gateway.
+pub(super) struct Verifications {
+    running: Semaphore,
+    known: Mutex<HashMap<Subject, Known>>,
+}
+
+impl Default for Verifications {
+    fn default() -> Self {
+        Self { running: Semaphore::new(RUNNING_MAX), known: Mutex::default() }
+    }
+}
+
+impl Verifications {
+    /// The verification of this subject; the sender comes with one that nobody has begun.
+    fn join(&self, subject: Subject) -> Result<(Known, Option<Telling>), TicketError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = known.get(&subject) {
+            return Ok((outcome.clone(), None));
+        }
+        // An older state of the same ticket is of no use to anybody.
+        known.retain(|(ticket, _), _| *ticket != subject.0);
+        if known.len() >= REMEMBERED_MAX {
+            known.retain(|_, outcome| outcome.borrow().is_none());
+        }
+        if known.len() >= REMEMBERED_MAX {
+            return Err(TicketError::VerifierBusy);
+        }
+        let (sender, outcome) = watch::channel(None);
+        known.insert(subject, outcome.clone());
+        Ok((outcome, Some(sender)))
+    }
+
+    fn forget(&self, subject: Subject) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&subject);
+    }
+}
+
+impl TicketService {
+    /// Asks for the uploaded signature to be verified, as of now.
+    ///
+    /// # Errors
+    /// [`TicketError::NoSignature`], [`TicketError::VerifierBusy`], [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
+    pub async fn start_verification(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
+        let now = self.store.now();
+        let ask = |ticket: &mut Ticket| {
+            if ticket.signature.is_none() {
+                return Err(TicketError::NoSignature);
+            }
+            ticket.verifying = Some(now);
+            Ok(())
+        };
+        self.change(caller, id, ask).await?;
+        let ticket = self.load(caller, id).await?;
+        self.begin_verification(caller, ticket).map(drop)
+    }
+
+    /// Waits for the verification that was asked for, within the configured bound; `None` if it has not ended by then.
+    ///
+    /// # Errors
+    /// [`TicketError::NotVerified`] if it was not asked for, [`TicketError::NoContent`] if the content is needed and was not uploaded; and as
+    /// [`start_verification`](Self::start_verification).
+    pub async fn verification(&self, caller: &Caller, id: TicketId) -> Result<Option<Arc<Verification>>, TicketError> {
+        let ticket = self.load(caller, id).await?;
+        let mut outcome = self.begin_verification(caller, ticket)?;
+        let ended = async { outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()) };
+        match tokio::time::timeout(self.settings.blocking_get_bound, ended).await {
+            Err(_) => Ok(None),
+            Ok(Some(outcome)) => outcome.map(Some),
+            Ok(None) => {
+                error!("a verification did not end well");
+                Err(TicketError::SpoolUnavailable)
+            }
+        }
+    }
+
+    /// The content of an attached signature that was uploaded.
+    ///
+    /// # Errors
+    /// [`TicketError::NoSignature`], [`TicketError::NoSuchSignature`], [`TicketError::Detached`], and as
+    /// [`start_verification`](Self::start_verification).
+    pub async fn signed_content(&self, caller: &Caller, id: TicketId) -> Result<SignatureDocument, TicketError> {
+        let ticket = self.load(caller, id).await?;
+        let signature = ticket.signature.as_ref().ok_or(TicketError::NoSignature)?;
+        let source = self.source_of(id, ContentPart::Signature, signature).await?;
+        let opened = blocking(move || {
+            let message = SignedMessage::read(open(source)?).map_err(unreadable)?;
+            let len = message.content_len().ok_or(TicketError::Detached)?;
+            Ok((message, len))
+        });
+        let (mut message, len) = opened.await?;
+        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let mut pieces = Pieces(sender);
+            if let Err(error) = message.copy_content(&mut pieces) {
+                // The length that was promised tells the client.
+                let _ = pieces.0.blocking_send(Err(io::Error::other(error.to_string())));
+            }
+        });
+        let pieces = stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|piece| (piece, receiver)) });
+        Ok(streamed(len, pieces.boxed()))
+    }
+
+    /// The verification of what the ticket holds, begun now if it was not.
+    fn begin_verification(&self, caller: &Caller, ticket: Ticket) -> Result<Known, TicketError> {
+        let as_of = ticket.verifying.ok_or(TicketError::NotVerified)?;
+        let subject = (ticket.id, ticket.version);
+        let (outcome, begun) = self.verifications.join(subject)?;
+        if let Some(sender) = begun {
+            let (this, caller) = (self.clone(), caller.clone());
+            tokio::spawn(async move {
+                let made = this.verify(&caller, &ticket, as_of).await;
+                if made.is_err() {
+                    // What failed for another reason than the signature may work the next time.
+                    this.verifications.forget(subject);
+                }
+                sender.send_replace(Some(made));
+            });
+        }
+        Ok(outcome)
+    }
+
+    async fn verify(&self, caller: &Caller, ticket: &Ticket, as_of: Timestamp) -> Outcome {
+        let signature = ticket.signature.as_ref().ok_or(TicketError::NoSignature)?;
+        // The semaphore is never closed.
+        let _running = self.verifications.running.acquire().await.map_err(|_| TicketError::VerifierBusy)?;
+        let message = self.source_of(ticket.id, ContentPart::Signature, signature).await?;
+        let content = match &ticket.content {
+            Some(content) => Some(self.source_of(ticket.id, ContentPart::Document, content).await?),
+            None => None,
+        };
+        let trust = self.trust.current();
+        let (signature_time_stamp, content_time_stamp) = (ticket.options.signature_ts_check, ticket.options.data_ts_check);
+        let judged = blocking(move || {
+            let judgement = Judgement { signature_time_stamp, content_time_stamp, ..Judgement::of_documents(&trust, as_of) };
+            let mut content = content.map(open).transpose()?;
+            let given = content.as_mut().map(|content| content as &mut dyn Read);
+            let message = open(message)?;
+            let verdict = SignedMessage::read(message)
+                .map_err(VerificationError::from)
+                .and_then(|mut message| judge(&mut message, given, &judgement));
+            match verdict {
+                Ok(verdict) => Ok(Verification::Judged(verdict)),
+                Err(VerificationError::Read(ReadError::NoContent)) => Err(TicketError::NoContent),
+                Err(VerificationError::Read(ReadError::Io(error))) => Err(unavailable(error)),
+                Err(error) => Ok(Verification::NotASignature(error.to_string())),
+            }
+        });
+        let verification = judged.await?;
+        self.record(caller, ticket.id, signature, &verification).await;
+        Ok(Arc::new(verification))
+    }
+
+    async fn record(&self, caller: &Caller, ticket: TicketId, signature: &Content, verification: &Verification) {
+        let event = AuditEvent::Verified {
+            ticket,
+            caller: caller.id.clone(),
+            sha256: signature.sha256_value(),
+            valid: verification.is_good(),
+            signers: verification.signers(),
+            reason: verification.reason(),
+        };
+        // Nothing was made that the record must come before; the verdict stands without it.
+        if let Err(error) = self.store.commit(vec![Change::Audit(event)]).await {
+            warn!(error = %error, "a verification is not in the audit log");
+        }
+    }
+}
+
+/// Bytes that can be read again from the start.
+trait Source: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Source for T {}
+
+fn open(source: ContentSource) -> Result<Box<dyn Source>, TicketError> {
+    Ok(match source {
+        ContentSource::Bytes(bytes) => Box::new(Cursor::new(bytes)),
+        ContentSource::File(path) => Box::new(File::open(path).map_err(unavailable)?),
+    })
+}
+
+fn unreadable(error: ReadError) -> TicketError {
+    match error {
+        ReadError::Io(error) => unavailable(error),
+        error => TicketError::NoSuchSignature(error.to_string()),
+    }
+}
+
+/// Hands on what is written, piece by piece, and stops when nobody takes it.
+struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for Pieces {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(piece)));
+        sent.map(|()| piece.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
