@@ -41,6 +41,7 @@ pub(super) struct DevSettings<'a> {
     pub(super) token: &'a TokenRecord,
     pub(super) api_key: &'a ApiKey,
     pub(super) bank_token: &'a ApiKey,
+    pub(super) consent_api_key: &'a ApiKey,
 }
 
 impl DevSettings<'_> {
