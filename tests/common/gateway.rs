@@ -75,6 +75,7 @@ pub struct Plan {
     pub tickets: TicketSettings,
     pub http: HttpSettings,
     pub signing: SigningSettings,
+    pub permits: PermitSettings,
     pub store: Arc<dyn Store>,
 }
 
@@ -125,6 +126,7 @@ impl Plan {
             http: HttpSettings { workers: 2, ..HttpSettings::default() },
             // Tests count signatures, and choose which of them waits.
             signing: SigningSettings { canary_every: None, ..SigningSettings::default() },
+            permits: PermitSettings::default(),
             store: Arc::new(MemoryStore::new()),
             directory,
         }
@@ -281,7 +283,7 @@ impl Plan {
             ready(&tokens).await;
         }
         let store = self.store;
-        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), self.permits));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();

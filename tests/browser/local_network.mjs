@@ -1,0 +1,33 @@
+// A page, a program on this computer, and Chromium between them: node local_network.mjs FACTS
+import { launch } from './browser.mjs';
+import { DENIED, INSECURE, NOT_SECURE, PERMISSION_DENIED, assertGuarded, assertSigned, launchOutside, seenBy } from './guard.mjs';
+
+const facts = JSON.parse(process.argv[2]);
+
+const nearby = await launch();
+try {
+  // A page that came from this machine itself is not asked.
+  assertSigned(await seenBy(facts, await nearby.newContext(), facts.page), 'prompt');
+} finally {
+  await nearby.close();
+}
+const browser = await launchOutside(facts);
+try {
+  // Headless, there is nobody who could be asked, and that counts as no.
+  assertGuarded(await seenBy(facts, await browser.newContext(), facts.page), DENIED, ['prompt', 'denied'], PERMISSION_DENIED);
+  assertGuarded(await seenBy(facts, await decidedBy(browser, 'denied'), facts.page), DENIED, ['denied', 'denied'], PERMISSION_DENIED);
+  assertSigned(await seenBy(facts, await decidedBy(browser, 'granted'), facts.page));
+  // A page that came over plain HTTP is not even asked.
+  assertGuarded(await seenBy(facts, await browser.newContext(), facts.insecure_page), INSECURE, ['denied', 'denied'], NOT_SECURE);
+} finally {
+  await browser.close();
+}
+
+/** The profile of a person who has decided. */
+async function decidedBy(browser, setting) {
+  const context = await browser.newContext();
+  const session = await browser.newBrowserCDPSession();
+  const { browserContextIds } = await session.send('Target.getBrowserContexts');
+  await session.send('Browser.setPermission', { permission: { name: 'loopback-network' }, setting, origin: facts.page, browserContextId: browserContextIds.at(-1) });
+  return context;
+}
