@@ -13,6 +13,7 @@ pub mod permit;
 pub mod pki;
 pub mod shutdown;
 pub mod signing;
+pub mod stamping;
 pub mod store;
 pub mod telemetry;
 pub mod ticket;

@@ -20,13 +20,14 @@ use super::{
     data_folder::DataFolder,
     modules::{Logins, token_settings},
     store::{OpenStore, StoreTrial},
+    time_stamps::TimeStampParts,
     tls,
 };
 use crate::{
     audit::{checkpoint::Checkpointer, desk::AuditDesk},
     auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, Config, PostgresSettings, StoreSettings},
-    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, pin::PinLedger, token::SlotState},
     http::{
         app::{ConsoleSettings, HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -60,6 +61,8 @@ const MODULES_MAX: Duration = Duration::from_secs(10);
 const STORE_MAX: Duration = Duration::from_secs(10);
 /// How long a killed gateway's modules may take to end.
 const LAST_RUN_MAX: Duration = Duration::from_secs(10);
+/// How long telling other gateways of rejected PINs may take.
+const PINS_MAX: Duration = Duration::from_secs(3);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
@@ -68,6 +71,7 @@ pub(super) struct Gateway {
     data: DataFolder,
     store: OpenStore,
     tokens: Tokens,
+    pins: Arc<dyn PinLedger>,
     signing: Arc<SigningService>,
     operators: Arc<Operators>,
     checkpoints: Option<Checkpointer>,
@@ -99,7 +103,7 @@ impl Gateway {
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
-        let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
+        let tokens = Tokens::start(settings, Arc::clone(&ledger)).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), permit_settings(config)));
         permits.settle_restart().await.context("what the last run was asked could not be refused")?;
         let keys = config.keys.clone();
@@ -109,7 +113,8 @@ impl Gateway {
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), ticket_settings(config, &data))
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
-        let tickets = Arc::new(tickets);
+        let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
+        let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
         let operators = Arc::new(Operators::new(Arc::clone(&store), session_settings(config)));
         let services = Services {
@@ -121,14 +126,14 @@ impl Gateway {
             audit: AuditDesk::new(Arc::clone(&store)),
         };
         let control = data.bind_control()?;
-        let http = http_settings(config, exporter)?;
+        let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
         if let Some(socket) = metrics_listener {
             let address = socket.local_addr()?;
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping })
+        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -191,7 +196,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -201,6 +206,10 @@ impl Gateway {
             .then("modules are closed", MODULES_MAX, async move {
                 signing.stop().await;
                 tokens.stop().await;
+            })
+            // Other gateways may get one of these cards next.
+            .always("rejected PINs are told", PINS_MAX + SLACK, async move {
+                drop(tokio::task::spawn_blocking(move || pins.finish(PINS_MAX)).await);
             })
             .always("the store is closed", STORE_MAX, async move {
                 store.close(STORE_MAX).await;

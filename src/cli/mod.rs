@@ -28,6 +28,7 @@ mod sign;
 mod slots;
 mod store;
 mod ticket_client;
+mod time_stamps;
 mod tls;
 mod unlock;
 

@@ -4,10 +4,14 @@ use const_oid::{
     ObjectIdentifier,
     db::{rfc5912, rfc8410},
 };
-use der::Encode;
+use der::{Encode, asn1::AnyRef, referenced::OwnedToRef as _};
+use spki::AlgorithmIdentifierOwned;
 
 use super::tlv::{NULL, SEQUENCE, context, wrap};
-use crate::domain::algorithm::{HashAlgorithm, SignatureAlgorithm};
+use crate::domain::{
+    algorithm::{HashAlgorithm, SignatureAlgorithm},
+    algorithm_identifier,
+};
 
 /// `digestAlgorithm`: SHA-2 without parameters (RFC 5754 section 2).
 pub(super) fn digest_algorithm(hash: HashAlgorithm) -> der::Result<Vec<u8>> {
@@ -37,6 +41,16 @@ fn pss_parameters(hash: HashAlgorithm) -> der::Result<Vec<u8>> {
     let mask_generation = identifier(rfc5912::ID_MGF_1, &[&hash_algorithm])?;
     let salt_length = (hash.output_len() as u64).to_der()?;
     Ok(wrap(SEQUENCE, &[&wrap(context(0), &[&hash_algorithm]), &wrap(context(1), &[&mask_generation]), &wrap(context(2), &[&salt_length])]))
+}
+
+/// The hash function of an identifier; `None` for one that is not known here.
+pub(super) fn hash_of(identifier: &AlgorithmIdentifierOwned) -> Option<HashAlgorithm> {
+    algorithm_identifier::hash_of(&identifier.owned_to_ref()).ok()
+}
+
+/// The hash function of a `MessageImprint`, with the NULL that RFC 3161 requests have always had.
+pub(super) fn imprint_algorithm(hash: HashAlgorithm) -> AlgorithmIdentifierOwned {
+    AlgorithmIdentifierOwned { oid: hash_oid(hash), parameters: Some(AnyRef::NULL.into()) }
 }
 
 const fn hash_oid(hash: HashAlgorithm) -> ObjectIdentifier {

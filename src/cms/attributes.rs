@@ -19,21 +19,66 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
+/// `id-aa-ets-contentTimestamp` (EN 319 122-1 clause 5.2.8).
+const ID_AA_ETS_CONTENT_TIME_STAMP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.20");
+
 /// Signed attributes as the DER `SET OF Attribute` that is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedAttributes {
     der: Vec<u8>,
 }
 
-/// Says what is to be signed for content with this digest.
-///
-/// [`CadesType::Undefined`]: content-type (id-data), message-digest and signing-time (UTCTime through 2049). [`CadesType::Bes`]: the same and
-/// ESS signing-certificate-v2 (RFC 5035) with the certificate's SHA-256, issuer and serial number.
-/// The content is hashed with [`SignatureAlgorithm::message_digest_hash`].
+/// What signed attributes are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct AttributeSpec<'a> {
+    /// The type of the content; id-data for documents.
+    pub content_type: ObjectIdentifier,
+    /// [`CadesType::Undefined`]: content-type, message-digest and signing-time (UTCTime through 2049). Every other form: the same and ESS
+    /// signing-certificate-v2 (RFC 5035) with the certificate's SHA-256, issuer and serial number.
+    pub profile: CadesType,
+    /// The digest of the content, made with [`SignatureAlgorithm::message_digest_hash`].
+    pub content_digest: &'a Digest,
+    /// The time that the signer claims.
+    pub signing_time: Timestamp,
+    /// The signer's certificate in DER.
+    pub signer_certificate: &'a [u8],
+    /// CA certificates in DER, nearest first, that signing-certificate-v2 names behind the signer's; the attribute is there in every form then.
+    pub ca_certificates: &'a [Vec<u8>],
+    /// A time-stamp token over the content, for the content-time-stamp attribute.
+    pub content_time_stamp: Option<&'a [u8]>,
+}
+
+impl AttributeSpec<'_> {
+    /// Makes the attributes for a signature with `algorithm`.
+    ///
+    /// # Errors
+    /// [`CmsError::ContentDigest`] if the content was hashed otherwise, [`CmsError::Certificate`], [`CmsError::SigningTime`],
+    /// [`CmsError::SignedAttributes`] if they are longer than a token takes.
+    pub fn signed_attributes(&self, algorithm: SignatureAlgorithm) -> Result<SignedAttributes, CmsError> {
+        let expected = algorithm.message_digest_hash();
+        if self.content_digest.algorithm() != expected {
+            return Err(CmsError::ContentDigest { expected, got: self.content_digest.algorithm() });
+        }
+        let mut attributes = vec![
+            attribute(rfc5911::ID_CONTENT_TYPE, &self.content_type.to_der()?)?,
+            attribute(rfc5911::ID_MESSAGE_DIGEST, &wrap(OCTET_STRING, &[self.content_digest.as_bytes()]))?,
+            attribute(rfc5911::ID_SIGNING_TIME, &time(self.signing_time)?)?,
+        ];
+        if self.profile != CadesType::Undefined || !self.ca_certificates.is_empty() {
+            let named = [self.signer_certificate].into_iter().chain(self.ca_certificates.iter().map(Vec::as_slice));
+            attributes.push(attribute(rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, &signing_certificate_v2(named)?)?);
+        }
+        if let Some(token) = self.content_time_stamp {
+            attributes.push(attribute(ID_AA_ETS_CONTENT_TIME_STAMP, token)?);
+        }
+        SignedAttributes::from_der(set_of(SET, attributes))
+    }
+}
+
+/// Says what is to be signed for a document with this digest: see [`AttributeSpec`].
 ///
 /// # Errors
-/// [`CmsError::UnsupportedForm`], [`CmsError::ContentDigest`] if the content was hashed otherwise, [`CmsError::Certificate`],
-/// [`CmsError::SigningTime`].
+/// As [`AttributeSpec::signed_attributes`].
 pub fn signed_attributes(
     profile: CadesType,
     content_digest: &Digest,
@@ -41,23 +86,16 @@ pub fn signed_attributes(
     signer_certificate_der: &[u8],
     algorithm: SignatureAlgorithm,
 ) -> Result<SignedAttributes, CmsError> {
-    let expected = algorithm.message_digest_hash();
-    if content_digest.algorithm() != expected {
-        return Err(CmsError::ContentDigest { expected, got: content_digest.algorithm() });
-    }
-    let mut attributes = vec![
-        attribute(rfc5911::ID_CONTENT_TYPE, &rfc5911::ID_DATA.to_der()?)?,
-        attribute(rfc5911::ID_MESSAGE_DIGEST, &wrap(OCTET_STRING, &[content_digest.as_bytes()]))?,
-        attribute(rfc5911::ID_SIGNING_TIME, &time(signing_time)?)?,
-    ];
-    match profile {
-        CadesType::Undefined => {}
-        CadesType::Bes => {
-            attributes.push(attribute(rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, &signing_certificate_v2(signer_certificate_der)?)?)
-        }
-        form @ (CadesType::T | CadesType::C | CadesType::XLong) => return Err(CmsError::UnsupportedForm(form)),
-    }
-    SignedAttributes::from_der(set_of(SET, attributes))
+    let spec = AttributeSpec {
+        content_type: rfc5911::ID_DATA,
+        profile,
+        content_digest,
+        signing_time,
+        signer_certificate: signer_certificate_der,
+        ca_certificates: &[],
+        content_time_stamp: None,
+    };
+    spec.signed_attributes(algorithm)
 }
 
 impl SignedAttributes {
@@ -115,7 +153,7 @@ fn check_set_of_sequences(bytes: &[u8]) -> der::Result<()> {
 }
 
 /// `Attribute` with one value (RFC 5652 section 5.3).
-fn attribute(oid: ObjectIdentifier, value: &[u8]) -> Result<Vec<u8>, CmsError> {
+pub(super) fn attribute(oid: ObjectIdentifier, value: &[u8]) -> Result<Vec<u8>, CmsError> {
     Ok(wrap(SEQUENCE, &[&oid.to_der()?, &wrap(SET, &[value])]))
 }
 
@@ -126,17 +164,24 @@ fn time(signing_time: Timestamp) -> Result<Vec<u8>, CmsError> {
         .map_err(|error| CmsError::SigningTime(error.to_string()))
 }
 
-/// `SigningCertificateV2` with one `ESSCertIDv2` (RFC 5035 section 3).
+/// `SigningCertificateV2` with an `ESSCertIDv2` for each certificate (RFC 5035 section 3); the first is the signer's.
 ///
 /// Its hash is SHA-256 whatever the signature's is: that is the default, which DER leaves out.
-fn signing_certificate_v2(certificate: &[u8]) -> Result<Vec<u8>, CmsError> {
+fn signing_certificate_v2<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, CmsError> {
+    let named = certificates.map(|certificate| {
+        let certificate_hash = wrap(OCTET_STRING, &[digest(HashAlgorithm::Sha256, certificate).as_bytes()]);
+        Ok(wrap(SEQUENCE, &[&certificate_hash, &issuer_serial(certificate)?]))
+    });
+    let named = named.collect::<Result<Vec<_>, CmsError>>()?.concat();
+    Ok(wrap(SEQUENCE, &[&wrap(SEQUENCE, &[&named])]))
+}
+
+/// `IssuerSerial` (RFC 5035 section 4) of a certificate.
+pub(super) fn issuer_serial(certificate: &[u8]) -> Result<Vec<u8>, CmsError> {
     let IssuerAndSerialNumber { issuer, serial_number } = IssuerAndSerialNumber::of(certificate)?;
-    let certificate_hash = wrap(OCTET_STRING, &[digest(HashAlgorithm::Sha256, certificate).as_bytes()]);
     // GeneralNames with one directoryName [4], EXPLICIT because Name is a CHOICE.
     let general_names = wrap(SEQUENCE, &[&wrap(context(4), &[issuer])]);
-    let issuer_serial = wrap(SEQUENCE, &[&general_names, serial_number]);
-    let ess_cert_id = wrap(SEQUENCE, &[&certificate_hash, &issuer_serial]);
-    Ok(wrap(SEQUENCE, &[&wrap(SEQUENCE, &[&ess_cert_id])]))
+    Ok(wrap(SEQUENCE, &[&general_names, serial_number]))
 }
 
 #[cfg(test)]
@@ -207,10 +252,31 @@ mod tests {
     }
 
     #[test]
-    fn forms_that_need_a_time_stamp_are_refused() {
+    fn the_signer_signs_the_same_in_every_cades_form() {
+        let bes = attributes_at(CadesType::Bes, 0).unwrap();
         for form in [CadesType::T, CadesType::C, CadesType::XLong] {
-            assert_eq!(attributes_at(form, 0), Err(CmsError::UnsupportedForm(form)));
+            assert_eq!(attributes_at(form, 0).unwrap(), bes);
         }
+    }
+
+    #[test]
+    fn ca_certificates_are_named_behind_the_signers_and_a_time_stamp_stands_in_its_attribute() {
+        let (certificate, ca) = (some_certificate(), outline(&wrap(SEQUENCE, &[]), 2));
+        let content = digest(HashAlgorithm::Sha256, b"content");
+        let spec = AttributeSpec {
+            content_type: rfc5911::ID_DATA,
+            profile: CadesType::Undefined,
+            content_digest: &content,
+            signing_time: Timestamp::from_millis(0),
+            signer_certificate: &certificate,
+            ca_certificates: std::slice::from_ref(&ca),
+            content_time_stamp: Some(&[0x30, 0]),
+        };
+        let made = spec.signed_attributes(ECDSA).unwrap();
+        let named = hex::encode(value_of(&made, rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2));
+        let place = |certificate: &[u8]| named.find(&hex::encode(digest(HashAlgorithm::Sha256, certificate).as_bytes()));
+        assert!(place(&certificate).unwrap() < place(&ca).unwrap());
+        assert_eq!(value_of(&made, ID_AA_ETS_CONTENT_TIME_STAMP), [0x30, 0]);
     }
 
     #[test]

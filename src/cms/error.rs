@@ -1,10 +1,6 @@
 //! What can go wrong when a signature is prepared or put together.
 
-use crate::domain::{
-    algorithm::HashAlgorithm,
-    digest::DigestError,
-    ticket::{CadesType, EmbedCertificate},
-};
+use crate::domain::{algorithm::HashAlgorithm, digest::DigestError};
 
 /// Why there is no CMS signature.
 ///
@@ -12,12 +8,6 @@ use crate::domain::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CmsError {
-    /// A form of CAdES that is not made here yet.
-    #[error("signatures of the form {0:?} are not supported yet")]
-    UnsupportedForm(CadesType),
-    /// A choice of certificates that is not made here yet.
-    #[error("embedding certificates as {0:?} is not supported yet")]
-    UnsupportedEmbedding(EmbedCertificate),
     /// The content was hashed with another function than the signature algorithm goes with.
     #[error("the content must be hashed with {expected}, not {got}")]
     ContentDigest {

@@ -1,4 +1,4 @@
-//! CMS signatures (RFC 5652) and CAdES-BES (EN 319 122-1): bytes in, bytes out.
+//! CMS signatures (RFC 5652), CAdES (EN 319 122-1) and time stamps (RFC 3161): bytes in, bytes out.
 //!
 //! Two steps with the key in between, wherever it is: [`signed_attributes`] says what is to be signed, [`SignedData`] puts the finished
 //! signature together; [`verify`] judges those that others made. Used by the services that offer signatures; knows only the domain.
@@ -9,12 +9,17 @@ mod algorithm;
 mod attributes;
 mod certificate;
 mod error;
+mod outline;
 mod signed_data;
+pub mod time_stamp;
 mod tlv;
+pub mod unsigned;
 pub mod verify;
 
+pub use const_oid::db::rfc5911::ID_DATA;
+
 pub use crate::domain::hash::{Hasher, digest};
-pub use attributes::{SignedAttributes, signed_attributes};
+pub use attributes::{AttributeSpec, SignedAttributes, signed_attributes};
 pub use certificate::CERTIFICATE_MAX;
 pub use error::CmsError;
 pub use signed_data::{AttachedFrame, CERTIFICATES_MAX, CONTENT_MAX, SignedData, embedded_certificates};

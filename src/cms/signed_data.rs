@@ -1,6 +1,6 @@
 //! `SignedData` with one signer, as a `ContentInfo` in DER (RFC 5652 sections 3 and 5).
 
-use const_oid::db::rfc5911;
+use const_oid::{ObjectIdentifier, db::rfc5911};
 use der::Encode;
 
 use super::{
@@ -8,6 +8,7 @@ use super::{
     attributes::SignedAttributes,
     certificate::IssuerAndSerialNumber,
     error::CmsError,
+    time_stamp::ID_CT_TST_INFO,
     tlv::{Frame, OCTET_STRING, SEQUENCE, SET, context, set_of, wrap},
 };
 use crate::domain::{algorithm::SignatureAlgorithm, signature::SignatureValue, ticket::EmbedCertificate};
@@ -21,6 +22,8 @@ pub const CONTENT_MAX: u64 = 1 << 56;
 /// Version 1 of `SignedData` and of `SignerInfo`: content of type id-data, X.509 certificates only, signer named by issuer and
 /// serial number (RFC 5652 sections 5.1 and 5.3).
 const VERSION_1: &[u8] = &[0x02, 0x01, 0x01];
+/// Version 3 of `SignedData`: content of another type.
+const VERSION_3: &[u8] = &[0x02, 0x01, 0x03];
 
 /// Everything that a finished signature is put together from.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +38,8 @@ pub struct SignedData<'a> {
     pub signer_certificate: &'a [u8],
     /// The certificates to embed, in DER; see [`embedded_certificates`].
     pub certificates: &'a [&'a [u8]],
+    /// Unsigned attributes in DER, in any order.
+    pub unsigned_attrs: &'a [Vec<u8>],
 }
 
 /// An attached signature without its content: `head`, then the content, then `tail` are the DER.
@@ -50,19 +55,19 @@ pub struct AttachedFrame {
 
 /// The certificates that a signature carries for this choice; `chain` is the signer's CA and those above it.
 ///
-/// # Errors
-/// [`CmsError::UnsupportedEmbedding`] for [`EmbedCertificate::SignerCertAndCaInfo`].
-pub fn embedded_certificates<'a>(
-    choice: EmbedCertificate,
-    signer_certificate: &'a [u8],
-    chain: &'a [Vec<u8>],
-) -> Result<Vec<&'a [u8]>, CmsError> {
+/// [`EmbedCertificate::SignerCertAndCaInfo`] embeds the signer's alone: the CAs are named in a signed attribute, see
+/// [`AttributeSpec`](super::AttributeSpec).
+pub fn embedded_certificates<'a>(choice: EmbedCertificate, signer_certificate: &'a [u8], chain: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
     match choice {
-        EmbedCertificate::Nothing => Ok(Vec::new()),
-        EmbedCertificate::SignerCert => Ok(vec![signer_certificate]),
-        EmbedCertificate::SignerAndCaCert => Ok([signer_certificate].into_iter().chain(chain.iter().map(Vec::as_slice)).collect()),
-        EmbedCertificate::SignerCertAndCaInfo => Err(CmsError::UnsupportedEmbedding(choice)),
+        EmbedCertificate::Nothing => Vec::new(),
+        EmbedCertificate::SignerCert | EmbedCertificate::SignerCertAndCaInfo => vec![signer_certificate],
+        EmbedCertificate::SignerAndCaCert => [signer_certificate].into_iter().chain(chain.iter().map(Vec::as_slice)).collect(),
     }
+}
+
+/// `eContent [0] EXPLICIT OCTET STRING` of so many bytes.
+fn attached(content_len: u64) -> Frame {
+    Frame::around(content_len).wrap(OCTET_STRING).wrap(context(0))
 }
 
 impl SignedData<'_> {
@@ -71,8 +76,17 @@ impl SignedData<'_> {
     /// # Errors
     /// [`CmsError::Certificate`], [`CmsError::TooManyCertificates`], or [`CmsError::SignatureValue`] if the value is of another kind than the algorithm's.
     pub fn detached(&self) -> Result<Vec<u8>, CmsError> {
-        let frame = self.content_info(Frame::around(0))?;
+        let frame = self.content_info(&rfc5911::ID_DATA, Frame::around(0))?;
         Ok([frame.head, frame.tail].concat())
+    }
+
+    /// A time-stamp token: the signature with `info`, a `TSTInfo`, inside.
+    ///
+    /// # Errors
+    /// As [`detached`](Self::detached).
+    pub fn time_stamp_token(&self, info: &[u8]) -> Result<Vec<u8>, CmsError> {
+        let frame = self.content_info(&ID_CT_TST_INFO, attached(info.len() as u64))?;
+        Ok([&frame.head, info, &frame.tail].concat())
     }
 
     /// The signature with `content` inside; see [`attached_frame`](Self::attached_frame) for content that is not in memory.
@@ -92,20 +106,19 @@ impl SignedData<'_> {
         if content_len > CONTENT_MAX {
             return Err(CmsError::ContentTooLong { got: content_len });
         }
-        // eContent [0] EXPLICIT OCTET STRING
-        let content = Frame::around(content_len).wrap(OCTET_STRING).wrap(context(0));
-        let frame = self.content_info(content)?;
+        let frame = self.content_info(&rfc5911::ID_DATA, attached(content_len))?;
         Ok(AttachedFrame { total_len: frame.total_len(), head: frame.head, tail: frame.tail })
     }
 
     /// `ContentInfo { id-signedData, [0] EXPLICIT SignedData }` round `e_content`, which may be empty.
-    fn content_info(&self, e_content: Frame) -> Result<Frame, CmsError> {
+    fn content_info(&self, content_type: &ObjectIdentifier, e_content: Frame) -> Result<Frame, CmsError> {
+        let version = if *content_type == rfc5911::ID_DATA { VERSION_1 } else { VERSION_3 };
         let digest_algorithms = wrap(SET, &[&digest_algorithm(self.algorithm.message_digest_hash())?]);
         Ok(e_content
-            .before(&rfc5911::ID_DATA.to_der()?)
+            .before(&content_type.to_der()?)
             .wrap(SEQUENCE)
             .before(&digest_algorithms)
-            .before(VERSION_1)
+            .before(version)
             .after(&self.certificate_set()?)
             .after(&wrap(SET, &[&self.signer_info()?]))
             .wrap(SEQUENCE)
@@ -130,7 +143,7 @@ impl SignedData<'_> {
     }
 
     /// `SignerInfo`, named by issuer and serial number.
-    fn signer_info(&self) -> Result<Vec<u8>, CmsError> {
+    pub(super) fn signer_info(&self) -> Result<Vec<u8>, CmsError> {
         let IssuerAndSerialNumber { issuer, serial_number } = IssuerAndSerialNumber::of(self.signer_certificate)?;
         Ok(wrap(
             SEQUENCE,
@@ -141,8 +154,14 @@ impl SignedData<'_> {
                 &self.signed_attrs.to_implicit(),
                 &signature_algorithm(self.algorithm)?,
                 &wrap(OCTET_STRING, &[&self.signature_bytes()?]),
+                &self.unsigned_attributes(),
             ],
         ))
+    }
+
+    /// `unsignedAttrs [1] IMPLICIT OPTIONAL`: empty if there are none.
+    fn unsigned_attributes(&self) -> Vec<u8> {
+        if self.unsigned_attrs.is_empty() { Vec::new() } else { set_of(context(1), self.unsigned_attrs.to_vec()) }
     }
 
     fn signature_bytes(&self) -> Result<Vec<u8>, CmsError> {
@@ -205,6 +224,7 @@ mod tests {
             signature: &value,
             signer_certificate: &certificate,
             certificates: &[],
+            unsigned_attrs: &[],
         };
         let read = read(&made.detached().unwrap());
         assert_eq!(read.version, CmsVersion::V1);
@@ -231,6 +251,7 @@ mod tests {
                 signature: &value,
                 signer_certificate: &certificate,
                 certificates: &[],
+                unsigned_attrs: &[],
             };
             let whole = made.attached(&content).unwrap();
             let frame = made.attached_frame(content.len() as u64).unwrap();
@@ -246,10 +267,16 @@ mod tests {
     fn certificates_are_embedded_byte_for_byte_in_order_and_once() {
         let (signer, ca) = (outline(&issuer(), 5), outline(&issuer(), 1));
         let (attributes, value) = (attributes(), rsa_value());
-        let certificates = embedded_certificates(EmbedCertificate::SignerAndCaCert, &signer, std::slice::from_ref(&ca)).unwrap();
+        let certificates = embedded_certificates(EmbedCertificate::SignerAndCaCert, &signer, std::slice::from_ref(&ca));
         let twice = [certificates, vec![&ca]].concat();
-        let made =
-            SignedData { algorithm: RSA, signed_attrs: &attributes, signature: &value, signer_certificate: &signer, certificates: &twice };
+        let made = SignedData {
+            algorithm: RSA,
+            signed_attrs: &attributes,
+            signature: &value,
+            signer_certificate: &signer,
+            certificates: &twice,
+            unsigned_attrs: &[],
+        };
         let der = made.detached().unwrap();
         let set = wrap(context(0), &[&ca, &signer]);
         assert!(der.windows(set.len()).any(|window| window == set));
@@ -259,10 +286,10 @@ mod tests {
     fn each_choice_of_certificates_embeds_what_it_says() {
         let (signer, chain) = (b"signer".as_slice(), [b"ca".to_vec(), b"root".to_vec()]);
         let embedded = |choice| embedded_certificates(choice, signer, &chain);
-        assert_eq!(embedded(EmbedCertificate::Nothing).unwrap(), Vec::<&[u8]>::new());
-        assert_eq!(embedded(EmbedCertificate::SignerCert).unwrap(), [signer]);
-        assert_eq!(embedded(EmbedCertificate::SignerAndCaCert).unwrap(), [signer, b"ca", b"root"]);
-        assert!(embedded(EmbedCertificate::SignerCertAndCaInfo).is_err());
+        assert_eq!(embedded(EmbedCertificate::Nothing), Vec::<&[u8]>::new());
+        assert_eq!(embedded(EmbedCertificate::SignerCert), [signer]);
+        assert_eq!(embedded(EmbedCertificate::SignerAndCaCert), [signer, b"ca", b"root"]);
+        assert_eq!(embedded(EmbedCertificate::SignerCertAndCaInfo), [signer]);
     }
 
     #[test]
@@ -275,6 +302,7 @@ mod tests {
             signature: &value,
             signer_certificate: &certificate,
             certificates: &[],
+            unsigned_attrs: &[],
         };
         assert!(good.detached().is_ok());
         assert_eq!(SignedData { algorithm: SignatureAlgorithm::Ed25519, ..good }.detached(), Err(CmsError::SignatureValue));

@@ -15,6 +15,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tsa;
 
 use std::{
     collections::HashSet,
@@ -33,6 +34,7 @@ pub use self::{
         TicketApiSettings,
     },
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
+    tsa::{TsaServeSettings, TsaSettings},
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -75,6 +77,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Where tickets, permits and jobs are kept.
     pub store: StoreSettings,
+    /// Time stamps.
+    pub tsa: TsaSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -141,10 +145,12 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
+    let tsa = tsa::check(raw.tsa, &names, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
+        tsa,
         listeners,
         modules,
         token_policies,

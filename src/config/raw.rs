@@ -36,6 +36,7 @@ pub(super) struct RawConfig {
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
     pub(super) store: Option<Item<RawStore>>,
+    pub(super) tsa: Option<Item<RawTsa>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -221,6 +222,31 @@ pub(super) struct RawStore {
     pub(super) spool_dir: Option<PathBuf>,
 }
 
+/// `[tsa]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTsa {
+    #[serde(default)]
+    pub(super) urls: Vec<String>,
+    pub(super) timeout_seconds: Option<u64>,
+    pub(super) total_seconds: Option<u64>,
+    pub(super) concurrent: Option<u64>,
+    pub(super) queue: Option<u64>,
+    pub(super) policy: Option<String>,
+    pub(super) serve: Option<RawTsaServe>,
+}
+
+/// `[tsa.serve]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTsaServe {
+    pub(super) key: String,
+    pub(super) policy: String,
+    pub(super) accuracy_seconds: Option<u64>,
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+}
+
 /// `[permit]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -330,7 +356,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]` and `[store]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]` and `[tsa]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -372,6 +398,7 @@ impl Reader<'_> {
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
             "store" => raw.store = self.one(key, start, value),
+            "tsa" => raw.tsa = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),

@@ -275,7 +275,7 @@ pub(super) fn log_format(raw: Option<Item<RawLog>>, mistakes: &mut Mistakes) -> 
     mistakes.choose(&at, "format", raw.format.as_deref().unwrap_or("text"), LOG_FORMATS).unwrap_or(LogFormat::Text)
 }
 
-fn networks(at: &Place, field: &str, texts: &[String], mistakes: &mut Mistakes) -> Vec<IpNet> {
+pub(super) fn networks(at: &Place, field: &str, texts: &[String], mistakes: &mut Mistakes) -> Vec<IpNet> {
     let network = |text: &String| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let networks: Vec<IpNet> = texts.iter().filter_map(network).collect();
     if networks.len() < texts.len() {
@@ -284,6 +284,6 @@ fn networks(at: &Place, field: &str, texts: &[String], mistakes: &mut Mistakes) 
     networks
 }
 
-fn split<T: Default>(raw: Option<Item<T>>) -> (Place, T) {
+pub(super) fn split<T: Default>(raw: Option<Item<T>>) -> (Place, T) {
     raw.map_or_else(Default::default, |item| (item.at, item.raw))
 }

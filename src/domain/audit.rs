@@ -317,6 +317,29 @@ pub enum AuditEvent {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         failure: Option<String>,
     },
+    /// A signature got what its form wants beside it.
+    SignatureCompleted {
+        /// The job that made the signature.
+        job: JobId,
+        /// The ticket that it is for.
+        ticket: TicketId,
+        /// Serial numbers of the time stamps that it got, in hex.
+        time_stamps: Vec<String>,
+    },
+    /// A time stamp was made for somebody: recorded before it is handed out, so that its serial number is never used again.
+    TimeStamped {
+        /// The configured name of the authority's key.
+        key_name: KeyName,
+        /// Its serial number, in hex.
+        serial: String,
+        /// Its time, in milliseconds since the Unix epoch.
+        time: Timestamp,
+        /// What it is for: `hash:hex`.
+        imprint: String,
+        /// The address that asked; absent if the gateway itself did.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        address: Option<std::net::IpAddr>,
+    },
     /// Something happened to the PIN of a token.
     Pin {
         /// The token as an RFC 7512 URI.

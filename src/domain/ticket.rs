@@ -92,6 +92,19 @@ pub struct TicketSigning {
     /// Certificates of its CAs in DER, nearest first, for embedding.
     #[serde(with = "super::bytes::list")]
     pub chain: Vec<Vec<u8>>,
+    /// What was fetched for the signature after it was made; `None` until then, and where nothing is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augmentation: Option<Augmentation>,
+}
+
+/// What stands beside a signature in the forms that want more than a signer makes alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Augmentation {
+    /// Unsigned attributes in DER.
+    #[serde(with = "super::bytes::list")]
+    pub unsigned_attrs: Vec<Vec<u8>>,
+    /// Serial numbers of the time stamps among them, in hex.
+    pub time_stamps: Vec<String>,
 }
 
 /// Whether the content stands inside the signature.

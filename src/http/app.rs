@@ -5,7 +5,7 @@ use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time
 use actix_web::web::{self, ServiceConfig};
 use tokio::sync::watch;
 
-pub use super::{console::ConsoleSettings, limits::LimitSettings, ops::MetricsSettings, ticket_api::Language};
+pub use super::{console::ConsoleSettings, limits::LimitSettings, ops::MetricsSettings, ticket_api::Language, tsa::TsaDoor};
 
 use super::{
     console::ConsoleState,
@@ -51,6 +51,8 @@ pub struct HttpSettings {
     pub metrics: MetricsSettings,
     /// The operators' console.
     pub console: ConsoleSettings,
+    /// The gateway as a time-stamping authority. Default: it is none.
+    pub tsa: TsaDoor,
     /// The language of answers where neither request nor caller says otherwise. Default: Ukrainian.
     pub language: Language,
     /// The most bytes of a request body that is not an upload. Default: 1 MiB.
@@ -75,6 +77,7 @@ impl Default for HttpSettings {
             limits: LimitSettings::default(),
             metrics: MetricsSettings::default(),
             console: ConsoleSettings::default(),
+            tsa: TsaDoor::default(),
             language: Language::default(),
             body_bytes_max: 1 << 20,
             body_idle_max: Duration::from_secs(30),
@@ -152,6 +155,7 @@ pub fn configure(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) 
         if with_console {
             super::console::configure(config);
         }
+        super::tsa::configure(config);
         ticket_api::configure(config);
     }
 }

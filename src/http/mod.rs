@@ -15,3 +15,4 @@ pub mod server;
 mod ticket_api;
 pub mod tls;
 mod tracking;
+pub mod tsa;

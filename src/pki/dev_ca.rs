@@ -4,7 +4,10 @@
 //! Invariants: a leaf is for signatures only and never outlives the CA; the private key leaves only as a text that wipes itself.
 
 use aws_lc_rs::rand;
-use const_oid::db::{rfc4519::COMMON_NAME, rfc5912::ECDSA_WITH_SHA_256};
+use const_oid::{
+    ObjectIdentifier,
+    db::{rfc4519::COMMON_NAME, rfc5280, rfc5912::ECDSA_WITH_SHA_256},
+};
 use der::{Any, Decode, Encode, Tag, asn1::SetOfVec, pem::LineEnding};
 use p256::{
     SecretKey,
@@ -22,7 +25,7 @@ use x509_cert::{
     builder::{self, Builder, CertificateBuilder, profile::BuilderProfile},
     ext::{
         Extension, ToExtension,
-        pkix::{AuthorityKeyIdentifier, BasicConstraints, KeyUsage, KeyUsages, SubjectKeyIdentifier},
+        pkix::{AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier},
     },
     name::Name,
     serial_number::SerialNumber,
@@ -156,6 +159,24 @@ impl DevCa {
     /// [`DevCaError::Key`] if no such key signs here, [`DevCaError::CommonName`], [`DevCaError::Validity`] if it would outlive the CA,
     /// [`DevCaError::Random`].
     pub fn issue(&self, spki_der: &[u8], subject_cn: &str, validity: Validity) -> Result<Certificate, DevCaError> {
+        self.issue_as(spki_der, subject_cn, validity, None)
+    }
+
+    /// Issues a certificate for time stamping alone (RFC 3161 section 2.3) to the key `spki_der`.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn issue_for_time_stamping(&self, spki_der: &[u8], subject_cn: &str, validity: Validity) -> Result<Certificate, DevCaError> {
+        self.issue_as(spki_der, subject_cn, validity, Some(rfc5280::ID_KP_TIME_STAMPING))
+    }
+
+    fn issue_as(
+        &self,
+        spki_der: &[u8],
+        subject_cn: &str,
+        validity: Validity,
+        purpose: Option<ObjectIdentifier>,
+    ) -> Result<Certificate, DevCaError> {
         let kind = key_kind_of_spki(spki_der);
         if kind.default_algorithm().is_none() || spki_der.len() > SPKI_MAX {
             return Err(DevCaError::Key(kind));
@@ -163,7 +184,7 @@ impl DevCa {
         if validity.not_after > self.certificate.not_after() {
             return Err(DevCaError::Validity("a certificate must not outlive its CA"));
         }
-        let profile = Profile::Leaf { issuer: self.name()?, subject: name(subject_cn)? };
+        let profile = Profile::Leaf { issuer: self.name()?, subject: name(subject_cn)?, purpose };
         build(profile, validity, SubjectPublicKeyInfoOwned::from_der(spki_der)?, &self.key)
     }
 
@@ -177,7 +198,7 @@ impl DevCa {
 /// The profiles of the `x509-cert` crate are those of the CA/Browser forum, which insist on a country and an organisation.
 enum Profile {
     Ca { name: Name },
-    Leaf { issuer: Name, subject: Name },
+    Leaf { issuer: Name, subject: Name, purpose: Option<ObjectIdentifier> },
 }
 
 impl BuilderProfile for Profile {
@@ -211,7 +232,13 @@ impl BuilderProfile for Profile {
             KeyUsage(usage).to_extension(subject, &[])?,
             SubjectKeyIdentifier::try_from(spk)?.to_extension(subject, &[])?,
         ];
-        if let Self::Leaf { .. } = self {
+        if let Self::Leaf { purpose, .. } = self {
+            if let Some(purpose) = purpose {
+                // Critical, as RFC 3161 wants it.
+                let mut usage = ExtendedKeyUsage(vec![*purpose]).to_extension(subject, &[])?;
+                usage.critical = true;
+                extensions.push(usage);
+            }
             extensions.push(AuthorityKeyIdentifier::try_from(issuer_spk)?.to_extension(subject, &[])?);
         }
         Ok(extensions)
@@ -331,6 +358,18 @@ mod tests {
         assert_eq!(extension(certificate), (true, BasicConstraints { ca: true, path_len_constraint: Some(0) }));
         assert_eq!(extension(certificate), (true, pkix::KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign)));
         assert_eq!((certificate.not_before(), certificate.not_after()), (days(0, 3650).not_before, days(0, 3650).not_after));
+    }
+
+    #[test]
+    fn an_authority_for_time_stamps_is_for_nothing_else_and_says_so_critically() {
+        let leaf = ca().issue_for_time_stamping(&ed25519_spki(), "TSA", days(0, 365)).unwrap();
+        assert_eq!(extension(&leaf), (true, ExtendedKeyUsage(vec![rfc5280::ID_KP_TIME_STAMPING])));
+        let (_, usage) = parsed(&ca().issue(&ed25519_spki(), "leaf", days(0, 365)).unwrap())
+            .tbs_certificate()
+            .get_extension::<ExtendedKeyUsage>()
+            .unwrap()
+            .unwrap_or((false, ExtendedKeyUsage(Vec::new())));
+        assert_eq!(usage.0, Vec::new());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Signatures of the gateway's own: canaries, checkpoints of the audit log.
+//! Signatures of the gateway's own: canaries, checkpoints of the audit log, time stamps.
 //!
 //! No permit pays for them and they are no jobs: whoever asks puts them into the audit log, with what they were for. Invariant: like any other
 //! signature they are verified before anybody gets them, and a wrong one quarantines its key.
@@ -15,7 +15,7 @@ use crate::{
 use super::{
     dispatcher::Workshop,
     keyring::{Site, Target, denied},
-    service::{Denied, SigningService, algorithm_for},
+    service::{Denied, SigningKey, SigningService, algorithm_for},
     verify::PoolError,
 };
 
@@ -33,7 +33,28 @@ pub struct OwnSignature {
     pub value: SignatureValue,
 }
 
+/// A configured key as the gateway itself signs with it.
+#[derive(Debug, Clone)]
+pub struct OwnKey {
+    /// How it signs.
+    pub algorithm: SignatureAlgorithm,
+    /// What is known of it.
+    pub key: Arc<SigningKey>,
+}
+
 impl SigningService {
+    /// Finds the configured key of this name on a token of this gateway.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn own_key(&self, key: &KeyName) -> Result<OwnKey, Denied> {
+        let workshop = self.workshop();
+        let target = workshop.keyring.target_of(key).ok_or_else(|| Denied::UnknownKey(key.clone()))??;
+        let Site::Here(_) = &target.site else { return Err(Denied::Device(ELSEWHERE.to_owned())) };
+        let known = workshop.keyring.known(&target, None).await?;
+        Ok(OwnKey { algorithm: algorithm_for(&known, None)?, key: Arc::clone(&known.key) })
+    }
+
     /// Signs `message`, a text of the gateway's own, with the configured key of this name. Works until [`stop`](Self::stop), also after
     /// [`finish`](Self::finish).
     ///

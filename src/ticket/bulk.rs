@@ -1,12 +1,13 @@
 //! Many detached signatures in one request, over hashes that the client made.
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
     BulkError, TicketError, TicketService,
     idempotency::NamedRequest,
+    level,
     signature::{detached, prepare, value_of},
     spool::blocking,
 };
@@ -19,12 +20,15 @@ use crate::{
         ids::{IdempotencyKey, JobId, TicketId},
         job::FailureCause,
         signature::SignatureValue,
-        ticket::{SignatureType, Ticket, TicketSigning},
+        ticket::{SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
     permit::{Exactly, PermitAsk, PermitError},
     signing::service::{JobOrder, Payment, SubmitError},
     store::Change,
 };
+
+/// How many signatures of one bulk are completed at a time.
+const BULK_STAMPS: usize = 8;
 
 impl TicketService {
     /// Makes one detached signature for each hash, in their order, with the ticket's options and key; waits for all of them.
@@ -56,13 +60,13 @@ impl TicketService {
             Some(signings) => signings,
             None => self.submit_hashes(caller, &ticket, hashes, &payment, named.as_ref()).await?,
         };
-        let embed = ticket.options.embed_certificate;
+        let (embed, options) = (ticket.options.embed_certificate, ticket.options.clone());
         let jobs: Vec<_> = signings.iter().map(|signing| signing.job).collect();
         let made = self.wait_for_all(signings).await;
         if made.is_err() {
             self.take_back(jobs).await;
         }
-        let signed = made?;
+        let signed = self.complete_all(&options, made?).await?;
         blocking(move || signed.iter().map(|(signing, value)| detached(embed, signing, value)).collect()).await
     }
 
@@ -126,7 +130,8 @@ impl TicketService {
         let authorised =
             if algorithm == of_key.algorithm() { of_key } else { self.authorise(caller, ticket, Some(algorithm), None).await? };
         let digest = Digest::new(algorithm.message_digest_hash(), hash).map_err(|_| BulkError::HashLength { len })?;
-        let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised)?;
+        let content_time_stamp = self.content_time_stamp(&ticket.options, &digest).await?;
+        let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised, content_time_stamp.as_ref())?;
         let payment = match payment {
             Payment::Permit(permit) => Payment::Permit(*permit),
             Payment::AskNow => Payment::AskNow,
@@ -142,6 +147,24 @@ impl TicketService {
             let value = value_of(job)?.ok_or(BulkError::TimedOut)?;
             Ok::<_, TicketError>((signing, value))
         }));
+        timeout(self.settings.blocking_get_bound, all).await.unwrap_or(Err(BulkError::TimedOut.into()))
+    }
+
+    /// Gets for each signature what the form wants beside it. If that fails, the same request with the same idempotency key completes the same
+    /// signatures.
+    async fn complete_all(
+        &self,
+        options: &SignatureOptions,
+        signed: Vec<(TicketSigning, SignatureValue)>,
+    ) -> Result<Vec<(TicketSigning, SignatureValue)>, TicketError> {
+        if !level::is_wanted(options) {
+            return Ok(signed);
+        }
+        let completed = stream::iter(signed.into_iter().map(|(signing, value)| async move {
+            let augmentation = Some(self.augment(options, &signing, &value).await?);
+            Ok((TicketSigning { augmentation, ..signing }, value))
+        }));
+        let all = completed.buffered(BULK_STAMPS).try_collect();
         timeout(self.settings.blocking_get_bound, all).await.unwrap_or(Err(BulkError::TimedOut.into()))
     }
 

@@ -10,6 +10,8 @@ use crate::{
     store::{Conflict, StoreError},
 };
 
+use super::level::LevelError;
+
 /// Why a ticket could not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
@@ -66,6 +68,12 @@ pub enum TicketError {
         /// Detail for the client.
         detail: String,
     },
+    /// No time stamp over the content was had, so nothing was signed.
+    #[error("not signed: {0}")]
+    ContentTimeStamp(LevelError),
+    /// The signature was made; what its form wants beside it was not had.
+    #[error("signed, but not completed: {0}")]
+    Level(#[from] LevelError),
     /// The signatures of a bulk were not all made.
     #[error("{0}")]
     Bulk(#[from] BulkError),
@@ -86,14 +94,14 @@ pub enum TicketError {
 /// An option whose value this gateway cannot serve yet, or that does not go with another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedOption {
-    /// A form above CAdES-BES.
-    #[error("signatures of the form {0:?} are not made yet")]
+    /// A form that wants a time stamp, where nobody makes any.
+    #[error("signatures of the form {0:?} need a time-stamping authority")]
     CadesType(CadesType),
     /// A signature time stamp.
-    #[error("signature time stamps are not made yet")]
+    #[error("signature time stamps need a time-stamping authority")]
     SignatureTs,
     /// A content time stamp.
-    #[error("content time stamps are not made yet")]
+    #[error("content time stamps need a time-stamping authority")]
     DataTs,
     /// A choice of certificates that cannot be embedded.
     #[error("certificates cannot be embedded as {0:?}")]

@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod idempotency;
 mod key;
+mod level;
 mod options;
 mod shown;
 mod signature;
@@ -20,6 +21,7 @@ use tracing::{error, warn};
 pub use self::{
     document::SignatureDocument,
     error::{BulkError, TicketError, UnsupportedOption},
+    level::LevelError,
     signature::SignatureState,
     spool::Upload,
 };
@@ -28,7 +30,10 @@ pub use crate::{
     signing::service::Payment,
 };
 
-use self::spool::{Received, Spool};
+use self::{
+    level::Attempts,
+    spool::{Received, Spool},
+};
 use crate::{
     domain::{
         audit::AuditEvent,
@@ -39,7 +44,9 @@ use crate::{
         timestamp::Timestamp,
     },
     permit::PermitService,
+    pki::tsa::TsaError,
     signing::service::SigningService,
+    stamping::{StampError, TimeStamps},
     store::{Change, Conflict, Store, StoreError},
 };
 
@@ -100,6 +107,8 @@ pub struct TicketService {
     store: Arc<dyn Store>,
     signing: Arc<SigningService>,
     permits: Arc<PermitService>,
+    time_stamps: Option<Arc<TimeStamps>>,
+    attempts: Arc<Attempts>,
     spool: Arc<Spool>,
     settings: TicketSettings,
 }
@@ -118,7 +127,18 @@ impl TicketService {
         let referred = store.spooled_files().await.map_err(io::Error::other)?;
         let usage = store.content_usage().await.map_err(io::Error::other)?;
         let spool = Arc::new(Spool::open(settings.clone(), &referred, usage)?);
-        Ok(Self { store, signing, permits, spool, settings })
+        Ok(Self { store, signing, permits, time_stamps: None, attempts: Arc::default(), spool, settings })
+    }
+
+    /// The same service, with somebody who makes time stamps.
+    #[must_use]
+    pub fn with_time_stamps(self, time_stamps: Arc<TimeStamps>) -> Self {
+        Self { time_stamps: Some(time_stamps), ..self }
+    }
+
+    /// Who makes time stamps.
+    fn time_stamps(&self) -> Result<&TimeStamps, LevelError> {
+        self.time_stamps.as_deref().ok_or(LevelError::TimeStamp(StampError::Authorities(TsaError::NoneConfigured)))
     }
 
     /// Makes a ticket.
@@ -155,19 +175,17 @@ impl TicketService {
 
     async fn delete_whole(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
         for _ in 0..CHANGE_TRIES {
-            let mut ticket = self.load(caller, id).await?;
-            let content = ticket.content.take();
+            let ticket = self.load(caller, id).await?;
             let job = ticket.signing.as_ref().map(|signing| signing.job);
             let cancel = job.map(Change::CancelJob);
-            // The update fails if the ticket has been changed since it was read: what was read is all there is to clean up.
             let closed = AuditEvent::TicketClosed { ticket: id, caller: caller.id.clone() };
-            let end = [Change::DeleteTicket(id), Change::Audit(closed)];
-            let changes = [Change::UpdateTicket(ticket)].into_iter().chain(cancel).chain(end);
+            // It fails if the ticket has been changed since it was read: what was read is all there is to clean up.
+            let changes = cancel.into_iter().chain([Change::CloseTicket { ticket: id, version: ticket.version }, Change::Audit(closed)]);
             match self.store.commit(changes.collect()).await {
                 Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
                 committed => {
                     committed?;
-                    content.into_iter().for_each(|content| self.spool.discard(content));
+                    ticket.content.into_iter().for_each(|content| self.spool.discard(content));
                     if let Some(job) = job {
                         self.note_cancelled(job).await;
                     }

@@ -22,11 +22,12 @@ impl TicketService {
         let apply = |ticket: &mut Ticket| {
             refuse_frozen(ticket)?;
             set(&mut ticket.options);
-            check_supported(&ticket.options)?;
+            check_supported(&ticket.options, self.time_stamps.as_ref().is_some_and(|stamps| stamps.are_available()))?;
             Ok(ticket.options.clone())
         };
         let mut wanted = self.load(caller, id).await?;
-        if apply(&mut wanted)?.embed_certificate == EmbedCertificate::SignerAndCaCert {
+        let choice = apply(&mut wanted)?.embed_certificate;
+        if matches!(choice, EmbedCertificate::SignerAndCaCert | EmbedCertificate::SignerCertAndCaInfo) {
             self.check_chain(caller, &wanted).await?;
         }
         self.change(caller, id, apply).await
@@ -36,7 +37,7 @@ impl TicketService {
     async fn check_chain(&self, caller: &Caller, ticket: &Ticket) -> Result<(), TicketError> {
         match self.authorise(caller, ticket, None, None).await {
             Ok(authorised) if authorised.key().chain.is_empty() => {
-                Err(UnsupportedOption::EmbedCertificate(EmbedCertificate::SignerAndCaCert).into())
+                Err(UnsupportedOption::EmbedCertificate(ticket.options.embed_certificate).into())
             }
             _ => Ok(()),
         }
@@ -47,22 +48,21 @@ impl TicketService {
 ///
 /// Options about verifying, and `caId`, which says whose time stamps and status answers are taken, have no part in a signature that has none of
 /// those; they are kept for the calls that use them.
-fn check_supported(options: &SignatureOptions) -> Result<(), UnsupportedOption> {
+fn check_supported(options: &SignatureOptions, time_stamps: bool) -> Result<(), UnsupportedOption> {
     let plain = options.cades_type == CadesType::Undefined;
     match options.cades_type {
         CadesType::Undefined | CadesType::Bes => {}
-        later @ (CadesType::T | CadesType::C | CadesType::XLong) => return Err(UnsupportedOption::CadesType(later)),
+        CadesType::T if time_stamps => {}
+        other @ (CadesType::T | CadesType::C | CadesType::XLong) => return Err(UnsupportedOption::CadesType(other)),
     }
-    match options.embed_certificate {
-        EmbedCertificate::Nothing if !plain => return Err(UnsupportedOption::CadesWithoutCertificate),
-        EmbedCertificate::Nothing | EmbedCertificate::SignerCert | EmbedCertificate::SignerAndCaCert => {}
-        later @ EmbedCertificate::SignerCertAndCaInfo => return Err(UnsupportedOption::EmbedCertificate(later)),
+    if options.embed_certificate == EmbedCertificate::Nothing && !plain {
+        return Err(UnsupportedOption::CadesWithoutCertificate);
     }
     // With a CAdES form, the form says which time stamps there are.
-    if plain && options.embed_signature_ts {
+    if plain && options.embed_signature_ts && !time_stamps {
         return Err(UnsupportedOption::SignatureTs);
     }
-    if plain && options.embed_data_ts {
+    if plain && options.embed_data_ts && !time_stamps {
         return Err(UnsupportedOption::DataTs);
     }
     if options.data_to_sign == DataToSign::AlreadySigned {
@@ -81,7 +81,7 @@ mod tests {
     fn check(set: impl FnOnce(&mut SignatureOptions)) -> Result<(), UnsupportedOption> {
         let mut options = SignatureOptions::default();
         set(&mut options);
-        check_supported(&options)
+        check_supported(&options, false)
     }
 
     #[test]
@@ -100,8 +100,6 @@ mod tests {
         for form in [AsicForm::S, AsicForm::E] {
             assert_eq!(check(|options| options.asic_form = form), Err(UnsupportedOption::AsicForm(form)));
         }
-        let info = EmbedCertificate::SignerCertAndCaInfo;
-        assert_eq!(check(|options| options.embed_certificate = info), Err(UnsupportedOption::EmbedCertificate(info)));
     }
 
     #[test]

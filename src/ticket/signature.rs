@@ -6,13 +6,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::time::{Instant, timeout_at};
+
 use super::{
     SignatureDocument, TicketError, TicketService, UnsupportedOption, document,
     idempotency::NamedRequest,
+    level,
     spool::{blocking, hash_file, unavailable},
 };
 use crate::{
-    cms::{self, CmsError, SignedAttributes},
+    cms::{self, AttributeSpec, CmsError, ID_DATA, SignedAttributes, time_stamp::TimeStamp},
     domain::{
         algorithm::HashAlgorithm,
         caller::Caller,
@@ -21,7 +24,7 @@ use crate::{
         ids::{IdempotencyKey, JobId, TicketId},
         job::{JobOutcome, JobState, SigningJob},
         signature::SignatureValue,
-        ticket::{Content, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
+        ticket::{CadesType, Content, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
     signing::service::{Authorised, JobOrder, Payment, SubmitError},
     store::Change,
@@ -53,14 +56,18 @@ impl TicketService {
     ) -> Result<(), TicketError> {
         let mut ticket = self.load(caller, id).await?;
         let named = key.map(|key| NamedRequest::new(caller, key, "signature", id, &[]));
-        if self.known_request(named.as_ref()).await?.is_some() || self.has_open_job(&ticket).await? {
+        let known = self.known_request(named.as_ref()).await?.is_some();
+        let job = self.job_of(&ticket).await?;
+        if job.as_ref().is_some_and(|job| !job.state.is_final()) || self.retry_level(&ticket, job) || known {
             return Ok(());
         }
         let content = ticket.content.as_ref().ok_or(TicketError::NoContent)?;
         let pin = if let Payment::Pin(pin) = &payment { Some(pin) } else { None };
         let authorised = self.authorise(caller, &ticket, None, pin).await?;
         let digest = self.digest_of(id, content, authorised.algorithm().message_digest_hash()).await?;
-        let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised)?;
+        let content_time_stamp = self.content_time_stamp(&ticket.options, &digest).await?;
+        let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised, content_time_stamp.as_ref())?;
+        let (job, level_wanted) = (signing.job, level::is_wanted(&ticket.options));
         let keep = named.as_ref().map(|named| named.keep(vec![signing.clone()], self.store.now()));
         let document = ShownDocument { ticket: id, sha256: content.sha256_value(), len: content.len };
         let order = JobOrder { authorised, job: signing.job, to_sign, payment, document: Some(document) };
@@ -77,7 +84,11 @@ impl TicketService {
                 return Ok(());
             }
         }
-        Ok(submitted?)
+        submitted?;
+        if level_wanted {
+            self.follow(id, job);
+        }
+        Ok(())
     }
 
     /// Says where the ticket's signature stands, without waiting.
@@ -85,12 +96,14 @@ impl TicketService {
     /// # Errors
     /// [`TicketError::NotRequested`], [`TicketError::NotSigned`], [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
     pub async fn signature_state(&self, caller: &Caller, id: TicketId) -> Result<SignatureState, TicketError> {
-        let signing = self.load(caller, id).await?.signing.ok_or(TicketError::NotRequested)?;
-        let job = self.signing.find_job(signing.job).await?;
-        Ok(match value_of(job)? {
-            Some(_) => SignatureState::Signed,
-            None => SignatureState::Pending,
-        })
+        let ticket = self.load(caller, id).await?;
+        let signing = ticket.signing.as_ref().ok_or(TicketError::NotRequested)?;
+        let Some(value) = value_of(self.signing.find_job(signing.job).await?)? else { return Ok(SignatureState::Pending) };
+        if signing.augmentation.is_some() || !level::is_wanted(&ticket.options) {
+            return Ok(SignatureState::Signed);
+        }
+        let standing = self.begin_level(&ticket, signing, &value)?.borrow().clone();
+        standing.map_or(Ok(SignatureState::Pending), |ended| ended.map(|_| SignatureState::Signed))
     }
 
     /// Waits for the ticket's signature, within the configured bound, which begins when operators have decided where they are asked; `None` if its job has not ended by then.
@@ -98,12 +111,17 @@ impl TicketService {
     /// # Errors
     /// As [`signature_state`](Self::signature_state), and [`TicketError::Cms`], [`TicketError::SpoolUnavailable`].
     pub async fn signature(&self, caller: &Caller, id: TicketId) -> Result<Option<SignatureDocument>, TicketError> {
-        let signing = self.load(caller, id).await?.signing.ok_or(TicketError::NotRequested)?;
+        let mut signing = self.load(caller, id).await?.signing.ok_or(TicketError::NotRequested)?;
         let bound = self.settings.blocking_get_bound + self.time_to_decide(signing.job).await?;
+        let until = Instant::now() + bound;
         let job = self.signing.wait_for_end(signing.job, bound).await?;
         let Some(value) = value_of(job)? else { return Ok(None) };
         // It may have been deleted meanwhile, and its signature with it.
         let ticket = self.load(caller, id).await?;
+        if signing.augmentation.is_none() && level::is_wanted(&ticket.options) {
+            let Ok(reached) = timeout_at(until, self.level(&ticket, &signing, &value)).await else { return Ok(None) };
+            signing.augmentation = Some(reached?);
+        }
         self.assemble(ticket, signing, value).await.map(Some)
     }
 
@@ -147,9 +165,19 @@ impl TicketService {
         })
     }
 
-    async fn has_open_job(&self, ticket: &Ticket) -> Result<bool, TicketError> {
-        let Some(signing) = &ticket.signing else { return Ok(false) };
-        Ok(self.signing.find_job(signing.job).await?.is_some_and(|job| !job.state.is_final()))
+    /// A time stamp over the content, if the options ask for one: it is signed with the rest, so it is had before.
+    pub(super) async fn content_time_stamp(&self, options: &SignatureOptions, content: &Digest) -> Result<Option<TimeStamp>, TicketError> {
+        if !(options.cades_type == CadesType::Undefined && options.embed_data_ts) {
+            return Ok(None);
+        }
+        let stamped = self.time_stamps().map_err(TicketError::ContentTimeStamp)?.stamp(content).await;
+        stamped.map(Some).map_err(|error| TicketError::ContentTimeStamp(error.into()))
+    }
+
+    /// The job of the signature that was asked for last.
+    async fn job_of(&self, ticket: &Ticket) -> Result<Option<SigningJob>, TicketError> {
+        let Some(signing) = &ticket.signing else { return Ok(None) };
+        Ok(self.signing.find_job(signing.job).await?)
     }
 }
 
@@ -166,16 +194,28 @@ pub(super) fn prepare(
     options: &SignatureOptions,
     digest: &Digest,
     authorised: &Authorised,
+    content_time_stamp: Option<&TimeStamp>,
 ) -> Result<(TicketSigning, ToSign), TicketError> {
     let (key, algorithm) = (authorised.key(), authorised.algorithm());
     let certificate = key.certificate.clone().ok_or(TicketError::NoCertificate)?;
-    if options.embed_certificate == EmbedCertificate::SignerAndCaCert && key.chain.is_empty() {
+    let wants_cas = matches!(options.embed_certificate, EmbedCertificate::SignerAndCaCert | EmbedCertificate::SignerCertAndCaInfo);
+    if wants_cas && key.chain.is_empty() {
         return Err(UnsupportedOption::EmbedCertificate(options.embed_certificate).into());
     }
-    let attributes = cms::signed_attributes(options.cades_type, digest, SystemTime::now().into(), &certificate, algorithm)?;
+    let spec = AttributeSpec {
+        content_type: ID_DATA,
+        profile: options.cades_type,
+        content_digest: digest,
+        signing_time: SystemTime::now().into(),
+        signer_certificate: &certificate,
+        ca_certificates: if options.embed_certificate == EmbedCertificate::SignerCertAndCaInfo { &key.chain } else { &[] },
+        content_time_stamp: content_time_stamp.map(TimeStamp::as_der),
+    };
+    let attributes = spec.signed_attributes(algorithm)?;
     let to_sign = attributes.to_sign(algorithm)?;
     let signed_attrs = attributes.as_der().to_vec();
-    Ok((TicketSigning { job: JobId::random(), algorithm, signed_attrs, certificate, chain: key.chain.clone() }, to_sign))
+    let chain = key.chain.clone();
+    Ok((TicketSigning { job: JobId::random(), algorithm, signed_attrs, certificate, chain, augmentation: None }, to_sign))
 }
 
 /// The signature that a job made; `None` if it has not ended.
@@ -200,12 +240,13 @@ fn with_signed_data<T>(
     make: impl FnOnce(&cms::SignedData<'_>) -> Result<T, CmsError>,
 ) -> Result<T, TicketError> {
     let signed_attrs = SignedAttributes::from_der(signing.signed_attrs.clone())?;
-    let certificates = cms::embedded_certificates(embed, &signing.certificate, &signing.chain)?;
+    let certificates = cms::embedded_certificates(embed, &signing.certificate, &signing.chain);
     Ok(make(&cms::SignedData {
         algorithm: signing.algorithm,
         signed_attrs: &signed_attrs,
         signature: value,
         signer_certificate: &signing.certificate,
         certificates: &certificates,
+        unsigned_attrs: signing.augmentation.as_ref().map_or(&[], |augmentation| &augmentation.unsigned_attrs),
     })?)
 }

@@ -10,7 +10,7 @@ const console_ = `${dev.url}/console`;
 const LOOKS = {
   light: { colorScheme: 'light', viewport: { width: 1120, height: 720 } },
   dark: { colorScheme: 'dark', viewport: { width: 1120, height: 720 } },
-  phone: { colorScheme: 'light', viewport: { width: 390, height: 760 }, isMobile: true, hasTouch: true },
+  phone: { colorScheme: 'light', viewport: { width: 390, height: 1100 }, isMobile: true, hasTouch: true },
 };
 
 const PAGES = [
@@ -63,13 +63,17 @@ async function take(browser, look, settings) {
   const context = await browser.newContext({ ...settings, locale: 'en-GB', timezoneId: 'UTC', deviceScaleFactor: 1 });
   const page = await context.newPage();
   const shoot = async (name) => {
+    // Frames come after their page.
+    await Promise.all(page.frames().map((frame) => frame.waitForLoadState('load')));
     // Of a long page the top says enough.
     const height = await page.evaluate(() => document.documentElement.scrollHeight);
     const { width } = settings.viewport;
     const clip = { x: 0, y: 0, width, height: Math.min(height, look === 'phone' ? 1100 : 900) };
+    // With a phone's screen, pictures of more than the window lack the frames.
+    const fullPage = look !== 'phone';
     const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
     if (wide) throw new Error(`${name} is wider than the ${look} window`);
-    await page.screenshot({ path: `${folder}/${name}-${look}.png`, clip, fullPage: true, animations: 'disabled' });
+    await page.screenshot({ path: `${folder}/${name}-${look}.png`, clip, fullPage, animations: 'disabled' });
   };
   await page.goto(`${console_}/login`);
   await shoot('login');
@@ -80,8 +84,7 @@ async function take(browser, look, settings) {
   }
   await page.goto(`${console_}/consent`);
   await page.getByRole('link', { name: 'Look at it' }).first().click();
-  await page.locator('.viewer').waitFor();
-  await page.waitForLoadState('networkidle');
+  await page.frameLocator('.viewer').getByText('CONTRACT').waitFor();
   await shoot('request');
   await page.goto(`${console_}/jobs?state=signed`);
   await page.locator('td a').first().click();

@@ -68,13 +68,14 @@ fn forms_of_one_signature(signer: &'static Signer, algorithm: SignatureAlgorithm
     let chain = [LAB.read("ca.der")];
     let mut cases = Vec::new();
     for embed in [EmbedCertificate::Nothing, EmbedCertificate::SignerCert, EmbedCertificate::SignerAndCaCert] {
-        let certificates = embedded_certificates(embed, certificate, &chain).unwrap();
+        let certificates = embedded_certificates(embed, certificate, &chain);
         let made = SignedData {
             algorithm,
             signed_attrs: &signed_attrs,
             signature: &signature,
             signer_certificate: certificate,
             certificates: &certificates,
+            unsigned_attrs: &[],
         };
         let forms = [(SignatureType::Detached, made.detached()), (SignatureType::Attached, made.attached(CONTENT))];
         cases.extend(forms.map(|(signature_type, der)| Case {

@@ -24,13 +24,18 @@ use sealgate::{
         token::{KeyPairSpec, LoginMode, PinSource, SlotState, TokenPolicy},
     },
     http::{
-        app::{HttpSettings, Services},
+        app::{HttpSettings, Services, TsaDoor},
         server::{Listener, Server},
         tls::{Tls, TlsFiles},
     },
     permit::{PermitService, PermitSettings},
-    pki::{DevCa, Validity},
+    pki::{
+        DevCa, Validity,
+        fetch::Fetcher,
+        tsa::{TsaClient, TsaSettings},
+    },
     signing::service::{SigningService, SigningSettings},
+    stamping::{Authority, AuthoritySettings, StampSettings, StampSource, TimeStamps},
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     ticket::{TicketService, TicketSettings},
     token::{
@@ -77,6 +82,10 @@ pub struct Plan {
     pub signing: SigningSettings,
     pub permits: PermitSettings,
     pub store: Arc<dyn Store>,
+    /// Time-stamping authorities; without any, a key whose name begins with `tsa` makes the time stamps.
+    pub tsa_urls: Vec<String>,
+    /// How long a time stamp may take.
+    pub tsa_total: Duration,
 }
 
 /// A gateway that runs.
@@ -128,6 +137,8 @@ impl Plan {
             signing: SigningSettings { canary_every: None, ..SigningSettings::default() },
             permits: PermitSettings::default(),
             store: Arc::new(MemoryStore::new()),
+            tsa_urls: Vec::new(),
+            tsa_total: PATIENCE,
             directory,
         }
     }
@@ -223,7 +234,8 @@ impl Plan {
     async fn make_key(&mut self, slot: &SlotHandle, id: Vec<u8>, label: &str, kind: KeyKind) {
         let made = slot.call(Command::GenerateKeyPair(KeyPairSpec { kind, id: id.clone(), label: label.to_owned() })).await.unwrap();
         let Reply::Key { key, .. } = made else { panic!("no key: {made:?}") };
-        let certificate = self.ca.issue(&key.public_key.unwrap(), label, validity(1)).unwrap();
+        let issue = if label.starts_with("tsa") { DevCa::issue_for_time_stamping } else { DevCa::issue };
+        let certificate = issue(&self.ca, &key.public_key.unwrap(), label, validity(1)).unwrap();
         let write = Command::WriteCertificate { id, label: label.to_owned(), certificate: certificate.as_der().to_vec() };
         slot.call(write).await.unwrap();
         self.add_key(label, None);
@@ -243,7 +255,7 @@ impl Plan {
             uri: format!("pkcs11:object={name}").parse().unwrap(),
             algorithm: None,
             certificate,
-            chain: Vec::new(),
+            chain: vec![self.ca.certificate().as_der().to_vec()],
             allow_unverified: false,
         });
         for entry in self.callers.iter_mut().filter(|entry| entry.caller.id.as_str() != "other") {
@@ -287,7 +299,9 @@ impl Plan {
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();
-        let tickets = Arc::new(tickets);
+        let (time_stamps, door) = time_stamps(&self.tsa_urls, self.tsa_total, &self.keys, &signing, &store);
+        let tickets = Arc::new(tickets.with_time_stamps(Arc::new(time_stamps)));
+        let http = HttpSettings { tsa: door, ..self.http };
         let book = BookSettings {
             keys: self.keys.iter().map(|key| key.name.clone()).collect(),
             takes_certificates: self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
@@ -310,7 +324,7 @@ impl Plan {
             caller: caller.map(|caller| caller.parse().unwrap()),
             tls: tls.clone(),
         });
-        let server = Server::start(listeners.collect(), Some(UnixListener::bind(&control_socket).unwrap()), self.http, services).unwrap();
+        let server = Server::start(listeners.collect(), Some(UnixListener::bind(&control_socket).unwrap()), http, services).unwrap();
         Gateway {
             urls: server.urls().to_vec(),
             http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap(),
@@ -326,6 +340,36 @@ impl Plan {
             signing,
             server,
         }
+    }
+}
+
+fn time_stamps(
+    urls: &[String],
+    total: Duration,
+    keys: &[ConfiguredKey],
+    signing: &Arc<SigningService>,
+    store: &Arc<dyn Store>,
+) -> (TimeStamps, TsaDoor) {
+    let key = keys.iter().find(|key| key.name.as_str().starts_with("tsa"));
+    let authority = key.map(|key| {
+        let settings = AuthoritySettings { key: key.name.clone(), policy: "1.2.3.4.7".parse().unwrap(), accuracy_seconds: 1 };
+        Arc::new(Authority::new(settings, Arc::clone(signing), Arc::clone(store)))
+    });
+    let source = match urls {
+        [] => authority.clone().map(StampSource::Own),
+        urls => Some(StampSource::Remote(TsaClient::new(Fetcher::new(false).unwrap(), tsa_settings(urls)))),
+    };
+    (TimeStamps::new(source, StampSettings { policy: None, total }), TsaDoor { authority, ..TsaDoor::default() })
+}
+
+/// A client of these authorities.
+pub fn tsa_settings(urls: &[String]) -> TsaSettings {
+    TsaSettings {
+        urls: urls.iter().map(|url| url.parse().unwrap()).collect(),
+        timeout: PATIENCE,
+        concurrent: 4.try_into().unwrap(),
+        queue: 64,
+        response_max: sealgate::cms::time_stamp::RESPONSE_MAX,
     }
 }
 

@@ -25,4 +25,5 @@ pub mod site;
 pub mod softhsm;
 pub mod swtpm;
 pub mod tls;
+pub mod tsa;
 pub mod vcard;

@@ -118,6 +118,7 @@ pub async fn requeue(store: &AnyStore, job: JobId) -> Change {
 
 pub fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
     ticket.signing = Some(TicketSigning {
+        augmentation: None,
         job: job.id,
         algorithm: job.to_sign.algorithm(),
         signed_attrs: vec![0x31, 0],

@@ -22,7 +22,7 @@ pub(in crate::cli) use self::settings::DEFAULT_KEY;
 use self::{
     layout::{Layout, remove_if_there},
     record::{DevJson, DevKey, TokenRecord},
-    settings::DevSettings,
+    settings::{DevSettings, TSA_KEY},
 };
 use super::{gateway::Gateway, output, secret, server_runtime};
 use crate::{
@@ -149,7 +149,7 @@ fn show(
     let address = gateway.addresses().first().context("the gateway has no address; report this as a bug")?;
     let url = format!("http://{address}");
     let key = |key: &'_ record::KeyRecord| (key.name.clone(), key.uri.clone(), layout.certificate(key.name.as_str()));
-    let keys: Vec<_> = token.keys.iter().map(key).collect();
+    let keys: Vec<_> = token.keys.iter().filter(|key| key.name.as_str() != TSA_KEY).map(key).collect();
     let json = DevJson {
         url: &url,
         api_key,

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use super::{
     layout::{Layout, write_private, write_public},
     record::{KeyRecord, TokenRecord},
-    settings::new_pin,
+    settings::{TSA_KEY, new_pin},
     softhsm,
 };
 use crate::{
@@ -54,12 +54,13 @@ const YEAR: u64 = 365 * 24 * 3600;
 /// The most commands that may wait for the token while it is made; they come one at a time.
 const QUEUE: usize = 1;
 
-/// The keys of the token; each has its place in the list, from 1, as its id.
-const KEYS: [(&str, KeyKind); 4] = [
+/// The keys of the token; each has its place in the list, from 1, as its id. The last is the one of the time-stamping authority.
+const KEYS: [(&str, KeyKind); 5] = [
     ("rsa-2048", KeyKind::Rsa { modulus_bits: 2048 }),
     ("ec-p256", KeyKind::Ec(Curve::P256)),
     ("ec-p384", KeyKind::Ec(Curve::P384)),
     ("ed25519", KeyKind::Ed25519),
+    (TSA_KEY, KeyKind::Ec(Curve::P256)),
 ];
 
 /// Makes a new token in the folder.
@@ -115,7 +116,9 @@ async fn make_key(slot: &SlotHandle, ca: &DevCa, layout: &Layout, spec: KeyPairS
     let (id, label) = (spec.id.clone(), spec.label.clone());
     let Reply::Key { key, .. } = ask(slot, Command::GenerateKeyPair(spec), "given a key").await? else { bail!("the token made no key") };
     let public_key = key.public_key.with_context(|| format!("the token does not show the public key of {label}"))?;
-    let certificate = ca.issue(&public_key, &format!("Sealgate development {label}"), valid_for(VALID_FOR)?)?;
+    let subject = format!("Sealgate development {label}");
+    let issue = if label == TSA_KEY { DevCa::issue_for_time_stamping } else { DevCa::issue };
+    let certificate = issue(ca, &public_key, &subject, valid_for(VALID_FOR)?)?;
     write_public(&layout.certificate(&label), certificate.to_pem().as_bytes())?;
     let write = Command::WriteCertificate { id, label, certificate: certificate.as_der().to_vec() };
     ask(slot, write, "given a certificate").await.map(|_| ())

@@ -21,6 +21,11 @@ pub(in crate::cli) const DEFAULT_KEY: &str = "ec-p256";
 /// The key that signs the checkpoints of development mode's audit log: not the one that most signatures are made with.
 const CHECKPOINT_KEY: &str = "rsa-2048";
 
+/// The key of development mode's time-stamping authority. Nobody signs documents with it, so it is not among those of `dev.json`.
+pub(super) const TSA_KEY: &str = "tsa-p256";
+
+/// The policy under which it makes time stamps: the one that examples of OpenSSL have.
+const TSA_POLICY: &str = "1.2.3.4.1";
 /// What the client of the certificate-request API may do, and for whom.
 const BANK_SCOPES: &str = r#"["CRYPTO_CERT_REQUEST_EIO", "CERTIFICATE_REQUEST", "GET_CRYPTO_INFO_EIO", "GET_CRYPTO_INFO"]"#;
 const BANK_ACCOUNT: &str = r#"{ login = "dev", full_name = "Иванов Иван Иванович", organisation = "Sealgate development", eio = true }"#;
@@ -69,6 +74,9 @@ impl DevSettings<'_> {
         // Writing to a string cannot fail, here and below.
         if token.keys.iter().any(|key| key.name.as_str() == CHECKPOINT_KEY) {
             let _ = write!(text, "\n[audit]\ncheckpoint_key = \"{CHECKPOINT_KEY}\"\n");
+        }
+        if token.keys.iter().any(|key| key.name.as_str() == TSA_KEY) {
+            let _ = write!(text, "\n[tsa.serve]\nkey = \"{TSA_KEY}\"\npolicy = \"{TSA_POLICY}\"\n");
         }
         let chain = quoted_path(&layout.certificate("ca"));
         for key in &token.keys {

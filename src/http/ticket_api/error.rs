@@ -280,6 +280,8 @@ impl ApiError {
             TicketError::Submit(error) => self.submit(error),
             TicketError::NotSigned { cause: FailureCause::ConsentRefused | FailureCause::ConsentTimedOut, .. } => not_granted(),
             TicketError::NotSigned { cause, detail } => self.failed(not_signed(*cause, detail)),
+            TicketError::ContentTimeStamp(error) => self.failed(Text::new("cause-no-content-time-stamp").with("detail", error)),
+            TicketError::Level(error) => self.failed(Text::new("cause-not-completed").with("detail", error)),
             TicketError::Bulk(error) => self.failed(bulk(*error)),
             TicketError::KeyReused => answer(StatusCode::BAD_REQUEST, Text::new("idempotency-key-reused")),
             TicketError::Frozen => self.failed_because("cause-frozen"),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What this build can do, in words that clients may look for.
-const FEATURES: [&str; 9] = [
+const FEATURES: [&str; 10] = [
     "signatureType.detached",
     "signatureType.attached",
     "cadesType.undefined",
@@ -26,6 +26,7 @@ const FEATURES: [&str; 9] = [
     "embedCertificateType.nothing",
     "embedCertificateType.signerCert",
     "embedCertificateType.signerAndCaCert",
+    "embedCertificateType.signerCertAndCaInfo",
     "ds.creator.data.bulk",
     "keyStore.pkcs11",
 ];

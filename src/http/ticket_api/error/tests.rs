@@ -8,6 +8,7 @@ use crate::domain::{
     timestamp::Timestamp,
     token::{SlotState, SlotStatus},
 };
+use crate::ticket::LevelError;
 
 const START: Operation = Operation::StartSignature;
 const FETCH: Operation = Operation::FetchSignature;
@@ -67,6 +68,8 @@ fn tickets() -> Vec<ApiError> {
         TicketError::UnknownToken,
         TicketError::Unsupported(UnsupportedOption::EmbedCertificate(EmbedCertificate::SignerAndCaCert)),
         TicketError::Cms(crate::cms::CmsError::SignatureValue),
+        TicketError::ContentTimeStamp(LevelError::Busy),
+        TicketError::Level(LevelError::Busy),
     ];
     let bulks = [BulkError::Count { max: 9 }, BulkError::Attached, BulkError::HashLength { len: 5 }, BulkError::TimedOut];
     let mut errors: Vec<_> = everywhere.into_iter().map(|error| UPLOAD.error(error)).collect();

@@ -16,8 +16,8 @@ options-set = The session's options were set.
 options-not-set = The session's options were not set.
 option-bad-value = The option "{ $option }" has a value that is not allowed. Allowed are: { $allowed }.
 option-bad-text = The option "{ $option }" must be a string of at most { $max } characters.
-option-unsupported = The option "{ $option }" with the value "{ $value }" is not supported yet.
-option-needs-certificate = The option "embedCertificateType" with the value "nothing" is not supported unless "cadesType" is "undefined". Allowed are: signerCert, signerAndCaCert.
+option-unsupported = The option "{ $option }" with the value "{ $value }" is not available at this gateway: what it needs is not configured.
+option-needs-certificate = The option "embedCertificateType" with the value "nothing" is not supported unless "cadesType" is "undefined". Allowed are: signerCert, signerAndCaCert, signerCertAndCaInfo.
 
 ## Permissions
 permission-granted = The request to use the signature key was granted. Number of uses: { $uses }.
@@ -91,6 +91,8 @@ cause-no-content = The session's data was not uploaded.
 cause-not-requested = No signature was asked for.
 cause-overtaken = Another request is changing the session at the same time.
 cause-not-supported-yet = The operation is not supported yet.
+cause-no-content-time-stamp = Nothing was signed: no time stamp over the data was had ({ $detail }).
+cause-not-completed = The signature was made, and what its form wants beside it was not had ({ $detail }). Ask for the signature again: the same one is completed, and no permission is spent.
 cause-internal = Internal error of the service.
 cause-body-type = Content-Type must be application/octet-stream, application/json or multipart/form-data.
 cause-not-json = The request body is not a JSON object.

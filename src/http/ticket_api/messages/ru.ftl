@@ -16,8 +16,8 @@ options-set = Параметры сессии успешно установле�
 options-not-set = Ошибка при установке параметров сессии.
 option-bad-value = Параметр "{ $option }" имеет недопустимое значение. Допустимые значения: { $allowed }.
 option-bad-text = Параметр "{ $option }" должен быть строкой длиной до { $max } символов.
-option-unsupported = Параметр "{ $option }" со значением "{ $value }" пока не поддерживается.
-option-needs-certificate = Параметр "embedCertificateType" со значением "nothing" не поддерживается, если "cadesType" не "undefined". Допустимые значения: signerCert, signerAndCaCert.
+option-unsupported = Параметр "{ $option }" со значением "{ $value }" недоступен на этом шлюзе: нужное для него не настроено.
+option-needs-certificate = Параметр "embedCertificateType" со значением "nothing" не поддерживается, если "cadesType" не "undefined". Допустимые значения: signerCert, signerAndCaCert, signerCertAndCaInfo.
 
 ## Permissions
 permission-granted = Запрос на использование ЭЦП успешно обработан. Количество попыток: { $uses }.
@@ -91,6 +91,8 @@ cause-no-content = Данные сессии не были загружены.
 cause-not-requested = Создание электронной подписи не было запрошено.
 cause-overtaken = Сессию одновременно изменяет другой запрос.
 cause-not-supported-yet = Операция пока не поддерживается.
+cause-no-content-time-stamp = Ничего не подписано: метка времени на данные не получена ({ $detail }).
+cause-not-completed = Подпись создана, но нужное для её формата не получено ({ $detail }). Запросите подпись ещё раз: будет дополнена та же подпись, разрешение не расходуется.
 cause-internal = Внутренняя ошибка сервиса.
 cause-body-type = Content-Type должен быть application/octet-stream, application/json или multipart/form-data.
 cause-not-json = Тело запроса не является JSON-объектом.

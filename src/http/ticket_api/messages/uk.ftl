@@ -16,8 +16,8 @@ options-set = Параметри сесії успішно встановлен�
 options-not-set = Помилка при встановленні параметрів сесії.
 option-bad-value = Параметр "{ $option }" має недопустиме значення. Допустимі значення: { $allowed }.
 option-bad-text = Параметр "{ $option }" має бути рядком довжиною до { $max } символів.
-option-unsupported = Параметр "{ $option }" зі значенням "{ $value }" поки що не підтримується.
-option-needs-certificate = Параметр "embedCertificateType" зі значенням "nothing" не підтримується, якщо "cadesType" не є "undefined". Допустимі значення: signerCert, signerAndCaCert.
+option-unsupported = Параметр "{ $option }" зі значенням "{ $value }" недоступний на цьому шлюзі: потрібне для нього не налаштовано.
+option-needs-certificate = Параметр "embedCertificateType" зі значенням "nothing" не підтримується, якщо "cadesType" не є "undefined". Допустимі значення: signerCert, signerAndCaCert, signerCertAndCaInfo.
 
 ## Permissions
 permission-granted = Запит на використання ЕП успішно оброблений. Кількість спроб: { $uses }.
@@ -91,6 +91,8 @@ cause-no-content = Дані сесії не були завантажені.
 cause-not-requested = Створення електронного підпису не було запитано.
 cause-overtaken = Сесію одночасно змінює інший запит.
 cause-not-supported-yet = Операція поки що не підтримується.
+cause-no-content-time-stamp = Нічого не підписано: позначку часу на дані не отримано ({ $detail }).
+cause-not-completed = Підпис створено, але потрібне для його формату не отримано ({ $detail }). Запитайте підпис ще раз: буде доповнено той самий підпис, дозвіл не витрачається.
 cause-internal = Внутрішня помилка сервісу.
 cause-body-type = Content-Type має бути application/octet-stream, application/json або multipart/form-data.
 cause-not-json = Тіло запиту не є JSON-об'єктом.

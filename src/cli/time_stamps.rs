@@ -1,0 +1,58 @@
+//! Where the gateway's time stamps come from, put together from the configuration.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::{
+    auth::AllowedPeers,
+    cms::time_stamp::RESPONSE_MAX,
+    config::TsaSettings,
+    http::app::TsaDoor,
+    pki::{
+        fetch::Fetcher,
+        tsa::{self, TsaClient},
+    },
+    signing::service::SigningService,
+    stamping::{Authority, AuthoritySettings, StampSettings, StampSource, TimeStamps},
+    store::Store,
+};
+
+/// What the services and the HTTP side need for time stamps.
+pub(super) struct TimeStampParts {
+    /// Who asks for time stamps.
+    pub(super) client: Arc<TimeStamps>,
+    /// The gateway's own authority.
+    pub(super) door: TsaDoor,
+}
+
+impl TimeStampParts {
+    /// Time stamps from the authorities that are configured, or else from the gateway's own.
+    pub(super) fn new(settings: &TsaSettings, signing: &Arc<SigningService>, store: &Arc<dyn Store>) -> anyhow::Result<Self> {
+        let authority = settings.serve.as_ref().map(|serve| {
+            let of_authority = AuthoritySettings { key: serve.key.clone(), policy: serve.policy, accuracy_seconds: serve.accuracy_seconds };
+            Arc::new(Authority::new(of_authority, Arc::clone(signing), Arc::clone(store)))
+        });
+        let source = if settings.urls.is_empty() {
+            authority.as_ref().map(|authority| StampSource::Own(Arc::clone(authority)))
+        } else {
+            Some(StampSource::Remote(remote(settings)?))
+        };
+        let allow = settings.serve.as_ref().map(|serve| serve.allow.clone()).unwrap_or_default();
+        let client = TimeStamps::new(source, StampSettings { policy: settings.policy, total: settings.total });
+        Ok(Self { client: Arc::new(client), door: TsaDoor { authority, allow: AllowedPeers::new(allow) } })
+    }
+}
+
+fn remote(settings: &TsaSettings) -> anyhow::Result<TsaClient> {
+    let speaks_tls = settings.urls.iter().any(|url| url.scheme() == "https");
+    let fetcher = Fetcher::new(speaks_tls).context("no certificates are trusted by this machine; install ca-certificates")?;
+    let settings = tsa::TsaSettings {
+        urls: settings.urls.clone(),
+        timeout: settings.timeout,
+        concurrent: settings.concurrent,
+        queue: settings.queue,
+        response_max: RESPONSE_MAX,
+    };
+    Ok(TsaClient::new(fetcher, settings))
+}
