@@ -36,6 +36,7 @@ if $with_tests; then
         "strace strace"
         "postgres-server postgresql"
         "python3 python3"
+        "unshare util-linux"
         "python-ensurepip python3-venv"
         "chromium chromium"
         "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core"

@@ -5,11 +5,7 @@
 
 mod common;
 
-use std::{
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
 use common::{
     browser,

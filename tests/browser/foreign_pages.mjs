@@ -12,9 +12,9 @@ try {
   await inbox.goto(`${facts.gateway}/console/consent`);
 
   const foreign = await context.newPage();
-  const statuses = new Map();
+  const answers = [];
   foreign.on('response', (answer) => {
-    if (answer.url().includes('/api/v1/')) statuses.set(`${answer.request().method()} ${answer.url()}`, answer.status());
+    if (answer.url().includes('/api/v1/')) answers.push({ request: `${answer.request().method()} ${answer.url()}`, status: answer.status() });
   });
   await foreign.goto(facts.foreign_page);
   // The second gateway takes whoever sends no credentials for a caller of its own; not so pages.
@@ -22,11 +22,15 @@ try {
     const outcomes = await foreign.evaluate(attempts, [`${gateway}/api/v1`, facts.api_key]);
     for (const [what, outcome] of Object.entries(outcomes)) assert.ok(['TypeError', 'opaque'].includes(outcome), `${what}: ${outcome}`);
     assert.equal(outcomes.plain, 'opaque', 'a POST of text/plain reaches the gateway without a preflight');
-    await submitForm(foreign, `${gateway}/api/v1/accessToken`);
+    // A field that makes JSON of text/plain.
+    assert.equal(await submitForm(foreign, `${gateway}/api/v1/accessToken`, 'text/plain', { '{"accessTimesNumber":1,"metaData":"': '"}' }), 403);
     await foreign.goto(facts.foreign_page);
   }
-  assert.ok(statuses.size >= 8, [...statuses.keys()].join());
-  for (const [request, status] of statuses) assert.equal(status, 403, request);
+  for (const { request, status } of answers) assert.equal(status, 403, request);
+  // What the browser sends without a preflight did come to the gateway; of the rest the tests see as little as the page.
+  const came = new Set(answers.map(({ request }) => request));
+  const simple = ['accessToken', 'ticket'].flatMap((path) => [facts.gateway, facts.open_gateway].map((gateway) => `POST ${gateway}/api/v1/${path}`));
+  assert.deepEqual([...came].sort(), simple.sort());
 
   // A request of the page at home is the only one that the operator sees, and the foreign page cannot decide it.
   const home = await browser.newPage();
@@ -35,15 +39,15 @@ try {
     const { Gateway } = await import('/gateway.js');
     return new Gateway(gateway).ask(1, 'mine').catch((error) => error.status);
   }, facts.gateway);
+  // What else fails goes first.
+  asked.catch(() => {});
   const card = inbox.locator('article.ask');
   await card.waitFor();
   assert.equal(await card.count(), 1);
   const allow = new URL(await card.locator('form').getAttribute('action'), facts.gateway).href;
   const token = await card.locator('input[name=token]').inputValue();
-  const decided = foreign.waitForResponse(allow);
-  await foreign.evaluate(([url, body]) => fetch(url, { method: 'POST', mode: 'no-cors', credentials: 'include', body: new URLSearchParams(body) }), [allow, { token, uses: '1' }]);
-  // Its session's cookie does not come along, and with it, it would be refused as well.
-  assert.ok([401, 403].includes((await decided).status()));
+  // The session's cookie does not come along; with it, the form would be refused as well.
+  assert.ok([401, 403].includes(await submitForm(foreign, allow, 'application/x-www-form-urlencoded', { token, uses: '1' })));
   await inbox.reload();
   await decide(inbox, card, 'Refuse');
   assert.equal(await asked, 403);
@@ -70,20 +74,22 @@ async function attempts([api, apiKey]) {
   };
 }
 
-/** A form whose only field makes JSON of text/plain. */
-async function submitForm(page, action) {
+/** Has the page send a form, and gives back the status of the answer. */
+async function submitForm(page, action, enctype, fields) {
   const [answer] = await Promise.all([
     page.waitForResponse(action),
     page.waitForEvent('load'),
-    page.evaluate((url) => {
+    page.evaluate(({ action, enctype, fields }) => {
       const form = document.createElement('form');
-      Object.assign(form, { method: 'post', enctype: 'text/plain', action: url });
-      const field = document.createElement('input');
-      Object.assign(field, { name: '{"accessTimesNumber":1,"metaData":"', value: '"}' });
-      form.append(field);
+      Object.assign(form, { method: 'post', enctype, action });
+      for (const [name, value] of Object.entries(fields)) {
+        const field = document.createElement('input');
+        Object.assign(field, { name, value });
+        form.append(field);
+      }
       document.body.append(form);
       form.submit();
-    }, action),
+    }, { action, enctype, fields }),
   ]);
-  assert.equal(answer.status(), 403);
+  return answer.status();
 }

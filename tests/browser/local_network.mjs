@@ -23,11 +23,11 @@ try {
   await browser.close();
 }
 
-/** The profile of a person who has decided. */
+/** The profile of a person who has decided; there must be no other. */
 async function decidedBy(browser, setting) {
   const context = await browser.newContext();
   const session = await browser.newBrowserCDPSession();
-  const { browserContextIds } = await session.send('Target.getBrowserContexts');
-  await session.send('Browser.setPermission', { permission: { name: 'loopback-network' }, setting, origin: facts.page, browserContextId: browserContextIds.at(-1) });
+  const { browserContextIds: [browserContextId] } = await session.send('Target.getBrowserContexts');
+  await session.send('Browser.setPermission', { permission: { name: 'loopback-network' }, setting, origin: facts.page, browserContextId });
   return context;
 }
