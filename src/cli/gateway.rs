@@ -19,6 +19,7 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
+    notices::{self, Watched},
     store::{OpenStore, StoreTrial},
     time_stamps::TimeStampParts,
     tls,
@@ -78,6 +79,8 @@ pub(super) struct Gateway {
     server: Server,
     tls: Vec<Arc<Tls>>,
     housekeeping: Vec<AbortHandle>,
+    /// What tells webhooks, and opens the browser.
+    watching: Vec<AbortHandle>,
 }
 
 impl Gateway {
@@ -120,7 +123,7 @@ impl Gateway {
         let services = Services {
             callers,
             tickets,
-            permits,
+            permits: Arc::clone(&permits),
             desk: signing.desk(),
             operators: Arc::clone(&operators),
             audit: AuditDesk::new(Arc::clone(&store)),
@@ -133,7 +136,9 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping })
+        let watched = Watched { tokens: tokens.clone(), permits, store, gateway: data.gateway_id()? };
+        let watching = notices::watch(config, watched, server.urls())?;
+        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping, watching })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -196,7 +201,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping, watching } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -204,6 +209,8 @@ impl Gateway {
             .then("signatures are finished", SIGNATURES_MAX, async move { finishing.finish().await })
             .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
             .then("modules are closed", MODULES_MAX, async move {
+                // A token that is closed here is not gone.
+                watching.iter().for_each(AbortHandle::abort);
                 signing.stop().await;
                 tokens.stop().await;
             })
