@@ -1,24 +1,25 @@
 // A page, a program on this computer, and Chromium between them: node local_network.mjs FACTS
 import { launch } from './browser.mjs';
-import { DENIED, INSECURE, NOT_SECURE, PERMISSION_DENIED, assertGuarded, assertSigned, launchOutside, seenBy } from './guard.mjs';
+import { DENIED, INSECURE, NOT_SECURE, PERMISSION_DENIED, assertCalled, assertGuarded, assertSigned, launchOutside } from './guard.mjs';
 
 const facts = JSON.parse(process.argv[2]);
 
 const nearby = await launch();
 try {
   // A page that came from this machine itself is not asked.
-  assertSigned(await seenBy(facts, await nearby.newContext(), facts.page), 'prompt');
+  await assertSigned(facts, await nearby.newContext(), facts.page, 'prompt');
+  await assertCalled(facts, await nearby.newContext(), facts.page);
 } finally {
   await nearby.close();
 }
 const browser = await launchOutside(facts);
 try {
   // Headless, there is nobody who could be asked, and that counts as no.
-  assertGuarded(await seenBy(facts, await browser.newContext(), facts.page), DENIED, ['prompt', 'denied'], PERMISSION_DENIED);
-  assertGuarded(await seenBy(facts, await decidedBy(browser, 'denied'), facts.page), DENIED, ['denied', 'denied'], PERMISSION_DENIED);
-  assertSigned(await seenBy(facts, await decidedBy(browser, 'granted'), facts.page));
+  await assertGuarded(facts, await browser.newContext(), facts.page, { says: DENIED, states: ['prompt', 'denied'], told: PERMISSION_DENIED });
+  await assertGuarded(facts, await decidedBy(browser, 'denied'), facts.page, { says: DENIED, states: ['denied', 'denied'], told: PERMISSION_DENIED });
+  await assertSigned(facts, await decidedBy(browser, 'granted'), facts.page, 'granted');
   // A page that came over plain HTTP is not even asked.
-  assertGuarded(await seenBy(facts, await browser.newContext(), facts.insecure_page), INSECURE, ['denied', 'denied'], NOT_SECURE);
+  await assertGuarded(facts, await browser.newContext(), facts.insecure_page, { says: INSECURE, states: ['denied', 'denied'], told: NOT_SECURE });
 } finally {
   await browser.close();
 }
