@@ -151,8 +151,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.dev_json()).unwrap()).unwrap();
         let mut fields: Vec<&str> = read.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
-        let wanted = "api_key bank_token ca_certificate config consent_api_key keys module operator_password operator_user softhsm2_conf token_uri url \
-                      user_pin";
+        let wanted = "api_key bank_token ca_certificate config consent_api_key keys module operator_password operator_user softhsm2_conf token_uri url user_pin";
         assert_eq!(fields.join(" "), wanted);
         assert_eq!(read["api_key"], api_key.reveal());
         assert_eq!(read["user_pin"], "1234");

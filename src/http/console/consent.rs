@@ -111,10 +111,7 @@ async fn card(state: &AppState, visit: &Visit, permit: Permit) -> Result<Option<
 pub(super) async fn show(state: State, visit: Visit, id: Path<String>) -> Result<HttpResponse, ConsoleError> {
     let permit = state.services.permits.look(visit.operator(), id_of(&id)?).await?;
     let card = card(&state, &visit, permit).await?.ok_or(ConsoleError::NotFound)?;
-    let kind = match &card.document {
-        Some(document) => Looked::at(&state, document).await?.kind,
-        None => Kind::Other,
-    };
+    let kind = if card.document.is_some() { Looked::at(&state, &visit, card.permit.id).await?.kind } else { Kind::Other };
     let frame = super::overview::framed(&state, &visit, Place::Consent, "Request").await;
     frame::page(&OnePage { frame, card, kind })
 }
@@ -130,7 +127,7 @@ pub(super) async fn words(state: State, visit: Visit, id: Path<String>) -> Resul
 
 /// The document as a file.
 pub(super) async fn document(state: State, visit: Visit, id: Path<String>) -> Result<HttpResponse, ConsoleError> {
-    let looked = Looked::at(&state, &shown(&state, &visit, &id).await?).await?;
+    let looked = Looked::at(&state, &visit, id_of(&id)?).await?;
     let ending = match looked.kind {
         Kind::Text => "txt",
         Kind::Pdf => "pdf",
@@ -143,7 +140,7 @@ pub(super) async fn document(state: State, visit: Visit, id: Path<String>) -> Re
 
 /// The document to look at: text in a frame that can do nothing, PDF in the browser's own viewer.
 pub(super) async fn view(state: State, visit: Visit, id: Path<String>) -> Result<HttpResponse, ConsoleError> {
-    let looked = Looked::at(&state, &shown(&state, &visit, &id).await?).await?;
+    let looked = Looked::at(&state, &visit, id_of(&id)?).await?;
     let inline = HeaderValue::from_static("inline");
     match looked.kind {
         Kind::Text => Ok(looked.send("text/plain; charset=utf-8", inline, "sandbox; default-src 'none'; frame-ancestors 'self'")),
@@ -151,13 +148,6 @@ pub(super) async fn view(state: State, visit: Visit, id: Path<String>) -> Result
         Kind::Pdf => Ok(looked.send("application/pdf", inline, "default-src 'none'; object-src 'self'; frame-ancestors 'self'")),
         Kind::Other => Err(ConsoleError::NotFound),
     }
-}
-
-/// The document of a request that still waits for this operator.
-async fn shown(state: &AppState, visit: &Visit, id: &str) -> Result<ShownDocument, ConsoleError> {
-    let permit = state.services.permits.look(visit.operator(), id_of(id)?).await?;
-    let ask = permit.ask.filter(|_| permit.state == PermitState::Asked);
-    ask.and_then(|ask| ask.waiting).and_then(|waiting| waiting.document).ok_or(ConsoleError::NotFound)
 }
 
 /// A document whose beginning was looked at.
@@ -169,8 +159,9 @@ struct Looked {
 }
 
 impl Looked {
-    async fn at(state: &AppState, document: &ShownDocument) -> Result<Self, ConsoleError> {
-        let content: SignatureDocument = state.services.tickets.shown(document).await.map_err(|error| match error {
+    async fn at(state: &AppState, visit: &Visit, permit: PermitId) -> Result<Self, ConsoleError> {
+        let asked = state.services.tickets.document_asked_about(visit.operator(), permit).await;
+        let content: SignatureDocument = asked.map_err(|error| match error {
             TicketError::StoreUnavailable | TicketError::SpoolUnavailable => ConsoleError::Store,
             _ => ConsoleError::NotFound,
         })?;
