@@ -37,6 +37,7 @@ if $with_tests; then
         "pdftotext poppler-utils"
         "postgres-server postgresql"
         "python3 python3"
+        "unshare util-linux"
         "python-ensurepip python3-venv"
         "chromium chromium"
         "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf fonts-dejavu-core"

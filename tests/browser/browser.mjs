@@ -29,3 +29,11 @@ export async function logIn(page, url, name, password) {
   await page.getByRole('button', { name: 'Log in' }).click();
   await page.waitForURL((now) => !now.pathname.endsWith('/login'));
 }
+
+/** Presses Allow or Refuse on a request in the inbox, and waits until the inbox, loaded anew, says that it is done. */
+export async function decide(inbox, card, button) {
+  const loaded = inbox.waitForEvent('load');
+  await card.getByRole('button', { name: button }).click();
+  await loaded;
+  await inbox.getByText(button === 'Allow' ? 'Allowed.' : 'Refused.').waitFor();
+}

@@ -27,6 +27,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `command`, and waits until it prints a line with `ready` in it. What it prints goes on to the test's own output.
     pub fn start(command: &mut Command, ready: &str) -> Self {
+        Self::start_saying(command, ready).0
+    }
+
+    /// The same, for those who have to know what that line says.
+    pub fn start_saying(command: &mut Command, ready: &str) -> (Self, String) {
         let (output, into) = io::pipe().expect("a pipe");
         command.stdin(Stdio::null()).stdout(into.try_clone().expect("a pipe")).stderr(into);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start ({error}); {REMEDY}"));
@@ -37,17 +42,17 @@ impl Daemon {
         let prefix = name.clone();
         thread::spawn(move || pass_on(&prefix, output, &sender));
         let daemon = Self { name, child, lines };
-        daemon.wait_for(ready);
-        daemon
+        let line = daemon.wait_for(ready);
+        (daemon, line)
     }
 
-    /// Waits for the next line with `text` in it; lines that were waited for are not seen again.
-    pub fn wait_for(&self, text: &str) {
+    /// Waits for the next line with `text` in it, and returns it; lines that were waited for are not seen again.
+    pub fn wait_for(&self, text: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|error| panic!("{} did not say {text:?}: {error}; {REMEDY} if something is missing", self.name));
             if line.contains(text) {
-                return;
+                return line;
             }
         }
     }

@@ -84,7 +84,10 @@
     const known = new Map([...main.querySelectorAll(':scope > [data-key]')].map((part) => [part.dataset.key, part]));
     const open = [...main.querySelectorAll('details[open]')].map((details) => details.closest('tr')?.firstElementChild?.textContent);
     const focused = document.activeElement?.closest?.('[data-key]')?.dataset.key;
-    const parts = [...fresh.childNodes].map((part) => {
+    // What was done stays told until the operator goes on.
+    const told = main.querySelector(':scope > .notice[role=status]');
+    const parts = [...(told ? [told] : []), ...fresh.childNodes].map((part) => {
+      if (part === told) return part;
       const old = part.dataset?.key && known.get(part.dataset.key);
       if (old && part.dataset.version && old.dataset.version === part.dataset.version) {
         for (const left of part.querySelectorAll('[data-left]')) old.querySelector('[data-left]')?.setAttribute('data-left', left.dataset.left);
