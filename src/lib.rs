@@ -10,6 +10,7 @@ pub mod config;
 pub mod domain;
 pub mod enrolment;
 pub mod http;
+pub mod notify;
 pub mod permit;
 pub mod pki;
 pub mod shutdown;

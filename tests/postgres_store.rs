@@ -301,6 +301,22 @@ async fn each_gateway_has_an_audit_log_of_its_own() {
     assert_eq!(stores[0].audit_logs().await.unwrap().len(), 2);
 }
 
+// Bugs.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_bug_that_panics_in_the_writer_refuses_what_was_written_and_stops_nobody_else() {
+    let url = database().await;
+    let store = open(&url).await;
+    for _ in 0..3 {
+        let (before, after) = (job(&store), job(&store));
+        store.commit(vec![accept(&before)]).await.unwrap();
+        assert!(is_unavailable(&store.meet_a_bug().await));
+        store.commit(vec![accept(&after)]).await.unwrap();
+        assert_eq!(store.claim_jobs(&token(), 9, store.now()).await.unwrap().len(), 2);
+    }
+    assert_eq!(sql(&url, "SELECT count(*)::text FROM jobs WHERE state = 'signing'").await, "6");
+}
+
 // PINs.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -338,6 +354,31 @@ async fn a_card_that_rejected_a_pin_at_one_gateway_is_tried_at_another_one_by_an
         there.end(&typed, LoginVerdict::Accepted);
         there.begin(&attempt(&right, PinOrigin::Configured)).unwrap();
         assert_eq!(here.begin(&first), Err(LedgerRefusal::RejectedBefore));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pin_rejected_while_the_database_is_away_is_told_before_the_gateway_has_stopped() {
+    let (mut server, url) = own_server().await;
+    drop(open(&url).await);
+    tokio::task::spawn_blocking(move || {
+        let ledger = || SharedPinLedger::start(Arc::new(StoredPinLedger::in_memory().unwrap()), settings(&url)).unwrap();
+        let (here, there) = (ledger(), ledger());
+        let wrong = Pin::new("1111".to_owned()).unwrap();
+        let attempt =
+            |origin| LoginAttempt { token: LedgerKey::of(&token()), pin: &wrong, origin, known_good: false, instance: LedgerInstance(1) };
+        assert!(here.finish(PATIENCE), "nothing is to be told");
+        server.stop();
+        let typed = attempt(PinOrigin::Operator { insist: false });
+        here.begin(&typed).unwrap();
+        here.end(&typed, LoginVerdict::Rejected);
+        assert!(!here.finish(Duration::ZERO), "it cannot be told, and says so");
+        server.start();
+        assert!(here.finish(PATIENCE));
+        drop(here);
+        assert_eq!(there.begin(&attempt(PinOrigin::Configured)), Err(LedgerRefusal::RejectedElsewhere));
     })
     .await
     .unwrap();

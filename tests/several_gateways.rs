@@ -54,13 +54,15 @@ struct Rig {
     database: String,
     tokens: Vec<Token>,
     directory: TempDir,
+    /// Where all of them keep long documents, if they do.
+    spool: Option<PathBuf>,
 }
 
 impl Rig {
     fn new(tokens: usize) -> Self {
         let server = Postgres::start_new();
         let database = server.new_database();
-        Self { server, database, tokens: (0..tokens).map(|_| Token::new()).collect(), directory: tempfile::tempdir().unwrap() }
+        Self { server, database, tokens: (0..tokens).map(|_| Token::new()).collect(), directory: tempfile::tempdir().unwrap(), spool: None }
     }
 
     fn data_dir(&self, name: &str) -> PathBuf {
@@ -73,11 +75,16 @@ impl Rig {
 
     /// A gateway with this name, which has this token.
     fn gateway(&self, name: &str, token: usize) -> Gateway {
+        self.gateway_of(name, &self.tokens[token].softhsm_conf())
+    }
+
+    /// A gateway with this name, and the tokens of this SoftHSM configuration.
+    fn gateway_of(&self, name: &str, conf: &Path) -> Gateway {
         let module = dev_module();
-        let conf = self.tokens[token].softhsm_conf();
+        let spool = self.spool.as_ref().map(|folder| format!("spool_dir = {folder:?}\n")).unwrap_or_default();
         let hash = Sha256::of(API_KEY.as_bytes());
         let mut config = format!(
-            "data_dir = {:?}\n[store]\nurl = {:?}\nname = {name:?}\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[module]]\nname = \"softhsm\"\n\
+            "data_dir = {:?}\n[store]\nurl = {:?}\nname = {name:?}\n{spool}[[listener]]\naddress = \"127.0.0.1:0\"\n[[module]]\nname = \"softhsm\"\n\
              path = {module:?}\nenv = {{ SOFTHSM2_CONF = {conf:?} }}\n[[caller]]\nname = \"ci\"\napi_key_sha256 = \"{hash}\"\n\
              default_key = \"key-0\"\nconsent = \"auto\"\n",
             self.data_dir(name),
@@ -101,6 +108,14 @@ impl Rig {
         command.args(["sign", "--url", &gateway.url, "--key", key, "-o"]).arg(&signature).arg(&document).env("SEALGATE_API_KEY", API_KEY);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Signing { child, document, signature }
+    }
+
+    /// A request to a gateway's ticket API; the answer's body.
+    fn call(&self, gateway: &Gateway, method: &str, path: &str, more: &[&str]) -> Vec<u8> {
+        let (url, authorization) = (format!("{}/api/v1{path}", gateway.url), format!("Authorization: Bearer {API_KEY}"));
+        let output = Command::new("curl").args(["-sS", "--fail", "-X", method, "-H", &authorization, &url]).args(more).output().unwrap();
+        assert!(output.status.success(), "{method} {path}: {}{}", stdout(&output), stderr(&output));
+        output.stdout
     }
 
     fn sql(&self, sql: &str) -> String {
@@ -234,6 +249,127 @@ fn a_client_of_one_gateway_gets_a_signature_of_another_ones_token() {
 }
 
 #[test]
+fn a_long_document_that_one_gateway_has_taken_is_read_and_signed_at_another_one() {
+    let mut rig = Rig::new(2);
+    rig.spool = Some(rig.directory.path().join("spool"));
+    let (a, b) = (rig.gateway("a", 0), rig.gateway("b", 1));
+    rig.wait_for_key(&a, "key-1");
+    rig.wait_for_key(&b, "key-1");
+    let document = rig.directory.path().join("long");
+    fs::write(&document, vec![0x5a; 3 << 20]).unwrap();
+    let made: serde_json::Value = serde_json::from_slice(&rig.call(&a, "POST", "/ticket", &[])).unwrap();
+    let ticket = format!("/ticket/{}", made["ticketUuid"].as_str().unwrap_or_else(|| panic!("{made}")));
+    rig.call(&a, "PUT", &format!("{ticket}/keyStore"), &["--json", r#"{"keyStorePath":"key-1"}"#]);
+    rig.call(&a, "PUT", &format!("{ticket}/option"), &["--json", r#"{"signatureType":"attached"}"#]);
+    let body = format!("@{}", document.display());
+    rig.call(&a, "POST", &format!("{ticket}/data"), &["-H", "Content-Type: application/octet-stream", "--data-binary", &body]);
+    assert_eq!(fs::read_dir(rig.spool.as_ref().unwrap()).unwrap().count(), 2, "the document and the lock");
+    rig.call(&b, "POST", &format!("{ticket}/ds/creator"), &[]);
+    let answer = rig.call(&b, "GET", &format!("{ticket}/ds/data"), &["-H", "Accept: application/octet-stream"]);
+    let (signature, read) = (rig.directory.path().join("signature"), rig.directory.path().join("read"));
+    fs::write(&signature, answer).unwrap();
+    let arguments = ["cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-CAfile"].map(std::ffi::OsStr::new);
+    let paths = [rig.tokens[1].ca.as_os_str(), "-in".as_ref(), signature.as_os_str(), "-out".as_ref(), read.as_os_str()];
+    let verified = openssl(arguments.into_iter().chain(paths));
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    assert!(fs::read(&read).unwrap() == fs::read(&document).unwrap(), "what was signed is what was uploaded");
+    let signed_at =
+        "SELECT string_agg(g.name, ' ') FROM audit a JOIN gateways g ON g.id = a.gateway WHERE text LIKE '%\"event\":\"signed\"%'";
+    assert_eq!(rig.sql(signed_at), "b");
+    // Whoever deletes it, it is gone for all.
+    rig.call(&b, "DELETE", &ticket, &[]);
+    wait("the document is gone", || fs::read_dir(rig.spool.as_ref().unwrap()).unwrap().count() == 1);
+    assert!(a.stop().0.success() && b.stop().0.success());
+}
+
+#[test]
+fn a_token_that_is_moved_from_one_gateway_to_another_signs_there_what_was_asked_for_meanwhile() {
+    let rig = Rig::new(1);
+    // A place to plug a token into, for each of them.
+    let places = ["place-a", "place-b"].map(|name| rig.directory.path().join(name));
+    let confs = places.each_ref().map(|place| {
+        fs::create_dir(place).unwrap();
+        let conf = place.with_extension("conf");
+        let made = fs::read_to_string(rig.tokens[0].softhsm_conf()).unwrap();
+        let line = |line: &str| {
+            if line.starts_with("directories.tokendir") { format!("directories.tokendir = {}", place.display()) } else { line.to_owned() }
+        };
+        fs::write(&conf, made.lines().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+        conf
+    });
+    let made = fs::read_to_string(rig.tokens[0].softhsm_conf()).unwrap();
+    let from = made.lines().find_map(|line| line.strip_prefix("directories.tokendir")).unwrap().trim_start_matches([' ', '=']).trim();
+    let token = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    let plugged = places.each_ref().map(|place| place.join(token.file_name().unwrap()));
+    fs::rename(&token, &plugged[0]).unwrap();
+
+    let (a, b) = (rig.gateway_of("a", &confs[0]), rig.gateway_of("b", &confs[1]));
+    rig.wait_for_key(&b, "key-0");
+    rig.sign(&b, "key-0", 1).succeeds(&rig.tokens[0].ca);
+    let holder = "SELECT coalesce(string_agg(g.name, ' '), '') FROM token_leases l JOIN gateways g ON g.id = l.gateway";
+    assert_eq!(rig.sql(holder), "a");
+    fs::rename(&plugged[0], &plugged[1]).unwrap();
+    // Asked for while the token is nowhere, or is not known to be anywhere else: it waits, and is signed where the token shows up.
+    let meanwhile = [rig.sign(&a, "key-0", 2), rig.sign(&b, "key-0", 3)];
+    wait("the token is at b", || rig.sql(holder) == "b");
+    for client in meanwhile {
+        client.succeeds(&rig.tokens[0].ca);
+    }
+    rig.sign(&a, "key-0", 4).succeeds(&rig.tokens[0].ca);
+    assert_eq!(rig.sql("SELECT count(*) FROM jobs WHERE state <> 'signed'"), "0");
+    assert_eq!(rig.sql("SELECT count(DISTINCT owner) FROM jobs"), "2");
+    assert!(a.stop().0.success() && b.stop().0.success());
+}
+
+#[test]
+fn a_database_that_was_put_back_is_settled_before_its_gateways_go_on() {
+    const JOBS: usize = 20;
+    let rig = Rig::new(1);
+    let a = rig.gateway("a", 0);
+    rig.wait_for_key(&a, "key-0");
+    let granted = rig.call(&a, "POST", "/accessToken", &["--json", r#"{"accessTimesNumber":3}"#]);
+    let restore = |name: &str| {
+        let config = rig.config(name);
+        run(["restore".as_ref(), "--database".as_ref(), "--config".as_ref(), config.as_os_str()])
+    };
+    let running = restore("a");
+    assert!(stderr(&running).contains("another gateway uses the data folder"), "{}", stderr(&running));
+    rig.gateway("b", 0).stop();
+    let beside_another = restore("b");
+    assert!(stderr(&beside_another).contains("gateway a runs on this database"), "{}", stderr(&beside_another));
+
+    let modules = freeze_modules(&a);
+    let clients: Vec<_> = (0..JOBS).map(|n| rig.sign(&a, "key-0", n)).collect();
+    wait("all jobs are accepted, and some claimed", || {
+        rig.sql(&format!("SELECT count(*) = {JOBS} AND count(*) FILTER (WHERE state = 'signing') > 0 FROM jobs")) == "t"
+    });
+    for mut client in clients {
+        client.child.kill().unwrap();
+        client.child.wait().unwrap();
+    }
+    kill(a, &modules);
+    let id = |name: &str| fs::read_to_string(rig.data_dir(name).join("gateway-id")).unwrap();
+    let before = id("a");
+    // The leases of the one that was killed last for some seconds, here; those in a backup have ended long ago.
+    wait("a's leases have ended", || restore("b").status.success());
+    let settled = restore("a");
+    assert!(stdout(&settled).contains("0 permissions were revoked and 0 jobs are in doubt"), "{}{}", stdout(&settled), stderr(&settled));
+    assert_eq!(rig.sql("SELECT string_agg(DISTINCT state, ' ') FROM jobs"), "in-doubt");
+    assert_eq!(rig.sql("SELECT count(*) FROM permits WHERE NOT revoked AND reserved + committed < uses"), "0");
+    assert_ne!(id("a"), before, "the audit log begins anew");
+    let noted = format!("SELECT count(*) FROM audit WHERE seq = 1 AND text LIKE '%\"event\":\"restored\"%{}%'", before.trim());
+    assert_eq!(rig.sql(&noted), "1");
+
+    let a = rig.gateway("a", 0);
+    rig.wait_for_key(&a, "key-0");
+    let granted: serde_json::Value = serde_json::from_slice(&granted).unwrap();
+    let permission = rig.call(&a, "GET", &format!("/accessToken/{}", granted["accessTokenUuid"].as_str().unwrap()), &[]);
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&permission).unwrap()["revoked"], true);
+    rig.sign(&a, "key-0", JOBS).succeeds(&rig.tokens[0].ca);
+    assert!(a.stop().0.success());
+}
+
+#[test]
 fn of_two_gateways_with_one_token_the_second_waits_says_so_and_goes_on_when_the_first_has_stopped() {
     let rig = Rig::new(1);
     let a = rig.gateway("a", 0);
@@ -344,4 +480,58 @@ fn a_caller_that_is_added_or_revoked_at_one_gateway_is_so_at_all() {
     callers("b", &["revoke", "erp"]);
     assert_eq!(status_of(&b, &key), "401");
     wait("the caller is unknown at the first gateway", || status_of(&a, &key) == "401");
+}
+
+/// Asks for a permission in a program of its own, which waits for the answer.
+fn ask_permission(gateway: &Gateway, api_key: &str, uses: u32) -> Child {
+    let (authorization, body) = (format!("Authorization: Bearer {api_key}"), format!("{{\"accessTimesNumber\":{uses}}}"));
+    let url = format!("{}/api/v1/accessToken", gateway.url);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--header", &authorization, "--header", "Content-Type: application/json", "--data", &body, &url]);
+    curl.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn answer(asking: Child) -> serde_json::Value {
+    serde_json::from_slice(&asking.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn consent_that_is_asked_for_at_one_gateway_is_given_at_another_and_refused_by_a_restart_of_the_first() {
+    let rig = Rig::new(2);
+    let (a, b) = (rig.gateway("a", 0), rig.gateway("b", 1));
+    let verb = |name: &str, arguments: &[&str]| {
+        let config = rig.config(name);
+        let output = run(arguments.iter().copied().chain(["--config", config.to_str().unwrap()]));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    };
+    let key = verb("a", &["callers", "add", "desk", "--key", "key-0"]);
+    wait("the caller is known at the first gateway", || status_of(&a, &key) == "200");
+    let listed = |name: &str| serde_json::from_str::<serde_json::Value>(&verb(name, &["permits", "list", "--json"])).unwrap();
+    let first_waiting = |name: &str| listed(name)["waiting"][0]["id"].as_str().map(str::to_owned);
+
+    let asking = ask_permission(&a, &key, 3);
+    wait("the request is seen at the other gateway", || first_waiting("b").is_some());
+    let id = first_waiting("b").unwrap();
+    assert!(verb("b", &["permits", "grant", &id, "--uses", "2"]).contains("desk may have 2 signatures made"));
+    let granted = answer(asking);
+    assert_eq!(granted["accessTokenUuid"], *id);
+    assert!(granted["message"].as_str().unwrap().ends_with(": 2."), "{granted}");
+
+    let asking = ask_permission(&a, &key, 1);
+    wait("the second request is seen", || first_waiting("b").is_some_and(|waiting| waiting != id));
+    let second = first_waiting("b").unwrap();
+    let modules = freeze_modules(&a);
+    kill(a, &modules);
+    drop(asking.wait_with_output());
+    assert_eq!(first_waiting("b").as_ref(), Some(&second), "what another gateway was asked is not this one's to refuse");
+    let again = rig.gateway("a", 0);
+    let shown: serde_json::Value = serde_json::from_str(&verb("b", &["permits", "show", &second, "--json"])).unwrap();
+    assert_eq!(shown["state"], "refused", "{shown}");
+    drop((again, b));
+    let config = rig.config("b");
+    let told = run(["audit", "export", "--config", config.to_str().unwrap()]);
+    let user = stdout(&Command::new("id").arg("-un").output().unwrap());
+    let (told, by) = (stdout(&told), format!("{{\"operator\":\"{}\"}}", user.trim()));
+    assert!(told.contains(&by) && told.contains("\"reason\":\"restarted\""), "{told}");
 }

@@ -20,6 +20,7 @@ use super::{
     data_folder::DataFolder,
     enrolment,
     modules::{Logins, token_settings},
+    notices::{self, Watched},
     store::{OpenStore, StoreTrial},
     time_stamps::TimeStampParts,
     tls,
@@ -28,7 +29,7 @@ use crate::{
     audit::checkpoint::Checkpointer,
     auth::{AllowedHosts, AllowedPeers, CallerBook, Operators, Rate, SessionSettings, TrustedProxies},
     config::{self, Config, PostgresSettings, StoreSettings},
-    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, token::SlotState},
+    domain::{audit::AuditEvent, key::ConfiguredKey, key_uri::Pkcs11Uri, pin::PinLedger, token::SlotState},
     http::{
         app::{HttpSettings, LimitSettings, MetricsSettings, Services},
         server::{Listener, Server},
@@ -62,6 +63,8 @@ const MODULES_MAX: Duration = Duration::from_secs(10);
 const STORE_MAX: Duration = Duration::from_secs(10);
 /// How long a killed gateway's modules may take to end.
 const LAST_RUN_MAX: Duration = Duration::from_secs(10);
+/// How long telling other gateways of rejected PINs may take.
+const PINS_MAX: Duration = Duration::from_secs(3);
 /// How long removing our own files may take.
 const FILES_MAX: Duration = Duration::from_secs(5);
 
@@ -70,12 +73,15 @@ pub(super) struct Gateway {
     data: DataFolder,
     store: OpenStore,
     tokens: Tokens,
+    pins: Arc<dyn PinLedger>,
     signing: Arc<SigningService>,
     operators: Arc<Operators>,
     checkpoints: Option<Checkpointer>,
     server: Server,
     tls: Vec<Arc<Tls>>,
     housekeeping: Vec<AbortHandle>,
+    /// What tells webhooks, and opens the browser.
+    watching: Vec<AbortHandle>,
 }
 
 impl Gateway {
@@ -101,7 +107,7 @@ impl Gateway {
         store.commit(vec![Change::Audit(loaded)]).await.context("the start could not be recorded in the audit log")?;
         settle(&data, &*store, &config.keys).await.context("what the last run left could not be settled")?;
         let settings = token_settings(config, Logins::AsConfigured, Some(data.marks()))?;
-        let tokens = Tokens::start(settings, ledger).context("a module's thread did not start")?;
+        let tokens = Tokens::start(settings, Arc::clone(&ledger)).context("a module's thread did not start")?;
         let permits = Arc::new(PermitService::new(Arc::clone(&store), permit_settings(config)));
         permits.settle_restart().await.context("what the last run was asked could not be refused")?;
         let keys = config.keys.clone();
@@ -116,7 +122,14 @@ impl Gateway {
         let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), clerk];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators), enrolment };
+        let services = Services {
+            callers,
+            tickets,
+            permits: Arc::clone(&permits),
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+            enrolment,
+        };
         let control = data.bind_control()?;
         let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -125,7 +138,9 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, signing, operators, checkpoints, server, tls, housekeeping })
+        let watched = Watched { tokens: tokens.clone(), permits, store, gateway: data.gateway_id()? };
+        let watching = notices::watch(config, watched, server.urls())?;
+        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping, watching })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -188,7 +203,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping, watching } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -196,8 +211,14 @@ impl Gateway {
             .then("signatures are finished", SIGNATURES_MAX, async move { finishing.finish().await })
             .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
             .then("modules are closed", MODULES_MAX, async move {
+                // A token that is closed here is not gone.
+                watching.iter().for_each(AbortHandle::abort);
                 signing.stop().await;
                 tokens.stop().await;
+            })
+            // Other gateways may get one of these cards next.
+            .always("rejected PINs are told", PINS_MAX + SLACK, async move {
+                drop(tokio::task::spawn_blocking(move || pins.finish(PINS_MAX)).await);
             })
             .always("the store is closed", STORE_MAX, async move {
                 store.close(STORE_MAX).await;

@@ -6,8 +6,10 @@
 mod audit;
 mod backup;
 mod bench;
+mod browser;
 mod callers;
 mod checkpoints;
+mod config_file;
 mod control_client;
 mod data_folder;
 mod dev;
@@ -15,13 +17,16 @@ mod doctor;
 mod enrol;
 mod enrolment;
 mod gateway;
+mod init;
 mod jobs;
 mod keys;
 mod lock;
 mod module_host;
 mod modules;
+mod notices;
 mod operators;
 mod output;
+mod permits;
 mod place;
 mod restore;
 mod secret;
@@ -57,6 +62,10 @@ const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certifi
 enum Verb {
     /// Make a token, keys and certificates for development, and serve them.
     Dev(dev::Args),
+    /// Make a gateway on a token that is plugged in: configuration, TLS, first operator.
+    Init(Box<init::Args>),
+    /// Check a configuration.
+    Config(config_file::Args),
     /// Run the gateway.
     Serve(serve::Args),
     /// Show the tokens that are plugged in and what state they are in.
@@ -73,6 +82,8 @@ enum Verb {
     Backup(backup::Args),
     /// Put the state of a backup in place.
     Restore(restore::Args),
+    /// Decide about signatures that callers ask for.
+    Permits(permits::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
     /// Ask for certificates, and see and move certificate requests.
@@ -156,14 +167,17 @@ impl Verb {
             Self::Lock(args) => lock::run(args)?,
             Self::Backup(args) => backup::run(&args)?,
             Self::Restore(args) => restore::run(&args)?,
+            Self::Permits(args) => permits::run(args)?,
             Self::Jobs(args) => jobs::run(args)?,
             Self::Enrol(args) => enrol::run(args)?,
             Self::Callers(args) => callers::run(args)?,
+            Self::Init(args) => init::run(&args)?,
             Self::Operators(args) => operators::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
             Self::BenchGateway => bench::trial::run()?,
+            Self::Config(args) => return config_file::run(&args),
             Self::Doctor(args) => return doctor::run(&args),
             Self::Audit(args) => return audit::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
@@ -179,9 +193,12 @@ impl Verb {
             | Self::Keys(_)
             | Self::Unlock(_)
             | Self::Lock(_)
+            | Self::Permits(_)
             | Self::Jobs(_)
             | Self::Enrol(_)
             | Self::Callers(_)
+            | Self::Init(_)
+            | Self::Config(_)
             | Self::Operators(_)
             | Self::Backup(_)
             | Self::Restore(_)

@@ -1,4 +1,5 @@
-//! `sealgate restore`: puts a backup in place, and makes it safe to go on with.
+//! `sealgate restore`: puts a backup in place, and makes it safe to go on with. A database of several gateways is put back with its own tools;
+//! `--database` makes it safe.
 //!
 //! What was signed and spent after the backup is not in it. So every permission that could still be used is revoked, every job that had not ended
 //! is in doubt, and the audit log begins anew, beside the one that ends with the backup. What tokens have rejected as PINs is never forgotten
@@ -7,6 +8,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -17,11 +19,16 @@ use super::{
     output,
     place::GatewayArgs,
     runtime,
+    store::open_postgres,
 };
 use crate::{
+    config::{PostgresSettings, StoreSettings},
     domain::ids::GatewayId,
     signing::recovery::{Restored, settle_restored},
-    store::sqlite::{SqliteSettings, SqliteStore, open_to_read},
+    store::{
+        Store as _,
+        sqlite::{SqliteSettings, SqliteStore, open_to_read},
+    },
 };
 
 /// Arguments of `restore`.
@@ -30,21 +37,40 @@ pub(super) struct Args {
     #[command(flatten)]
     gateway: GatewayArgs,
     /// The folder that `sealgate backup` made.
-    #[arg(value_name = "FOLDER")]
-    from: PathBuf,
+    #[arg(value_name = "FOLDER", required_unless_present = "database")]
+    from: Option<PathBuf>,
     /// Replace the state that the gateway has.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "database")]
     replace: bool,
+    /// Make the PostgreSQL database safe that was put back with its own tools. To be run at each of its gateways, before any is started.
+    #[arg(long, conflicts_with = "from")]
+    database: bool,
 }
 
-/// Puts the backup in place.
+/// How long closing the database may take.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// Puts the backup in place, or makes the database safe.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let (from, dir) = (&args.from, args.gateway.place()?.config.data_dir);
+    let config = args.gateway.place()?.config;
+    match (&args.from, &config.store) {
+        (Some(from), _) => restore_folder(from, args.replace, &config.data_dir),
+        (None, StoreSettings::Postgres(settings)) => settle_database(settings, &config.data_dir),
+        (None, StoreSettings::Sqlite) => {
+            bail!(
+                "this gateway's state is in {}; name the folder that `sealgate backup` made, without --database",
+                config.data_dir.display()
+            )
+        }
+    }
+}
+
+fn restore_folder(from: &Path, replace: bool, dir: &Path) -> anyhow::Result<()> {
     if !database(from).is_file() {
         bail!("{} is no backup: it has no database; name a folder that `sealgate backup` made", from.display());
     }
-    let folder = DataFolder::claim(&dir)?;
-    if folder.database().exists() && !args.replace {
+    let folder = DataFolder::claim(dir)?;
+    if folder.database().exists() && !replace {
         bail!("{} has a state already; --replace puts the backup in its place", dir.display());
     }
     // Beside the old one, so that a restore that breaks off leaves that as it is.
@@ -63,11 +89,39 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     folder.renew_gateway_id(gateway)?;
     remove_database(&folder.database())?;
     fs::rename(&unfinished, folder.database()).with_context(|| format!("{} cannot be renamed", unfinished.display()))?;
+    report(format_args!("restored from {}", from.display()), restored)
+}
+
+/// What was signed and spent since the backup is not in the database, and each gateway's audit log in it ends with the backup: this gateway's
+/// begins anew. The first that does this settles permits and jobs for all.
+fn settle_database(settings: &PostgresSettings, dir: &Path) -> anyhow::Result<()> {
+    let folder = DataFolder::claim(dir)?;
+    let (before, gateway) = (folder.gateway_id()?, GatewayId::random());
+    let restored = runtime()?.block_on(async {
+        let store = open_postgres(settings, before).await?;
+        let now = store.now();
+        if let Some(running) = store.announce(&[], &[]).await?.remote.into_iter().find(|token| token.until > now) {
+            bail!("gateway {} runs on this database, or did a moment ago; stop every gateway first", running.name);
+        }
+        let head = store.audit_head().await?;
+        store.close(CLOSE_MAX).await;
+        let store = open_postgres(settings, gateway).await?;
+        let restored = settle_restored(&store, head).await;
+        store.close(CLOSE_MAX).await;
+        restored.context("the database cannot be settled; what was done is done, and the rest is when you call this again")
+    })?;
+    remove(fs::remove_dir_all(folder.marks()), &folder.marks())?;
+    folder.renew_gateway_id(gateway)?;
+    report(
+        format_args!("the database is settled, and this gateway begins a new audit log in it; do the same at the other gateways"),
+        restored,
+    )
+}
+
+fn report(what: std::fmt::Arguments<'_>, restored: Restored) -> anyhow::Result<()> {
     output::line(format_args!(
-        "restored from {}; {} permissions were revoked and {} jobs are in doubt (see `sealgate jobs list --state in-doubt`)",
-        from.display(),
-        restored.permits_revoked,
-        restored.jobs_in_doubt
+        "{what}; {} permissions were revoked and {} jobs are in doubt (see `sealgate jobs list --state in-doubt`)",
+        restored.permits_revoked, restored.jobs_in_doubt
     ))
 }
 

@@ -19,7 +19,7 @@ use crate::{
         memory::MemoryStore,
         pin_ledger::StoredPinLedger,
         postgres::{PostgresAuditReader, PostgresSettings, PostgresStore, SharedPinLedger},
-        sqlite::{SqliteSettings, SqliteStore, open_to_read},
+        sqlite::{Sharing, SqliteSettings, SqliteStore, open_to_read},
     },
 };
 
@@ -32,8 +32,8 @@ pub(super) enum StoreTrial {
     Sqlite {
         /// The time in milliseconds.
         commit_ms: u64,
-        /// Whether changes that wait at the same time share a commit, as they do.
-        grouped: bool,
+        /// What shares a commit.
+        sharing: Sharing,
     },
 }
 
@@ -54,9 +54,9 @@ impl OpenStore {
         match trial {
             None => {}
             Some(StoreTrial::Memory) => return Ok(Self::Memory(Arc::new(MemoryStore::new()))),
-            Some(StoreTrial::Sqlite { commit_ms, grouped }) => {
+            Some(StoreTrial::Sqlite { commit_ms, sharing }) => {
                 sqlite.commit_delay = Duration::from_millis(commit_ms);
-                sqlite.batch_max = if grouped { sqlite.batch_max } else { 1 };
+                sqlite.sharing = sharing;
             }
         }
         match &config.store {
@@ -65,8 +65,7 @@ impl OpenStore {
                 Ok(Self::Sqlite(Arc::new(store)))
             }
             StoreSettings::Postgres(settings) => {
-                let settings = postgres(settings, data.gateway_id()?)?;
-                let store = PostgresStore::open(settings).await.context("the gateway needs its database to start")?;
+                let store = open_postgres(settings, data.gateway_id()?).await.context("the gateway needs its database to start")?;
                 Ok(Self::Postgres(Arc::new(store)))
             }
         }
@@ -116,6 +115,11 @@ pub(super) fn audit_logs_of(database: &Path) -> anyhow::Result<Box<dyn LogSource
         bail!("there is no audit log at {}: no gateway has run there yet", database.display());
     }
     Ok(Box::new(open_to_read(database)?))
+}
+
+/// Opens the database of this configuration as that gateway.
+pub(super) async fn open_postgres(settings: &config::PostgresSettings, gateway: GatewayId) -> anyhow::Result<PostgresStore> {
+    Ok(PostgresStore::open(postgres(settings, gateway)?).await?)
 }
 
 fn postgres(settings: &config::PostgresSettings, gateway: GatewayId) -> anyhow::Result<PostgresSettings> {

@@ -17,6 +17,7 @@ mod store;
 mod tests;
 mod tokens;
 mod tsa;
+mod webhooks;
 
 use std::{
     collections::HashSet,
@@ -34,6 +35,7 @@ pub use self::{
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
     tsa::{TsaServeSettings, TsaSettings},
+    webhooks::WebhookSettings,
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -76,6 +78,10 @@ pub struct Config {
     pub store: StoreSettings,
     /// Certificate requests.
     pub enrolment: EnrolmentSettings,
+    /// Whether the page on which operators decide is opened in a browser here when somebody asks.
+    pub open_browser: bool,
+    /// Who is told when a person is needed.
+    pub webhooks: Vec<WebhookSettings>,
     /// Time stamps.
     pub tsa: TsaSettings,
     /// SHA-256 of the file.
@@ -144,11 +150,15 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
     let enrolment = enrolment::check(raw.enrolment, &names, base, mistakes);
+    let open_browser = raw.consent.is_some_and(|consent| consent.raw.open_browser);
+    let webhooks = webhooks::check(raw.webhooks, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
+        open_browser,
+        webhooks,
         tsa,
         listeners,
         modules,

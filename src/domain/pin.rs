@@ -4,7 +4,7 @@
 //! requests may spend at most one try between two good logins. [`LedgerEntry`] is that rule as a pure function; [`PinLedger`] is where the
 //! entries are kept. Invariant: a [`Pin`] is never printed, cloned or written to disk.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -278,6 +278,13 @@ pub trait PinLedger: Send + Sync {
 
     /// Forgets what the token, and whatever may share its counter, has rejected: an operator knows better (an unblocked card, a stale PIN cache).
     fn forget(&self, token: &LedgerKey);
+
+    /// Waits until everybody knows what this record is to tell them, at most `bound`; whether they do. To be called when no token is touched
+    /// any more. A record of its own tells nobody.
+    fn finish(&self, bound: Duration) -> bool {
+        let _ = bound;
+        true
+    }
 }
 
 /// One login that is about to be made.

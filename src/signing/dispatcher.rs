@@ -82,6 +82,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
     let mut claiming = pin!(Fuse::terminated());
     let mut waiting = pin!(Fuse::terminated());
     let (mut may_be_work, mut claim_max) = (true, CLAIM_MAX.0);
+    let wanted = watch::Sender::new(false);
     let times = Arc::new(TokenTimes::of(slot.token()));
     let mut status = slot.watch();
     let mut lease = workshop.keyring.leases.watch();
@@ -94,8 +95,10 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         let takes_work = status.borrow_and_update().state.takes_work() && !rests && leases.holds(slot.token());
         // Refilled when half empty: claims stay batches, and the slot never runs dry.
         let wants_work = takes_work && running.len() <= claim_max / 2 && claiming.is_terminated();
+        // A claim that the store has kept ends when the token can do no more work.
+        wanted.send_if_modified(|wanted| std::mem::replace(wanted, takes_work) != takes_work);
         if wants_work && may_be_work {
-            claiming.set(claim(&workshop, &slot, claim_max - running.len()).fuse());
+            claiming.set(claim(&workshop, &slot, claim_max - running.len(), wanted.subscribe()).fuse());
         } else if wants_work && waiting.is_terminated() {
             waiting.set(workshop.store.wait_for_work(slot.token()).fuse());
         }
@@ -130,6 +133,7 @@ pub(super) async fn run(workshop: Arc<Workshop>, slot: SlotHandle, mut stop: wat
         }
     }
     // What a claim under way brings is claimed, and so it is signed.
+    wanted.send_replace(false);
     if !claiming.is_terminated()
         && let Ok((jobs, _)) = claiming.await
     {
@@ -149,8 +153,13 @@ fn next_claim_max(now: usize, outstanding: usize, others_wait: bool) -> usize {
 }
 
 /// Claims jobs, and tells whether those are all that were queued.
-async fn claim(workshop: &Workshop, slot: &SlotHandle, limit: usize) -> Result<(Vec<SigningJob>, bool), StoreError> {
-    let jobs = workshop.store.claim_jobs(slot.token(), limit, workshop.store.now()).await?;
+async fn claim(
+    workshop: &Workshop,
+    slot: &SlotHandle,
+    limit: usize,
+    wanted: watch::Receiver<bool>,
+) -> Result<(Vec<SigningJob>, bool), StoreError> {
+    let jobs = workshop.store.claim_next(slot.token(), limit, wanted).await?;
     let all = jobs.len() < limit;
     Ok((jobs, all))
 }

@@ -17,13 +17,13 @@ use crate::{
     domain::{
         audit::{AuditEvent, AuditHead},
         consent::Decision,
-        job::{FailureCause, JobOutcome, SigningJob},
+        job::{FailureCause, JobOutcome, JobState, SigningJob},
         key::ConfiguredKey,
         permit::Permit,
         timestamp::Timestamp,
         token::TokenIdentity,
     },
-    store::{Change, Store, StoreError},
+    store::{Change, JobFilter, Store, StoreError},
     token::marks,
 };
 
@@ -97,7 +97,15 @@ pub async fn settle_restored(store: &dyn Store, head: AuditHead) -> Result<Resto
     }
     let refuse = |permit: Permit| Change::DecidePermit { permit: permit.id, job: permit.waiting_job(), decision: Decision::Restart };
     store.commit(store.waiting_permits(usize::MAX).await?.into_iter().map(refuse).collect()).await?;
-    let mut jobs_in_doubt = doubt(store, store.claimed_jobs().await?).await?;
+    // Whoever had claimed them: on a shared store, every gateway's claims are settled.
+    let mut jobs_in_doubt = 0;
+    loop {
+        let claimed = store.list_jobs(&JobFilter { state: Some(JobState::Signing), ..JobFilter::default() }, RESTORE_BATCH).await?;
+        if claimed.is_empty() {
+            break;
+        }
+        jobs_in_doubt += doubt(store, claimed).await?;
+    }
     for queue in store.queues().await? {
         loop {
             // Their deadlines do not count: they may have been signed in time.

@@ -299,7 +299,7 @@ impl JobColumns {
             claim: job.claim.map(|claim| claim.as_uuid()),
             ended: ended.map(millis),
             body: json(&JobBody { from, key, to_sign, certificate_serial, consent, with_pin })?,
-            outcome: job.outcome.as_ref().map(json).transpose()?,
+            outcome: outcome_text(job.outcome.as_ref())?,
         })
     }
 }
@@ -326,6 +326,11 @@ impl JobRead {
         };
         Ok(JobRow { job, ended: self.ended.map(timestamp) })
     }
+}
+
+/// How a job ended, if it has, as it is stored.
+pub(super) fn outcome_text(outcome: Option<&JobOutcome>) -> Result<Option<String>, StoreError> {
+    outcome.map(json).transpose()
 }
 
 impl CallerColumns {
@@ -382,6 +387,7 @@ impl CallerColumns {
         })
     }
 }
+
 impl OperatorColumns {
     pub(super) fn of(account: OperatorAccount) -> Result<Self, StoreError> {
         let OperatorAccount { operator: Operator { name, role, keys }, password, disabled, added, epoch, version } = account;

@@ -122,6 +122,17 @@ pub trait Store: Send + Sync {
     /// Jobs whose deadline is not after `now` are not claimed: see [`Store::expire_jobs`].
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError>;
 
+    /// Claims for a dispatcher, as [`claim_jobs`](Self::claim_jobs) does. Where nothing is queued a store may keep the claim until something is,
+    /// and make it in the commit that accepts a job; it ends with nothing soon after `wanted` is false. To be awaited to its end: what is
+    /// claimed belongs to whoever asked.
+    ///
+    /// # Errors
+    /// As with [`claim_jobs`](Self::claim_jobs).
+    async fn claim_next(&self, token: &TokenIdentity, limit: usize, wanted: watch::Receiver<bool>) -> Result<Vec<SigningJob>, StoreError> {
+        let _ = wanted;
+        self.claim_jobs(token, limit, self.now()).await
+    }
+
     /// Ends every job that is still queued and whose deadline is not after `now`, giving its use back; returns them.
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError>;
 
@@ -215,6 +226,13 @@ pub enum Change {
     UpdateTicket(Ticket),
     /// Remove a ticket, with its content.
     DeleteTicket(TicketId),
+    /// The same, unless the ticket has been changed since it had this version.
+    CloseTicket {
+        /// The ticket.
+        ticket: TicketId,
+        /// As it was read.
+        version: u64,
+    },
     /// Store the content of a ticket, in place of what it had; the ticket is updated in the same commit to say that it is there.
     PutContent {
         /// The ticket.

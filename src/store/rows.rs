@@ -29,6 +29,16 @@ pub(super) struct JobRow {
     pub(super) ended: Option<Timestamp>,
 }
 
+impl JobRow {
+    /// Whether it differs from what it was in nothing but its state, claim and end: nearly every change of a job is of that kind.
+    pub(super) fn only_moved(&self, before: &Self) -> bool {
+        let (new, old) = (&self.job, &before.job);
+        (new.accepted, new.deadline, new.with_pin) == (old.accepted, old.deadline, old.with_pin)
+            && (&new.from, &new.key, &new.to_sign) == (&old.from, &old.key, &old.to_sign)
+            && (&new.certificate_serial, &new.consent) == (&old.certificate_serial, &old.consent)
+    }
+}
+
 /// Rows that can be read and written one by one, within one transaction. `put_*` with `None` removes a row.
 ///
 /// The first `put_job` of a job gives it its place in the queue, which it keeps.
@@ -119,7 +129,8 @@ impl<R: Rows> Step<'_, R> {
         match change {
             Change::InsertTicket { ticket, limit } => self.insert_ticket(ticket, limit),
             Change::UpdateTicket(ticket) => self.update_ticket(ticket),
-            Change::DeleteTicket(id) => self.delete_ticket(id),
+            Change::DeleteTicket(id) => self.delete_ticket(id, None),
+            Change::CloseTicket { ticket, version } => self.delete_ticket(ticket, Some(version)),
             Change::PutContent { ticket, bytes } => {
                 self.contents.push((ticket, Some(bytes)));
                 Ok(())
@@ -258,8 +269,11 @@ impl<R: Rows> Step<'_, R> {
         self.put_ticket(ticket.id, Some(stored), Some(ticket))
     }
 
-    fn delete_ticket(&mut self, id: TicketId) -> Result<(), StoreError> {
+    fn delete_ticket(&mut self, id: TicketId, version: Option<u64>) -> Result<(), StoreError> {
         let stored = self.rows.ticket(id)?.ok_or(Conflict::TicketGone)?;
+        if version.is_some_and(|version| version != stored.version) {
+            return Err(Conflict::TicketChanged.into());
+        }
         self.put_ticket(id, Some(stored), None)
     }
 

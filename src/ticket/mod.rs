@@ -10,6 +10,7 @@ mod idempotency;
 mod key;
 mod level;
 mod options;
+mod shown;
 mod signature;
 mod spool;
 
@@ -174,19 +175,17 @@ impl TicketService {
 
     async fn delete_whole(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
         for _ in 0..CHANGE_TRIES {
-            let mut ticket = self.load(caller, id).await?;
-            let content = ticket.content.take();
+            let ticket = self.load(caller, id).await?;
             let job = ticket.signing.as_ref().map(|signing| signing.job);
             let cancel = job.map(Change::CancelJob);
-            // The update fails if the ticket has been changed since it was read: what was read is all there is to clean up.
             let closed = AuditEvent::TicketClosed { ticket: id, caller: caller.id.clone() };
-            let end = [Change::DeleteTicket(id), Change::Audit(closed)];
-            let changes = [Change::UpdateTicket(ticket)].into_iter().chain(cancel).chain(end);
+            // It fails if the ticket has been changed since it was read: what was read is all there is to clean up.
+            let changes = cancel.into_iter().chain([Change::CloseTicket { ticket: id, version: ticket.version }, Change::Audit(closed)]);
             match self.store.commit(changes.collect()).await {
                 Err(StoreError::Conflict(Conflict::TicketChanged)) => {}
                 committed => {
                     committed?;
-                    content.into_iter().for_each(|content| self.spool.discard(content));
+                    ticket.content.into_iter().for_each(|content| self.spool.discard(content));
                     if let Some(job) = job {
                         self.note_cancelled(job).await;
                     }

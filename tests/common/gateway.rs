@@ -82,6 +82,7 @@ pub struct Plan {
     pub tickets: TicketSettings,
     pub http: HttpSettings,
     pub signing: SigningSettings,
+    pub permits: PermitSettings,
     pub store: Arc<dyn Store>,
     pub profiles: Vec<Profile>,
     pub authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>>,
@@ -101,6 +102,7 @@ pub struct Gateway {
     pub tokens: Tokens,
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
+    pub permits: Arc<PermitService>,
     pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
     pub enrolment: Arc<EnrolmentService>,
@@ -139,6 +141,7 @@ impl Plan {
             http: HttpSettings { workers: 2, ..HttpSettings::default() },
             // Tests count signatures, and choose which of them waits.
             signing: SigningSettings { canary_every: None, ..SigningSettings::default() },
+            permits: PermitSettings::default(),
             store: Arc::new(MemoryStore::new()),
             profiles: Vec::new(),
             authorities: HashMap::new(),
@@ -307,7 +310,7 @@ impl Plan {
             ready(&tokens).await;
         }
         let store = self.store;
-        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), self.permits));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();
@@ -334,7 +337,7 @@ impl Plan {
         let services = Services {
             callers: Arc::clone(&callers),
             tickets: Arc::clone(&tickets),
-            permits,
+            permits: Arc::clone(&permits),
             desk: signing.desk(),
             operators: Arc::clone(&operators),
             enrolment: Arc::clone(&enrolment),
@@ -356,6 +359,7 @@ impl Plan {
             tokens,
             store,
             tickets,
+            permits,
             callers,
             operators,
             enrolment,

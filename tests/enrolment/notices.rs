@@ -123,7 +123,21 @@ async fn an_algorithm_that_nobody_here_knows_is_named() {
     // A request of openssl's, whose key says that it is another one; the signature is not looked at any more.
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key").display().to_string();
-    let arguments = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=a", "-keyout", &key, "-outform", "der"];
+    let arguments = [
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=a",
+        "-keyout",
+        &key,
+        "-outform",
+        "der",
+    ];
     let mut request = CertReq::from_der(&crate::common::openssl::openssl_ok(arguments)).unwrap();
     request.info.public_key.algorithm.oid = "1.2.643.7.1.1.1.1".parse().unwrap();
     let pem = request_in_pem(&request.to_der().unwrap());

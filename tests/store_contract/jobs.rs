@@ -1,5 +1,7 @@
 //! Permits, the queue, waiting, and what operators look at.
 
+use tokio::sync::watch;
+
 use super::parts::*;
 
 // Permits.
@@ -235,6 +237,60 @@ pub async fn waiting_for_work_ends_when_a_job_is_queued_for_that_token(store: An
     assert!(poll!(waiting.as_mut()).is_pending());
     commit(&store, vec![requeue(&store, job.id).await]).await;
     waiting.await;
+}
+
+/// As a dispatcher does it: a store may keep a claim that finds nothing, or answer it.
+async fn next_jobs(store: &AnyStore, limit: usize, wanted: &watch::Sender<bool>) -> Vec<JobId> {
+    loop {
+        let claimed = store.claim_next(&token("one"), limit, wanted.subscribe()).await.unwrap();
+        if !claimed.is_empty() {
+            assert!(claimed.iter().all(|job| job.state == JobState::Signing && job.claim == claimed[0].claim && job.claim.is_some()));
+            return claimed.into_iter().map(|job| job.id).collect();
+        }
+        store.wait_for_work(&token("one")).await;
+    }
+}
+
+/// A job whose deadline is after today: the store looks at its own clock.
+fn lasting(owner: &str, label: &str) -> SigningJob {
+    SigningJob { deadline: END_OF_TIME, ..job(owner, label) }
+}
+
+pub async fn a_claim_that_waits_gets_what_is_queued_and_nothing_once_it_is_not_wanted(store: AnyStore) {
+    let wanted = watch::Sender::new(true);
+    let jobs: Vec<_> = (0..4).map(|_| lasting("a", "one")).collect();
+    commit(&store, vec![accept(&jobs[0])]).await;
+    assert_eq!(next_jobs(&store, 16, &wanted).await, [jobs[0].id]);
+    {
+        let mut waiting = pin!(next_jobs(&store, 1, &wanted));
+        assert!(poll!(waiting.as_mut()).is_pending());
+        commit(&store, vec![accept(&lasting("a", "two"))]).await;
+        commit(&store, vec![accept(&jobs[1]), accept(&jobs[2])]).await;
+        assert_eq!(waiting.await, [jobs[1].id]);
+    }
+    assert_eq!(next_jobs(&store, 16, &wanted).await, [jobs[2].id]);
+    commit(&store, vec![requeue(&store, jobs[1].id).await]).await;
+    assert_eq!(next_jobs(&store, 16, &wanted).await, [jobs[1].id]);
+
+    let one = token("one");
+    let mut unwanted = pin!(store.claim_next(&one, 16, wanted.subscribe()));
+    let found = poll!(unwanted.as_mut());
+    wanted.send_replace(false);
+    let found = if let std::task::Poll::Ready(found) = found { found } else { unwanted.await };
+    assert_eq!(found.unwrap(), []);
+    commit(&store, vec![accept(&jobs[3])]).await;
+    assert_eq!(state_of(&store, &jobs[3]).await, JobState::Queued);
+}
+
+/// For stores that keep claims.
+pub async fn a_job_that_a_claim_waits_for_is_claimed_in_the_commit_that_accepts_it(store: AnyStore) {
+    let (wanted, one) = (watch::Sender::new(true), token("one"));
+    let mut waiting = pin!(store.claim_next(&one, 16, wanted.subscribe()));
+    assert!(poll!(waiting.as_mut()).is_pending());
+    let (first, second) = (lasting("a", "one"), lasting("b", "one"));
+    commit(&store, vec![accept(&first), accept(&second)]).await;
+    assert_eq!((state_of(&store, &first).await, state_of(&store, &second).await), (JobState::Signing, JobState::Signing));
+    assert_eq!(waiting.await.unwrap().len(), 2);
 }
 
 // What operators look at.

@@ -44,6 +44,7 @@ macro_rules! contract {
             $new,
             [
                 a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted,
+                a_ticket_that_was_changed_since_it_was_read_is_not_closed,
                 a_caller_has_at_most_as_many_tickets_as_it_may,
                 of_two_writers_of_a_ticket_the_second_is_refused,
                 a_touch_is_no_change_and_is_not_undone_by_one,
@@ -66,6 +67,7 @@ macro_rules! contract {
                 waiting_for_an_end_ends_with_the_job,
                 everybody_who_waits_for_an_end_is_woken,
                 waiting_for_work_ends_when_a_job_is_queued_for_that_token,
+                a_claim_that_waits_gets_what_is_queued_and_nothing_once_it_is_not_wanted,
                 ended_jobs_and_expired_permits_are_forgotten_once_nobody_needs_them,
                 content_is_stored_replaced_and_gone_with_its_ticket,
                 content_that_is_moved_to_the_spool_directory_is_gone_from_the_store,
@@ -123,6 +125,8 @@ macro_rules! contract {
 contract!(memory, async { (Arc::new(MemoryStore::new()) as AnyStore, ()) });
 contract!(sqlite, sqlite_store());
 contract!(postgres, postgres_store());
+// What a store may promise beyond that.
+contract!(sqlite_more, sqlite_store(), [a_job_that_a_claim_waits_for_is_claimed_in_the_commit_that_accepts_it]);
 
 async fn sqlite_store() -> (AnyStore, TempDir) {
     let directory = tempfile::tempdir().unwrap();

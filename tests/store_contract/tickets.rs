@@ -16,6 +16,17 @@ pub async fn a_ticket_is_found_as_it_was_stored_and_gone_when_it_is_deleted(stor
     assert_eq!(conflict(&store, vec![Change::UpdateTicket(ticket)]).await, Conflict::TicketGone);
 }
 
+pub async fn a_ticket_that_was_changed_since_it_was_read_is_not_closed(store: AnyStore) {
+    let ticket = ticket("a");
+    commit(&store, vec![insert(&ticket), Change::UpdateTicket(ticket.clone())]).await;
+    let close = |version| vec![Change::CloseTicket { ticket: ticket.id, version }];
+    assert_eq!(conflict(&store, close(0)).await, Conflict::TicketChanged);
+    assert!(store.find_ticket(ticket.id).await.unwrap().is_some());
+    commit(&store, close(1)).await;
+    assert_eq!(store.find_ticket(ticket.id).await, Ok(None));
+    assert_eq!(conflict(&store, close(1)).await, Conflict::TicketGone);
+}
+
 pub async fn a_caller_has_at_most_as_many_tickets_as_it_may(store: AnyStore) {
     let limited = |owner| Change::InsertTicket { ticket: ticket(owner), limit: 2 };
     let refusals = {

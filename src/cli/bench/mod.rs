@@ -24,7 +24,7 @@ use self::{
     trial::Trial,
 };
 use super::{dev, output, secret, store::StoreTrial, ticket_client::TicketClient};
-use crate::domain::key_uri::Pkcs11Uri;
+use crate::{domain::key_uri::Pkcs11Uri, store::sqlite::Sharing};
 
 /// What the gateway that is asked about is called.
 const GATEWAY: &str = "gateway";
@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,16,64", value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: Vec<u16>,
     /// Also measure gateways whose commits take so many milliseconds longer, as on a slow disk: with changes that wait sharing a commit, as they
-    /// do, and with a commit for each change.
+    /// do, with a commit for each change, and with one for each step of each job.
     #[arg(long, value_name = "MS", conflicts_with = "url", value_parser = clap::value_parser!(u64).range(1..=1000))]
     commit_ms: Option<u64>,
     /// Print the figures as JSON.
@@ -176,8 +176,11 @@ impl Bench {
         let mut gateways = vec![Measured { name: GATEWAY.to_owned(), client, _trial: None }];
         let mut trials = vec![("not durable".to_owned(), StoreTrial::Memory)];
         if let Some(commit_ms) = args.commit_ms {
-            trials.push((format!("commits of {commit_ms} ms, shared"), StoreTrial::Sqlite { commit_ms, grouped: true }));
-            trials.push((format!("commits of {commit_ms} ms, one a change"), StoreTrial::Sqlite { commit_ms, grouped: false }));
+            let kinds =
+                [(Sharing::Waiting, "shared"), (Sharing::Nothing, "one a change"), (Sharing::NotEvenClaims, "one a step of each job")];
+            trials.extend(
+                kinds.map(|(sharing, what)| (format!("commits of {commit_ms} ms, {what}"), StoreTrial::Sqlite { commit_ms, sharing })),
+            );
         }
         for (name, store) in trials {
             let trial = Trial::start(&args.dir, &running.config, &running.softhsm2_conf, running.api_key.0.clone(), store)?;

@@ -1,6 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`callers`], [`operators`] and
-//! certificate requests ([`enrol`]) have calls of their own.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong and what to do. [`jobs`], [`permits`], [`callers`], [`operators`] and [`enrol`] have their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -17,7 +16,9 @@ pub mod dto;
 pub mod enrol;
 mod error;
 pub mod jobs;
+mod local_user;
 pub mod operators;
+pub mod permits;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
 
+pub(super) use self::local_user::LocalUser;
 use self::{
     dto::{HealthDto, KeyDto, KeyReadinessDto, KeysDto, LockDto, SlotChangesDto, SlotDto, SlotsDto, TokenDto, UnlockDto},
     error::ControlError,
@@ -37,6 +39,7 @@ use crate::{
     auth::{CallerBook, Operators},
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
     enrolment::EnrolmentService,
+    permit::PermitService,
     signing::tokens::TokenDesk,
 };
 
@@ -58,6 +61,7 @@ pub(super) fn configure(
     callers: Data<CallerBook>,
     accounts: Data<Operators>,
     enrolment: Data<EnrolmentService>,
+    permits: Data<PermitService>,
     closing: Data<Closing>,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
@@ -66,6 +70,7 @@ pub(super) fn configure(
             .app_data(callers)
             .app_data(accounts)
             .app_data(enrolment)
+            .app_data(permits)
             .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
@@ -84,6 +89,12 @@ pub(super) fn configure(
             .route("/enrolments/{id}/refuse", post().to(enrol::refuse))
             .route("/enrolments/{id}/certificate", post().to(enrol::upload))
             .route("/enrolments/{id}/activate", post().to(enrol::activate))
+            .route("/permits", get().to(permits::list))
+            .route("/permits/changes", get().to(permits::changes))
+            .route("/permits/{id}", get().to(permits::show))
+            .route("/permits/{id}/grant", post().to(permits::grant))
+            .route("/permits/{id}/refuse", post().to(permits::refuse))
+            .route("/permits/{id}/revoke", post().to(permits::revoke))
             .route("/callers", get().to(callers::list))
             .route("/callers", post().to(callers::add))
             .route("/callers/{name}", get().to(callers::show))
@@ -111,7 +122,7 @@ fn slots_now(desk: &TokenDesk) -> SlotsDto {
     SlotsDto { slots: own.chain(elsewhere).collect(), module_problems: desk.module_problems() }
 }
 
-/// What is asked for at `/slots/changes`.
+/// What is asked for at `/slots/changes` and `/permits/changes`.
 #[derive(Deserialize)]
 struct SinceDto {
     since: Option<u64>,

@@ -45,11 +45,26 @@ const NOTE_BATCH: &str = "UPDATE gateways SET batch = $2 WHERE id = $1";
 #[derive(Debug, Clone)]
 pub(super) enum Work {
     Commit(Vec<Change>),
-    Claim { token: TokenIdentity, limit: usize, now: Timestamp },
-    Expire { now: Timestamp },
-    RemoveIdle { idle_since: Timestamp, limit: usize },
-    Forget { before: Timestamp, limit: usize },
+    Claim {
+        token: TokenIdentity,
+        limit: usize,
+        now: Timestamp,
+    },
+    Expire {
+        now: Timestamp,
+    },
+    RemoveIdle {
+        idle_since: Timestamp,
+        limit: usize,
+    },
+    Forget {
+        before: Timestamp,
+        limit: usize,
+    },
     SettleOrphans,
+    /// Fails as a bug does.
+    #[cfg(any(test, feature = "fake-token"))]
+    Panic,
 }
 
 impl Work {
@@ -160,6 +175,8 @@ impl Group {
                 Ok(Made::Ended(orphans.into_iter().map(|(job, _)| job).collect()))
             }
             Work::Claim { .. } | Work::Forget { .. } => Ok(Made::Nothing),
+            #[cfg(any(test, feature = "fake-token"))]
+            Work::Panic => std::panic::panic_any("injected"),
         }
     }
 
@@ -267,7 +284,7 @@ async fn find(session: &Session, gateway: GatewayId, works: &[&Work]) -> Result<
                 let rows = session.query(ORPHANS, &[&gateway.as_uuid()]).await?;
                 found.jobs = rows.iter().map(|row| row.get::<_, Uuid>(0).into()).collect();
             }
-            Work::Commit(_) | Work::Claim { .. } | Work::Forget { .. } => {}
+            _ => {}
         }
     }
     Ok(found)

@@ -202,6 +202,15 @@ impl PostgresStore {
         }
     }
 
+    /// Has the writer meet a bug: for tests.
+    ///
+    /// # Errors
+    /// Always: what the writer was writing is refused.
+    #[cfg(any(test, feature = "fake-token"))]
+    pub async fn meet_a_bug(&self) -> Result<(), StoreError> {
+        self.write(Work::Panic).await.map(drop)
+    }
+
     async fn write(&self, work: Work) -> Result<Made, StoreError> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(writer, _)| writer.clone());
         writer.ok_or_else(|| StoreError::Unavailable("the store is closed".to_owned()))?.write(work).await

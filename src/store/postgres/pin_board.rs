@@ -12,7 +12,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::runtime;
@@ -28,6 +28,8 @@ use crate::domain::pin::{LedgerKey, LedgerRefusal, LoginAttempt, LoginVerdict, P
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How often what could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The same while the gateway stops.
+const LAST_TRIES: Duration = Duration::from_millis(200);
 
 const REJECTED_ELSEWHERE: &str = "SELECT EXISTS (SELECT 1 FROM pin_rejections WHERE card = $1 AND gateway <> $2)";
 const NOTE: &str = "INSERT INTO pin_rejections (card, gateway, at) VALUES ($1, $2, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) \
@@ -45,6 +47,8 @@ pub struct SharedPinLedger {
 enum Order {
     Ask(LedgerKey, SyncSender<Result<bool, String>>),
     Tell(LedgerKey, News),
+    /// Answered with how many cards the database has not been told of, after another try.
+    Finish(SyncSender<usize>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +123,23 @@ impl PinLedger for SharedPinLedger {
         self.tell(token, News::Cleared);
         self.own.forget(token);
     }
+
+    fn finish(&self, bound: Duration) -> bool {
+        let until = Instant::now() + bound;
+        loop {
+            let (reply, answer) = sync_channel(1);
+            let asked = self.board.send(Order::Finish(reply)).is_ok();
+            let untold = answer.recv_timeout(until.saturating_duration_since(Instant::now()));
+            if untold == Ok(0) {
+                return self.own.finish(until.saturating_duration_since(Instant::now()));
+            }
+            if !asked || untold.is_err() || Instant::now() + LAST_TRIES > until {
+                error!("the database was not told of every PIN that a token has rejected here: other gateways may try a PIN on it");
+                return false;
+            }
+            thread::sleep(LAST_TRIES);
+        }
+    }
 }
 
 struct Clerk {
@@ -131,6 +152,7 @@ struct Clerk {
 impl Clerk {
     fn work(&mut self, runtime: &runtime::Runtime, orders: &Receiver<Order>) {
         loop {
+            let mut finishing = None;
             let order =
                 if self.untold.is_empty() { orders.recv().map_err(|_| RecvTimeoutError::Disconnected) } else { orders.recv_timeout(AGAIN) };
             match order {
@@ -142,11 +164,15 @@ impl Clerk {
                     // Whoever asked may have waited for too long.
                     let _ = reply.send(answer);
                 }
+                Ok(Order::Finish(reply)) => finishing = Some(reply),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if let Err(fault) = runtime.block_on(self.tell_all()) {
                 warn!(error = %fault, "other gateways are not told of PIN tries yet");
+            }
+            if let Some(reply) = finishing {
+                let _ = reply.send(self.untold.len());
             }
         }
     }

@@ -83,7 +83,7 @@ impl Wanted {
                 self.counted.insert(ticket.caller.clone());
             }
             Change::UpdateTicket(ticket) => drop(self.tickets.insert(ticket.id)),
-            Change::DeleteTicket(id) => drop(self.tickets.insert(*id)),
+            Change::DeleteTicket(id) | Change::CloseTicket { ticket: id, .. } => drop(self.tickets.insert(*id)),
             Change::InsertPermit(permit) => drop(self.permits.insert(permit.id)),
             Change::AskPermit { permit, .. } => {
                 self.permits.insert(permit.id);

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,12 +14,13 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -103,7 +105,7 @@ impl Writer {
 }
 
 fn ended() -> StoreError {
-    StoreError::Unavailable("the store is closed".to_owned())
+    StoreError::Unavailable("the change was not made: the store is closed, or failed".to_owned())
 }
 
 /// Why a group was not written.
@@ -150,9 +152,18 @@ impl Desk {
                     next = queue.try_recv().ok();
                 }
             }
-            self.write(orders).await;
+            self.write_or_go_on(orders).await;
         }
-        self.write(Vec::new()).await;
+        self.write_or_go_on(Vec::new()).await;
+    }
+
+    /// Writes the orders. A panic is a bug in one of them or in this task, and is not to end the task: who waited is refused, and what was written
+    /// ends with its connection.
+    async fn write_or_go_on(&mut self, orders: Vec<Order>) {
+        if AssertUnwindSafe(self.write(orders)).catch_unwind().await.is_err() {
+            error!("the store's writer failed while it wrote; what it was writing is refused. Report this as a bug");
+            (self.session, self.head, self.served) = (None, None, Served::new());
+        }
     }
 
     /// Writes the orders, and the times at which tickets were used.

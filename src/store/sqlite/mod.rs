@@ -7,11 +7,13 @@
 
 mod accounts;
 mod callers;
+mod claims;
 mod enrolments;
 #[cfg(test)]
 mod plans;
 mod queries;
 mod readers;
+mod recent;
 mod schema;
 mod tables;
 mod writer;
@@ -24,9 +26,15 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
 
-use self::{readers::Readers, writer::Writer};
+use self::{
+    claims::Claim,
+    readers::Readers,
+    recent::Recent,
+    writer::{Writer, not_made},
+};
 use super::{
     Change, ContentUsage, EnrolmentFilter, JobFilter, Store, StoreError, rows,
     waiters::{Waiters, ended},
@@ -45,9 +53,6 @@ use crate::domain::{
     token::TokenIdentity,
 };
 
-/// The most changes that share a transaction.
-const BATCH_MAX: usize = 256;
-
 /// How an SQLite store is opened.
 #[derive(Debug, Clone)]
 pub struct SqliteSettings {
@@ -55,17 +60,28 @@ pub struct SqliteSettings {
     pub path: PathBuf,
     /// Whose audit log is written.
     pub gateway: GatewayId,
-    /// The most changes that share a transaction. Default: 256; 1 for one commit per change, which is for measuring only.
-    pub batch_max: usize,
+    /// What shares a commit. Default: whatever waits.
+    pub sharing: Sharing,
     /// A pause in each commit, as a slow disk makes it: for measuring only. Default: none.
     pub commit_delay: Duration,
+}
+
+/// What shares a commit. All but the first are for measuring only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sharing {
+    /// All changes that wait.
+    Waiting,
+    /// Nothing: each set of changes has a commit of its own. Jobs are claimed several at a time all the same.
+    Nothing,
+    /// Nothing, and jobs are claimed one by one: each step of each job has a commit of its own.
+    NotEvenClaims,
 }
 
 impl SqliteSettings {
     /// The defaults, with this file.
     #[must_use]
     pub const fn new(path: PathBuf, gateway: GatewayId) -> Self {
-        Self { path, gateway, batch_max: BATCH_MAX, commit_delay: Duration::ZERO }
+        Self { path, gateway, sharing: Sharing::Waiting, commit_delay: Duration::ZERO }
     }
 }
 
@@ -104,6 +120,7 @@ impl OpenError {
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
+    recent: Arc<Recent>,
     waiters: Arc<Waiters>,
     gateway: GatewayId,
 }
@@ -125,8 +142,9 @@ impl SqliteStore {
         })?;
         let gateway = settings.gateway;
         let readers = Readers::new(path.clone());
-        let writer = Writer::start(connection, settings).map_err(|error| unusable(&error))?;
-        Ok(Self { writer, readers, waiters: Arc::default(), gateway })
+        let recent = Arc::<Recent>::default();
+        let writer = Writer::start(connection, Arc::clone(&recent), settings).map_err(|error| unusable(&error))?;
+        Ok(Self { writer, readers, recent, waiters: Arc::default(), gateway })
     }
 
     /// Writes what has been accepted and closes the database. Blocks; later changes are refused.
@@ -205,7 +223,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_ticket(&self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
-        self.readers.read_row(|connection| queries::ticket(connection, id))
+        self.recent.ticket(id).map_or_else(|| self.readers.read_row(|connection| queries::ticket(connection, id)), |row| Ok(Some(row)))
     }
 
     async fn touch_ticket(&self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
@@ -233,7 +251,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_permit(&self, id: PermitId) -> Result<Option<Permit>, StoreError> {
-        self.readers.read_row(|connection| queries::permit(connection, id))
+        self.recent.permit(id).map_or_else(|| self.readers.read_row(|connection| queries::permit(connection, id)), |row| Ok(Some(row)))
     }
 
     async fn live_permits(&self, now: Timestamp, limit: usize) -> Result<Vec<Permit>, StoreError> {
@@ -261,7 +279,8 @@ impl Store for SqliteStore {
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
-        let row = self.readers.read_row(|connection| queries::job(connection, id))?;
+        let row = self.recent.job(id);
+        let row = row.map_or_else(|| self.readers.read_row(|connection| queries::job(connection, id)), |row| Ok(Some(row)))?;
         Ok(row.map(|row| row.job))
     }
 
@@ -311,6 +330,22 @@ impl Store for SqliteStore {
     async fn claim_jobs(&self, token: &TokenIdentity, limit: usize, now: Timestamp) -> Result<Vec<SigningJob>, StoreError> {
         let token = token.clone();
         self.writer.write(move |tables| tables.claim_jobs(&token, limit, now)).await
+    }
+
+    async fn claim_next(
+        &self,
+        token: &TokenIdentity,
+        limit: usize,
+        mut wanted: watch::Receiver<bool>,
+    ) -> Result<Vec<SigningJob>, StoreError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.writer.claim(Claim { token: token.clone(), limit, wanted: wanted.clone(), reply })?;
+        tokio::select! {
+            answer = &mut answer => return answer.map_err(|_| not_made())?,
+            _ = wanted.wait_for(|wanted| !wanted) => self.writer.look_at_claims(),
+        }
+        // It may have been made already: only the writer knows.
+        answer.await.map_err(|_| not_made())?
     }
 
     async fn expire_jobs(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {

@@ -65,7 +65,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_that_is_done_for_each_job_goes_through_a_table() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(SqliteSettings::new(dir.path().join("db"), GatewayId::random())).unwrap();
+        let settings = SqliteSettings::new(dir.path().join("db"), GatewayId::random());
+        let store = SqliteStore::open(settings.clone()).unwrap();
         let (now, later) = (store.now(), store.now().after(Duration::from_secs(60)));
         let caller = "ci".parse().unwrap();
         let mut ticket = Ticket {
@@ -124,8 +125,11 @@ mod tests {
         let claimed = store.claim_jobs(&token, 16, now).await.unwrap().remove(0);
         let outcome = JobOutcome::not_signed(FailureCause::OutcomeUnknown, "");
         store.commit(vec![Change::EndJob { job: claimed.id, claim: claimed.claim, outcome }]).await.unwrap();
-        store.wait_for_end(job.id).await.unwrap();
         store.commit(vec![Change::ResolveDoubt { job: job.id, signed: false }, Change::RevokePermit(permit.id)]).await.unwrap();
+        // One that has only been opened reads everything from the database.
+        store.close();
+        let store = SqliteStore::open(settings).unwrap();
+        store.wait_for_end(job.id).await.unwrap();
         store.find_permit(permit.id).await.unwrap().unwrap();
         let (from, gateway) = (Provenance::default(), store.gateway);
         let ask =

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     accounts, enrolments,
     queries::{self, Forgettable, JOB, TICKET, all, job_read, read_ticket, ticket_columns, uuid},
+    recent::{Recent, Seen},
 };
 use crate::{
     domain::{
@@ -25,7 +26,7 @@ use crate::{
     },
     store::{
         Change, StoreError,
-        columns::{JobColumns, PermitColumns, TicketColumns, count, millis, request_text, token_text},
+        columns::{JobColumns, JobRead, PermitColumns, TicketColumns, count, millis, outcome_text, request_text, state_text, token_text},
         rows::{JobRow, Moved, Rows, commit},
     },
 };
@@ -43,6 +44,8 @@ pub(super) struct Memory {
     head: Option<AuditHead>,
     /// For each token, the caller that was served last.
     served: HashMap<TokenIdentity, CallerId>,
+    /// Tokens that a job was queued for since somebody looked.
+    pub(super) stirred: Vec<TokenIdentity>,
     /// Something was deleted whose bytes may still stand in the write-ahead log.
     pub(super) deleted: bool,
 }
@@ -51,7 +54,7 @@ impl Memory {
     pub(super) fn load(connection: &Connection, gateway: GatewayId) -> Result<Self, StoreError> {
         let head = Some(queries::audit_head(connection, gateway)?);
         // What an earlier run deleted may be there still.
-        Ok(Self { gateway, head, served: HashMap::new(), deleted: true })
+        Ok(Self { gateway, head, served: HashMap::new(), stirred: Vec::new(), deleted: true })
     }
 
     /// Forgets what a transaction that was not committed has told.
@@ -71,18 +74,30 @@ impl Memory {
 pub(super) struct Tables<'a> {
     pub(super) connection: &'a Connection,
     memory: &'a mut Memory,
+    recent: &'a Recent,
+    seen: Seen,
     /// The database failed: the transaction must not be committed.
     failure: Option<rusqlite::Error>,
 }
 
 impl<'a> Tables<'a> {
-    pub(super) fn new(connection: &'a Connection, memory: &'a mut Memory) -> Self {
-        Self { connection, memory, failure: None }
+    pub(super) fn new(connection: &'a Connection, memory: &'a mut Memory, recent: &'a Recent) -> Self {
+        Self { connection, memory, recent, seen: Seen::default(), failure: None }
+    }
+
+    /// The rows as the transaction leaves them.
+    pub(super) fn into_seen(self) -> Seen {
+        self.seen
     }
 
     /// Whether the transaction may be committed.
     pub(super) fn check(&mut self) -> rusqlite::Result<()> {
         self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The tokens that a job was queued for since this was asked last.
+    pub(super) fn take_stirred(&mut self) -> Vec<TokenIdentity> {
+        std::mem::take(&mut self.memory.stirred)
     }
 
     pub(super) fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
@@ -94,6 +109,19 @@ impl<'a> Tables<'a> {
             self.failure.get_or_insert(error);
             told
         })
+    }
+
+    /// Changes a job of which nothing changes but what becomes of it.
+    fn move_job(&mut self, row: JobRow) -> Result<(), StoreError> {
+        let sql = "UPDATE jobs SET state = :state, claim = :claim, ended = :ended, outcome = :outcome WHERE id = :id";
+        let (id, claim) = (row.job.id.as_uuid(), row.job.claim.map(|claim| claim.as_uuid()));
+        let params = named_params! {
+            ":id": id.as_bytes(), ":state": state_text(row.job.state), ":claim": claim.as_ref().map(Uuid::as_bytes),
+            ":ended": row.ended.map(millis), ":outcome": outcome_text(row.job.outcome.as_ref())?,
+        };
+        self.run(sql, params)?;
+        self.seen.jobs.insert(row.job.id, Some(row));
+        Ok(())
     }
 
     /// Keeps a ticket's metadata, which is a document too, apart from its row.
@@ -112,8 +140,14 @@ impl<'a> Tables<'a> {
     }
 
     pub(super) fn touch_ticket(&mut self, id: TicketId, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE tickets SET touched = :now WHERE id = :id AND touched < :now";
-        self.run(sql, named_params! { ":id": id.as_uuid().as_bytes(), ":now": millis(now) }).map(drop)
+        if let Some(ticket) = self.ticket(id)?
+            && ticket.touched < now
+        {
+            let sql = "UPDATE tickets SET touched = :now WHERE id = :id";
+            self.run(sql, named_params! { ":id": id.as_uuid().as_bytes(), ":now": millis(now) })?;
+            self.seen.tickets.insert(id, Some(Ticket { touched: now, ..ticket }));
+        }
+        Ok(())
     }
 
     pub(super) fn remove_idle_tickets(&mut self, idle_since: Timestamp, limit: usize) -> Result<Vec<Ticket>, StoreError> {
@@ -124,6 +158,7 @@ impl<'a> Tables<'a> {
         let idle = all(self.connection, &sql, params![millis(idle_since), count(limit as u64)], ticket_columns)?;
         let idle = idle.into_iter().map(read_ticket).collect::<Result<Vec<_>, _>>()?;
         for ticket in &idle {
+            self.seen.tickets.insert(ticket.id, Some(ticket.clone()));
             self.put_ticket(ticket.id, None)?;
             self.put_content(ticket.id, None)?;
         }
@@ -141,10 +176,12 @@ impl<'a> Tables<'a> {
         );
         let served = self.memory.served.get(token).map_or("", CallerId::as_str);
         let rows = all(self.connection, &sql, params![token_text(token)?, millis(now), served, count(limit as u64)], job_read)?;
+        // All are read before any is changed: one that cannot be read leaves the others where they are.
+        let rows = rows.into_iter().map(JobRead::into_row).collect::<Result<Vec<_>, _>>()?;
         let claim = ClaimId::random();
         let mut claimed = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut row = row.into_row()?;
+        for mut row in rows {
+            self.seen.jobs.insert(row.job.id, Some(row.clone()));
             row.job.state = JobState::Signing;
             row.job.claim = Some(claim);
             claimed.push(row.job.clone());
@@ -169,10 +206,19 @@ impl<'a> Tables<'a> {
         let (mut forgotten, before) = (0, millis(before));
         let job = "DELETE FROM jobs WHERE id = :id AND ended < :before AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.job = :id)";
         let permit = "DELETE FROM permits WHERE id = :id AND expires < :before AND reserved = 0 AND state <> 'asked'";
-        for (sql, ids) in [(job, &old.jobs), (permit, &old.permits)] {
-            for id in ids {
-                forgotten += self.run(sql, named_params! { ":id": id.as_bytes(), ":before": before })?;
+        for id in &old.jobs {
+            let gone = self.run(job, named_params! { ":id": id.as_bytes(), ":before": before })?;
+            if gone > 0 {
+                self.seen.jobs.insert((*id).into(), None);
             }
+            forgotten += gone;
+        }
+        for id in &old.permits {
+            let gone = self.run(permit, named_params! { ":id": id.as_bytes(), ":before": before })?;
+            if gone > 0 {
+                self.seen.permits.insert((*id).into(), None);
+            }
+            forgotten += gone;
         }
         let request = "DELETE FROM requests WHERE caller = :caller AND key = :key AND expires < :before";
         for (caller, key) in &old.requests {
@@ -188,16 +234,27 @@ impl<'a> Tables<'a> {
 
 impl Rows for Tables<'_> {
     fn ticket(&mut self, id: TicketId) -> Result<Option<Ticket>, StoreError> {
-        queries::ticket(self.connection, id)
+        if let Some(row) = self.seen.tickets.get(&id) {
+            return Ok(row.clone());
+        }
+        let row = self.recent.ticket(id).map_or_else(|| queries::ticket(self.connection, id), |row| Ok(Some(row)))?;
+        self.seen.tickets.insert(id, row.clone());
+        Ok(row)
     }
 
     fn put_ticket(&mut self, id: TicketId, mut row: Option<Ticket>) -> Result<(), StoreError> {
-        self.put_metadata(id, row.as_mut().and_then(|ticket| ticket.metadata.take()))?;
-        let Some(row) = row else {
+        let after = row.clone();
+        let metadata = row.as_mut().and_then(|ticket| ticket.metadata.take());
+        let columns = row.map(TicketColumns::of).transpose()?;
+        let before = self.seen.tickets.insert(id, after);
+        let had_none = before.is_some_and(|before| before.is_none_or(|before| before.metadata.is_none()));
+        if metadata.is_some() || !had_none {
+            self.put_metadata(id, metadata)?;
+        }
+        let Some(row) = columns else {
             self.memory.deleted = true;
             return self.run("DELETE FROM tickets WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
-        let row = TicketColumns::of(row)?;
         let sql = "INSERT INTO tickets (id, caller, touched, version, job, spooled, content_len, body)
              VALUES (:id, :caller, :touched, :version, :job, :spooled, :content_len, :body)
              ON CONFLICT (id) DO UPDATE SET touched = :touched, version = :version, job = :job, spooled = :spooled,
@@ -210,14 +267,21 @@ impl Rows for Tables<'_> {
     }
 
     fn permit(&mut self, id: PermitId) -> Result<Option<Permit>, StoreError> {
-        queries::permit(self.connection, id)
+        if let Some(row) = self.seen.permits.get(&id) {
+            return Ok(row.clone());
+        }
+        let row = self.recent.permit(id).map_or_else(|| queries::permit(self.connection, id), |row| Ok(Some(row)))?;
+        self.seen.permits.insert(id, row.clone());
+        Ok(row)
     }
 
     fn put_permit(&mut self, id: PermitId, row: Option<Permit>) -> Result<(), StoreError> {
-        let Some(row) = row else {
+        let after = row.clone();
+        let columns = row.map(PermitColumns::of).transpose()?;
+        self.seen.permits.insert(id, after);
+        let Some(row) = columns else {
             return self.run("DELETE FROM permits WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
-        let row = PermitColumns::of(row)?;
         // What the configuration gave does not change but in these: an index would be written for the others.
         let change = if row.body.is_some() { "uses = :uses, expires = :expires, body = :body," } else { "" };
         let sql = format!(
@@ -233,14 +297,30 @@ impl Rows for Tables<'_> {
     }
 
     fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        queries::job(self.connection, id)
+        if let Some(row) = self.seen.jobs.get(&id) {
+            return Ok(row.clone());
+        }
+        let row = self.recent.job(id).map_or_else(|| queries::job(self.connection, id), |row| Ok(Some(row)))?;
+        self.seen.jobs.insert(id, row.clone());
+        Ok(row)
     }
 
     fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError> {
         let Some(row) = row else {
+            self.seen.jobs.insert(id, None);
             return self.run("DELETE FROM jobs WHERE id = :id", named_params! { ":id": id.as_uuid().as_bytes() }).map(drop);
         };
+        if row.job.state == JobState::Queued && !self.memory.stirred.contains(&row.job.key.token) {
+            self.memory.stirred.push(row.job.key.token.clone());
+        }
+        if let Some(Some(before)) = self.seen.jobs.get(&id)
+            && row.only_moved(before)
+        {
+            return self.move_job(row);
+        }
+        let after = row.clone();
         let row = JobColumns::of(row)?;
+        self.seen.jobs.insert(id, Some(after));
         let sql = "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome)
              VALUES (:id, :caller, :token, :permit, :accepted, :deadline, :state, :claim, :ended, :body, :outcome)
              ON CONFLICT (id) DO UPDATE SET accepted = :accepted, deadline = :deadline, state = :state, claim = :claim, ended = :ended, body = :body,

@@ -1,7 +1,10 @@
 //! The one thread that writes: takes what waits, makes it one transaction, and answers when that is on disk.
+//!
+//! Invariant: a change that panics costs the transaction that it is in, which is rolled back and refused; the thread goes on.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -12,8 +15,10 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use super::{
-    SqliteSettings,
+    Sharing, SqliteSettings,
+    claims::{Claim, Claims, Made},
     queries::unavailable,
+    recent::Recent,
     schema::BUSY_MAX,
     tables::{Memory, Tables},
 };
@@ -21,6 +26,9 @@ use crate::store::{StoreError, meter::CommitMeter};
 
 /// The most changes that wait. A change that finds no room is refused, and its client asked to come again.
 const QUEUE_MAX: usize = 4096;
+
+/// The most changes that share a transaction.
+const BATCH_MAX: usize = 256;
 
 /// After so long without a change, the log of what was deleted is emptied.
 const PURGE_AFTER: Duration = Duration::from_secs(1);
@@ -33,17 +41,25 @@ const PURGE_WAIT_MAX: Duration = Duration::from_millis(50);
 type Work = Box<dyn FnOnce(&mut Tables<'_>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// What the thread is asked for.
+enum Order {
+    Change(Work),
+    Claim(Claim),
+    /// A claim may not be wanted any more.
+    LookAtClaims,
+}
+
 /// The way to the writing thread.
 pub(super) struct Writer {
-    queue: Mutex<Option<Sender<Work>>>,
+    queue: Mutex<Option<Sender<Order>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, settings: SqliteSettings) -> Result<Self, StoreError> {
+    pub(super) fn start(connection: Connection, recent: Arc<Recent>, settings: SqliteSettings) -> Result<Self, StoreError> {
         let (sender, receiver) = bounded(QUEUE_MAX);
         let memory = Memory::load(&connection, settings.gateway)?;
-        let desk = Desk::new(connection, memory, settings);
+        let desk = Desk::new(connection, memory, recent, settings);
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || desk.work(&receiver));
         let thread = thread.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
@@ -62,10 +78,25 @@ impl Writer {
                 let _ = reply.send(made.and_then(|value| committed.map(|()| value)));
             })
         });
+        self.order(Order::Change(work))?;
+        answer.await.map_err(|_| not_made())?
+    }
+
+    /// Has a claim made as soon as there is something to claim.
+    pub(super) fn claim(&self, claim: Claim) -> Result<(), StoreError> {
+        self.order(Order::Claim(claim))
+    }
+
+    /// Has claims ended that are not wanted any more.
+    pub(super) fn look_at_claims(&self) {
+        // A thread that has too much to do looks at them with each transaction anyway.
+        let _ = self.order(Order::LookAtClaims);
+    }
+
+    fn order(&self, order: Order) -> Result<(), StoreError> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let queued = queue.ok_or_else(closed)?.try_send(work);
-        queued.map_err(|_| StoreError::Unavailable("too many changes wait for the database".to_owned()))?;
-        answer.await.map_err(|_| closed())?
+        let queued = queue.ok_or_else(|| StoreError::Unavailable("the database is closed".to_owned()))?.try_send(order);
+        queued.map_err(|_| StoreError::Unavailable("too many changes wait for the database".to_owned()))
     }
 
     /// Makes what has been taken, and ends the thread.
@@ -85,81 +116,124 @@ impl Drop for Writer {
     }
 }
 
-fn closed() -> StoreError {
-    StoreError::Unavailable("the database is closed".to_owned())
+/// What is told to whoever was not answered: the transaction never came to the change, or the thread has ended.
+pub(super) fn not_made() -> StoreError {
+    StoreError::Unavailable("the change was not made".to_owned())
 }
 
 /// What the thread works with.
 struct Desk {
     connection: Connection,
     memory: Memory,
+    claims: Claims,
+    recent: Arc<Recent>,
     settings: SqliteSettings,
     purged: Instant,
     meter: CommitMeter,
 }
 
 impl Desk {
-    fn new(connection: Connection, memory: Memory, settings: SqliteSettings) -> Self {
-        Self { connection, memory, settings, purged: Instant::now(), meter: CommitMeter::of("sqlite") }
+    fn new(connection: Connection, memory: Memory, recent: Arc<Recent>, settings: SqliteSettings) -> Self {
+        let meter = CommitMeter::of("sqlite");
+        Self { connection, memory, claims: Claims::default(), recent, settings, purged: Instant::now(), meter }
     }
 
-    fn work(mut self, queue: &Receiver<Work>) {
-        let mut batch = Vec::with_capacity(self.settings.batch_max);
+    fn work(mut self, queue: &Receiver<Order>) {
         loop {
-            match queue.recv_timeout(PURGE_AFTER) {
-                Ok(work) => {
-                    batch.push(work);
-                    batch.extend(queue.try_iter().take(self.settings.batch_max - 1));
-                    self.commit(&mut batch);
-                    if self.purged.elapsed() > PURGE_AT_LEAST {
-                        self.purge();
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.purge(),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.purge();
-                    return;
-                }
+            let first = queue.recv_timeout(PURGE_AFTER);
+            let ends = matches!(first, Err(RecvTimeoutError::Disconnected));
+            // A panic is a bug in one change or in this thread, and is not to stop every gateway that meets it: who waited is refused.
+            if catch_unwind(AssertUnwindSafe(|| self.round(first.ok(), queue))).is_err() {
+                error!("the store's thread failed while it wrote; what it was writing is refused. Report this as a bug");
+                self.roll_back();
+            }
+            if ends {
+                return;
             }
         }
     }
 
-    /// Makes one transaction of all of `batch`.
-    fn commit(&mut self, batch: &mut Vec<Work>) {
-        let (started, size) = (Instant::now(), batch.len());
-        let mut answers = Vec::with_capacity(size);
-        let committed = self.transact(batch, &mut answers).map_err(|error| {
-            error!(error = %error, "nothing was committed: {error}");
-            // What was noted of the transaction is not so: read it again.
-            self.memory.forget();
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
-            {
-                warn!(error = %error, "a transaction could not be rolled back");
+    /// Makes what waits, or, if nothing does, what there is time for now.
+    fn round(&mut self, first: Option<Order>, queue: &Receiver<Order>) {
+        if first.is_none() {
+            return self.purge();
+        }
+        let shared = self.settings.sharing == Sharing::Waiting;
+        let more = if shared { BATCH_MAX - 1 } else { 0 };
+        let mut batch = Vec::new();
+        for order in first.into_iter().chain(queue.try_iter().take(more)) {
+            match order {
+                Order::Change(work) => batch.push(work),
+                Order::Claim(mut claim) => {
+                    if self.settings.sharing == Sharing::NotEvenClaims {
+                        claim.limit = 1;
+                    }
+                    self.claims.stand(claim);
+                }
+                Order::LookAtClaims => {}
             }
+        }
+        self.claims.let_go();
+        if !batch.is_empty() {
+            self.commit(batch, shared);
+        }
+        // Those that were made with the changes find nothing more.
+        if self.claims.may_find(&self.memory.stirred) {
+            self.commit(Vec::new(), true);
+        }
+        if self.purged.elapsed() > PURGE_AT_LEAST {
+            self.purge();
+        }
+    }
+
+    /// Makes one transaction of all of `batch`, and of what may be claimed then.
+    fn commit(&mut self, batch: Vec<Work>, with_claims: bool) {
+        let (started, size) = (Instant::now(), batch.len());
+        let (mut answers, mut made) = (Vec::with_capacity(size), Vec::new());
+        let committed = self.transact(batch, with_claims, &mut answers, &mut made).map_err(|error| {
+            error!(error = %error, "nothing was committed: {error}");
+            self.roll_back();
             unavailable(error)
         });
-        if committed.is_ok() {
+        let size = size + made.len();
+        answers.into_iter().for_each(|answer: Answer| answer(committed.clone()));
+        made.into_iter().for_each(|made: Made| made.answer(committed.clone()));
+        if committed.is_ok() && size > 0 {
             self.meter.committed(size, started.elapsed());
         }
-        answers.into_iter().for_each(|answer: Answer| answer(committed.clone()));
-        // What the transaction never came to is refused as well.
-        batch.clear();
     }
 
-    fn transact(&mut self, batch: &mut Vec<Work>, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
+    /// What the transaction never comes to is not answered.
+    fn transact(&mut self, batch: Vec<Work>, with_claims: bool, answers: &mut Vec<Answer>, made: &mut Vec<Made>) -> rusqlite::Result<()> {
         self.memory.refresh(&self.connection)?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let before = self.connection.total_changes();
-        let mut tables = Tables::new(&self.connection, &mut self.memory);
-        for work in batch.drain(..) {
+        let mut tables = Tables::new(&self.connection, &mut self.memory, &self.recent);
+        for work in batch {
             answers.push(work(&mut tables));
             tables.check()?;
         }
+        if with_claims {
+            self.claims.make(&mut tables, made);
+            tables.check()?;
+        }
+        let seen = tables.into_seen();
         if self.connection.total_changes() > before {
             thread::sleep(self.settings.commit_delay);
         }
-        self.connection.execute_batch("COMMIT")
+        self.connection.execute_batch("COMMIT")?;
+        self.recent.keep(seen);
+        Ok(())
+    }
+
+    fn roll_back(&mut self) {
+        // What was noted of the transaction is not so: read it again.
+        self.memory.forget();
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            warn!(error = %error, "a transaction could not be rolled back");
+        }
     }
 
     /// Moves everything from the write-ahead log into the database and empties it, so that what was deleted is nowhere any more.
@@ -181,5 +255,43 @@ impl Desk {
         if let Err(error) = self.connection.busy_timeout(BUSY_MAX) {
             warn!(error = %error, "the database's waiting time could not be set");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::tempdir;
+
+    use crate::{
+        domain::{
+            audit::AuditEvent,
+            ids::{CallerId, GatewayId, TicketId},
+        },
+        store::{
+            Change, Store as _, StoreError, rows,
+            sqlite::{SqliteSettings, SqliteStore},
+        },
+    };
+
+    #[tokio::test]
+    async fn a_change_that_panics_is_refused_undone_and_stops_nobody_else() {
+        let dir = tempdir().unwrap();
+        let store = SqliteStore::open(SqliteSettings::new(dir.path().join("db"), GatewayId::random())).unwrap();
+        let now = store.now();
+        let stopped = || vec![Change::Audit(AuditEvent::GatewayStopped)];
+        for round in 0..3 {
+            let broken = store.writer.write::<()>(move |tables| {
+                rows::commit(tables, stopped(), now)?;
+                panic!("injected");
+            });
+            let refused = broken.await.unwrap_err();
+            assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+            assert_eq!(store.audit_head().await.unwrap().seq, round, "what it had changed is undone");
+            store.commit(stopped()).await.unwrap();
+            assert_eq!(store.audit_head().await.unwrap().seq, round + 1);
+        }
+        let caller: CallerId = "somebody".parse().unwrap();
+        assert_eq!((store.find_ticket(TicketId::random()).await, store.count_tickets(&caller).await), (Ok(None), Ok(0)));
+        store.close();
     }
 }
