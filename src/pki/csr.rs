@@ -412,7 +412,7 @@ mod tests {
             "Digital Signature, Non Repudiation",
             "TLS Web Client Authentication",
             "email:ivanov@romashka.example",
-            "1.2.643.100.111",
+            "Signing Tool of Subject",
         ] {
             assert!(text.contains(wanted), "{wanted} is not in {text}");
         }
