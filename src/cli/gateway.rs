@@ -20,7 +20,7 @@ use super::{
     data_folder::DataFolder,
     modules::{Logins, token_settings},
     store::{OpenStore, StoreTrial},
-    time_stamps::TimeStampParts,
+    time_stamps::{TimeStampParts, evidence},
     tls,
 };
 use crate::{
@@ -114,7 +114,7 @@ impl Gateway {
             .await
             .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
-        let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
+        let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client).with_evidence(evidence(&config.revocation)?));
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
         let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };

@@ -6,6 +6,7 @@
 //! (2) the bytes that are signed are the bytes that are embedded; (3) whatever is parsed has a length limit that is checked first.
 
 mod algorithm;
+pub mod asic;
 mod attributes;
 mod certificate;
 mod error;

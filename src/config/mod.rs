@@ -10,6 +10,7 @@ mod listeners;
 mod mistakes;
 mod modules;
 mod raw;
+mod revocation;
 mod settings;
 mod store;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use self::{
     listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
+    revocation::{RevocationSettings, RevocationSourceSettings},
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
     tsa::{TsaServeSettings, TsaSettings},
@@ -74,6 +76,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// Time stamps.
     pub tsa: TsaSettings,
+    /// Evidence that certificates are not revoked.
+    pub revocation: RevocationSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -140,11 +144,13 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
+    let revocation = revocation::check(raw.revocation, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
         tsa,
+        revocation,
         listeners,
         modules,
         token_policies,

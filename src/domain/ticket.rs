@@ -32,6 +32,8 @@ pub struct Ticket {
     pub key: KeyChoice,
     /// The signature asked for last.
     pub signing: Option<TicketSigning>,
+    /// A time-stamp token over the content, made here or uploaded.
+    pub time_stamp: Option<Vec<u8>>,
     /// Counts changes, so that two writers do not overwrite each other.
     pub version: u64,
 }

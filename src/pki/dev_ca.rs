@@ -8,7 +8,11 @@ use const_oid::{
     ObjectIdentifier,
     db::{rfc4519::COMMON_NAME, rfc5280, rfc5912::ECDSA_WITH_SHA_256},
 };
-use der::{Any, Decode, Encode, Tag, asn1::SetOfVec, pem::LineEnding};
+use der::{
+    Any, Decode, Encode, Tag,
+    asn1::{SetOfVec, Uint},
+    pem::LineEnding,
+};
 use p256::{
     SecretKey,
     ecdsa::{
@@ -22,10 +26,11 @@ use spki::{AlgorithmIdentifierOwned, DynSignatureAlgorithmIdentifier, SubjectPub
 use x509_cert::{
     TbsCertificate,
     attr::AttributeTypeAndValue,
-    builder::{self, Builder, CertificateBuilder, profile::BuilderProfile},
+    builder::{self, Builder, CertificateBuilder, CrlBuilder, profile::BuilderProfile},
+    crl::RevokedCert,
     ext::{
         Extension, ToExtension,
-        pkix::{AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier},
+        pkix::{AuthorityKeyIdentifier, BasicConstraints, CrlNumber, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier},
     },
     name::Name,
     serial_number::SerialNumber,
@@ -168,6 +173,28 @@ impl DevCa {
     /// As [`issue`](Self::issue).
     pub fn issue_for_time_stamping(&self, spki_der: &[u8], subject_cn: &str, validity: Validity) -> Result<Certificate, DevCaError> {
         self.issue_as(spki_der, subject_cn, validity, Some(rfc5280::ID_KP_TIME_STAMPING))
+    }
+
+    /// Makes a CRL with these certificates, revoked from the beginning of its validity.
+    ///
+    /// # Errors
+    /// [`DevCaError::Build`].
+    pub fn crl(&self, number: u64, validity: Validity, revoked: &[&Certificate]) -> Result<Vec<u8>, DevCaError> {
+        let issuer = x509_cert::Certificate::from_der(self.certificate.as_der())?;
+        let validity = validity.to_x509()?;
+        let number = CrlNumber(Uint::new(&number.to_be_bytes())?);
+        let mut builder: CrlBuilder =
+            CrlBuilder::new_with_this_update(&issuer, number, validity.not_before)?.with_next_update(Some(validity.not_after));
+        if !revoked.is_empty() {
+            let entry = |certificate: &&Certificate| {
+                let parsed = x509_cert::Certificate::from_der(certificate.as_der())?;
+                let serial_number = parsed.tbs_certificate().serial_number().clone();
+                Ok(RevokedCert { serial_number, revocation_date: validity.not_before, crl_entry_extensions: None })
+            };
+            let entries = revoked.iter().map(entry).collect::<Result<Vec<_>, DevCaError>>()?;
+            builder = builder.with_certificates(entries.into_iter());
+        }
+        Ok(builder.build::<_, DerSignature>(&CaSigner(&self.key))?.to_der()?)
     }
 
     fn issue_as(

@@ -10,6 +10,7 @@ mod certificate;
 mod dev_ca;
 pub mod fetch;
 pub mod path;
+pub mod revocation;
 pub mod trust;
 pub mod tsa;
 

@@ -50,6 +50,9 @@ struct TicketBody {
     metadata: Option<String>,
     key: KeyChoice,
     signing: Option<TicketSigning>,
+    /// The token, if there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::domain::bytes::list")]
+    time_stamp: Vec<Vec<u8>>,
 }
 
 /// A row of `permits`.
@@ -214,7 +217,7 @@ pub(super) fn token_of(text: &str) -> Result<TokenIdentity, StoreError> {
 
 impl TicketColumns {
     pub(super) fn of(ticket: Ticket) -> Result<Self, StoreError> {
-        let Ticket { id, caller, touched, options, content, metadata, key, signing, version } = ticket;
+        let Ticket { id, caller, touched, options, content, metadata, key, signing, time_stamp, version } = ticket;
         let spooled = content.as_ref().and_then(|content| match &content.place {
             ContentPlace::Spooled(name) => Some(name.clone()),
             ContentPlace::Stored => None,
@@ -227,12 +230,12 @@ impl TicketColumns {
             job: signing.as_ref().map(|signing| signing.job.as_uuid()),
             spooled,
             content_len: content.as_ref().map_or(0, |content| count(content.len)),
-            body: json(&TicketBody { options, content, metadata, key, signing })?,
+            body: json(&TicketBody { options, content, metadata, key, signing, time_stamp: time_stamp.into_iter().collect() })?,
         })
     }
 
     pub(super) fn read(id: Uuid, caller: String, touched: i64, version: i64, body: &str) -> Result<Ticket, StoreError> {
-        let TicketBody { options, content, metadata, key, signing } = parsed("a ticket", body)?;
+        let TicketBody { options, content, metadata, key, signing, time_stamp } = parsed("a ticket", body)?;
         Ok(Ticket {
             id: id.into(),
             caller: caller_of(caller)?,
@@ -242,6 +245,7 @@ impl TicketColumns {
             metadata,
             key,
             signing,
+            time_stamp: time_stamp.into_iter().next(),
             version: u64::try_from(version).unwrap_or(0),
         })
     }

@@ -12,6 +12,7 @@ mod level;
 mod options;
 mod signature;
 mod spool;
+mod time_stamp;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ pub use self::{
     level::LevelError,
     signature::SignatureState,
     spool::Upload,
+    time_stamp::{TIME_STAMP_MAX, TimeStampReport},
 };
 pub use crate::{
     pki::{Certificate, NameAttribute},
@@ -34,16 +36,17 @@ use self::{
     spool::{Received, Spool},
 };
 use crate::{
+    cms::time_stamp::TimeStamp,
     domain::{
         audit::AuditEvent,
         caller::Caller,
         ids::{CallerId, JobId, TicketId},
         key::KeyChoice,
-        ticket::{SignatureOptions, Ticket},
+        ticket::{Augmentation, SignatureOptions, Ticket},
         timestamp::Timestamp,
     },
     permit::PermitService,
-    pki::tsa::TsaError,
+    pki::{revocation::RevocationClient, tsa::TsaError},
     signing::service::SigningService,
     stamping::{StampError, TimeStamps},
     store::{Change, Conflict, Store, StoreError},
@@ -107,7 +110,9 @@ pub struct TicketService {
     signing: Arc<SigningService>,
     permits: Arc<PermitService>,
     time_stamps: Option<Arc<TimeStamps>>,
-    attempts: Arc<Attempts>,
+    evidence: Option<Arc<RevocationClient>>,
+    attempts: Arc<Attempts<JobId, Augmentation>>,
+    stampings: Arc<Attempts<TicketId, Arc<TimeStamp>>>,
     spool: Arc<Spool>,
     settings: TicketSettings,
 }
@@ -126,13 +131,29 @@ impl TicketService {
         let referred = store.spooled_files().await.map_err(io::Error::other)?;
         let usage = store.content_usage().await.map_err(io::Error::other)?;
         let spool = Arc::new(Spool::open(settings.clone(), &referred, usage)?);
-        Ok(Self { store, signing, permits, time_stamps: None, attempts: Arc::default(), spool, settings })
+        Ok(Self {
+            store,
+            signing,
+            permits,
+            time_stamps: None,
+            evidence: None,
+            attempts: Arc::default(),
+            stampings: Arc::default(),
+            spool,
+            settings,
+        })
     }
 
     /// The same service, with somebody who makes time stamps.
     #[must_use]
     pub fn with_time_stamps(self, time_stamps: Arc<TimeStamps>) -> Self {
         Self { time_stamps: Some(time_stamps), ..self }
+    }
+
+    /// The same service, with somebody who has evidence about certificates.
+    #[must_use]
+    pub fn with_evidence(self, evidence: Arc<RevocationClient>) -> Self {
+        Self { evidence: Some(evidence), ..self }
     }
 
     /// Who makes time stamps.
@@ -154,6 +175,7 @@ impl TicketService {
             metadata: None,
             key: KeyChoice::Default,
             signing: None,
+            time_stamp: None,
             version: 0,
         };
         let id = ticket.id;

@@ -55,6 +55,7 @@ pub fn ticket(owner: &str) -> Ticket {
         metadata: None,
         key: KeyChoice::Default,
         signing: None,
+        time_stamp: None,
         version: 0,
     }
 }
@@ -117,6 +118,7 @@ pub async fn requeue(store: &AnyStore, job: JobId) -> Change {
 }
 
 pub fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
+    ticket.time_stamp = Some(vec![0x30, 0]);
     ticket.signing = Some(TicketSigning {
         augmentation: None,
         job: job.id,

@@ -75,6 +75,8 @@ impl DevSettings<'_> {
         if token.keys.iter().any(|key| key.name.as_str() == TSA_KEY) {
             let _ = write!(text, "\n[tsa.serve]\nkey = \"{TSA_KEY}\"\npolicy = \"{TSA_POLICY}\"\n");
         }
+        let (issuer, crl) = (quoted_path(&layout.certificate("ca")), quoted_path(&layout.crl()));
+        let _ = write!(text, "\n[[revocation.source]]\nissuer = {issuer}\ncrl_file = {crl}\n");
         let chain = quoted_path(&layout.certificate("ca"));
         for key in &token.keys {
             let uri = quoted(&key.uri.to_string());

@@ -31,6 +31,16 @@ impl Reply {
         Self { status: StatusCode::ACCEPTED, ..Self::ok("signature-pending") }
     }
 
+    /// What was asked about is still being done.
+    pub(super) fn in_progress(message: &'static str) -> Self {
+        Self { status: StatusCode::ACCEPTED, ..Self::ok(message) }
+    }
+
+    /// What was checked is not valid.
+    pub(super) fn not_valid(message: Text) -> Self {
+        Self { status: StatusCode::NOT_ACCEPTABLE, ..Self::of(message) }
+    }
+
     /// Adds a member. One that has no JSON form is left out; there is none such here.
     pub(super) fn with(mut self, name: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {

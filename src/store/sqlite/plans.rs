@@ -78,6 +78,7 @@ mod tests {
             metadata: Some("text".to_owned()),
             key: KeyChoice::Default,
             signing: None,
+            time_stamp: None,
             version: 0,
         };
         let caller = ticket.caller.clone();

@@ -46,6 +46,19 @@ signature-created = The signature was created.
 signature-pending = The operation "Creation of the signature" is in progress.
 signature-not-created = The signature was not created.
 
+## Time stamps
+time-stamp-started = The creation of the time stamp was started.
+time-stamp-not-started = The creation of the time stamp could not be started.
+time-stamp-created = The time stamp was created.
+time-stamp-pending = The operation "Creation of the time stamp" is in progress.
+time-stamp-not-created = The time stamp was not created.
+time-stamp-uploaded = The time stamp was uploaded.
+time-stamp-not-uploaded = The time stamp was not uploaded.
+time-stamp-check-started = The check of the time stamp was started.
+time-stamp-valid = The time stamp is valid.
+time-stamp-not-valid = The time stamp is not valid ({ $detail }).
+time-stamp-not-checked = The time stamp was not checked.
+
 ## Keys and certificates
 key-chosen = The session's key was chosen.
 key-not-chosen = The session's key was not chosen.
@@ -89,6 +102,8 @@ body-missing-member = The request body has no string "{ $name }".
 cause-frozen = A signature was asked for, so the session's data, options and key cannot be changed any more.
 cause-no-content = The session's data was not uploaded.
 cause-not-requested = No signature was asked for.
+cause-no-time-stamp = No time stamp was asked for or uploaded.
+cause-time-stamp-not-had = No time stamp was had ({ $detail }).
 cause-overtaken = Another request is changing the session at the same time.
 cause-not-supported-yet = The operation is not supported yet.
 cause-no-content-time-stamp = Nothing was signed: no time stamp over the data was had ({ $detail }).

@@ -46,6 +46,19 @@ signature-created = Електронний підпис успішно ство�
 signature-pending = Операція "Створення електронного підпису" знаходиться у стадії виконання.
 signature-not-created = Електронний підпис не створено.
 
+## Time stamps
+time-stamp-started = Ініційована операція створення позначки часу.
+time-stamp-not-started = Помилка при ініціюванні асинхронної операції створення позначки часу.
+time-stamp-created = Позначка часу успішно створена.
+time-stamp-pending = Операція "Створення позначки часу" знаходиться у стадії виконання.
+time-stamp-not-created = Позначку часу не створено.
+time-stamp-uploaded = Дані позначки часу успішно завантажені.
+time-stamp-not-uploaded = Дані позначки часу не завантажено.
+time-stamp-check-started = Ініційована операція перевірки позначки часу.
+time-stamp-valid = Позначка часу дійсна.
+time-stamp-not-valid = Позначка часу не дійсна ({ $detail }).
+time-stamp-not-checked = Позначку часу не перевірено.
+
 ## Keys and certificates
 key-chosen = Ключовий контейнер сесії успішно встановлено.
 key-not-chosen = Помилка при встановленні ключового контейнера сесії.
@@ -89,6 +102,8 @@ body-missing-member = У тілі запиту немає рядка "{ $name }"
 cause-frozen = Підпис уже запитано, тому дані, параметри та ключ сесії не можна змінювати.
 cause-no-content = Дані сесії не були завантажені.
 cause-not-requested = Створення електронного підпису не було запитано.
+cause-no-time-stamp = Позначку часу не було ані запитано, ані завантажено.
+cause-time-stamp-not-had = Позначку часу не отримано ({ $detail }).
 cause-overtaken = Сесію одночасно змінює інший запит.
 cause-not-supported-yet = Операція поки що не підтримується.
 cause-no-content-time-stamp = Нічого не підписано: позначку часу на дані не отримано ({ $detail }).
