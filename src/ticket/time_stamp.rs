@@ -50,7 +50,7 @@ impl TicketService {
         let (_, begun) = self.stampings.join(id).map_err(TicketError::ContentTimeStamp)?;
         let Some(sender) = begun else { return Ok(()) };
         if ticket.time_stamp.is_some()
-            && let Err(error) = self.change(caller, id, |ticket| Ok(ticket.time_stamp = None)).await
+            && let Err(error) = self.keep_time_stamp(caller, id, None).await
         {
             self.stampings.end(id);
             return Err(error);
@@ -71,7 +71,7 @@ impl TicketService {
         let imprint = self.digest_of(id, content, HashAlgorithm::Sha256).await?;
         let stamped = self.time_stamps().map_err(TicketError::ContentTimeStamp)?.stamp(&imprint).await;
         let stamp = stamped.map_err(|error| TicketError::ContentTimeStamp(error.into()))?;
-        self.change(caller, id, |ticket| Ok(ticket.time_stamp = Some(stamp.as_der().to_vec()))).await?;
+        self.keep_time_stamp(caller, id, Some(stamp.as_der())).await?;
         Ok(Arc::new(stamp))
     }
 
@@ -83,7 +83,15 @@ impl TicketService {
         if token.len() > TIME_STAMP_MAX {
             return Err(TicketError::TooLarge { limit: TIME_STAMP_MAX as u64 });
         }
-        self.change(caller, id, |ticket| Ok(ticket.time_stamp = Some(token.clone()))).await
+        self.keep_time_stamp(caller, id, Some(&token)).await
+    }
+
+    async fn keep_time_stamp(&self, caller: &Caller, id: TicketId, token: Option<&[u8]>) -> Result<(), TicketError> {
+        let keep = |ticket: &mut Ticket| {
+            ticket.time_stamp = token.map(<[u8]>::to_vec);
+            Ok(())
+        };
+        self.change(caller, id, keep).await
     }
 
     /// Says whether the ticket's time stamp is there, without waiting: `false` while it is being made.
