@@ -9,6 +9,7 @@ pub mod cms;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod notify;
 pub mod permit;
 pub mod pki;
 pub mod shutdown;

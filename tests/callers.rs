@@ -131,3 +131,76 @@ fn a_name_in_the_configuration_and_among_the_added_stops_the_start_and_says_how_
     done(&dir, &["remove", "erp"]);
     Gateway::serve(&config).stop();
 }
+
+/// Every call of the ticket API that names something by an id: method, path, body. `{}` is the id.
+const BY_TICKET: [(&str, &str, &str); 27] = [
+    ("POST", "/ticket/{}/data", "content"),
+    ("PUT", "/ticket/{}/metadata", r#"{"metaData":"bWV0YQ=="}"#),
+    ("PUT", "/ticket/{}/option", r#"{"duplicateSign":false}"#),
+    ("PUT", "/ticket/{}/keyStore", "{}"),
+    ("PUT", "/ticket/{}/keyStore/verifier", r#"{"keyStorePassword":"1234"}"#),
+    ("PUT", "/ticket/{}/keyStore/certificate/info/signature", r#"{"keyStorePassword":"1234"}"#),
+    ("PUT", "/ticket/{}/keyStore/certificate/base64/signature", r#"{"keyStorePassword":"1234"}"#),
+    ("GET", "/ticket/{}/ds/creator", ""),
+    ("POST", "/ticket/{}/ds/creator", ""),
+    ("POST", "/ticket/{}/ds/creator/data.bulk", r#"["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]"#),
+    ("GET", "/ticket/{}/ds/data", ""),
+    ("POST", "/ticket/{}/ds/data", ""),
+    ("GET", "/ticket/{}/ds/base64Data", ""),
+    ("GET", "/ticket/{}/ds/verifier", ""),
+    ("POST", "/ticket/{}/ds/verifier", ""),
+    ("GET", "/ticket/{}/ds/signedData", ""),
+    ("GET", "/ticket/{}/ds/base64SignedData", ""),
+    ("GET", "/ticket/{}/ds/modifier", ""),
+    ("POST", "/ticket/{}/ds/modifier", ""),
+    ("GET", "/ticket/{}/ds/modifiedData", ""),
+    ("GET", "/ticket/{}/ds/base64ModifiedData", ""),
+    ("GET", "/ticket/{}/ts/creator", ""),
+    ("POST", "/ticket/{}/ts/creator", ""),
+    ("GET", "/ticket/{}/ts/data", ""),
+    ("GET", "/ticket/{}/ts/base64Data", ""),
+    ("GET", "/ticket/{}/ts/verifier", ""),
+    // The last one, for it would end the ticket.
+    ("DELETE", "/ticket/{}", ""),
+];
+const BY_PERMIT: [(&str, &str, &str); 2] = [("GET", "/accessToken/{}", ""), ("DELETE", "/accessToken/{}", "")];
+
+#[tokio::test]
+async fn what_a_caller_makes_does_not_exist_for_another_whatever_is_asked() {
+    let script = sealgate::token::fake::Script::new("fake");
+    let gateway = Plan::scripted(&script, sealgate::domain::token::LoginMode::Configured, &["seal"]).start().await;
+    let ticket = gateway.ticket_with(b"content").await;
+    let signature = gateway.sign(&ticket).await;
+    let permit = gateway.post_json("/accessToken", serde_json::json!({ "accessTimesNumber": 3 })).await.json();
+    let permit = permit["accessTokenUuid"].as_str().unwrap().to_owned();
+    let ask = async |key: &str, (method, path, body): (&str, &str, &str), id: &str| {
+        let path = format!("/api/v1{}", path.replace("{}", id));
+        let request = gateway.anonymous(method.parse().unwrap(), &path).bearer_auth(key).header("accept-language", "en");
+        let kind = if body == "content" { "application/octet-stream" } else { "application/json" };
+        let request = if body.is_empty() { request } else { request.header("content-type", kind).body(body.to_owned()) };
+        let answer = send(request).await;
+        (answer.status, answer.text())
+    };
+    let id = ticket.strip_prefix("/ticket/").unwrap();
+    let unknown = uuid::Uuid::new_v4().to_string();
+    let all = BY_TICKET.iter().map(|call| (call, id)).chain(BY_PERMIT.iter().map(|call| (call, permit.as_str())));
+    for (call, id) in all {
+        let foreign = ask(common::gateway::OTHER_KEY, *call, id).await;
+        let nothing = ask(common::gateway::OTHER_KEY, *call, &unknown).await;
+        assert_eq!(foreign, nothing, "{call:?}");
+        assert!((400..500).contains(&foreign.0), "{call:?}: {}", foreign.1);
+    }
+    // Another's permission pays for nothing, and nothing of its owner's has changed.
+    let own = send(gateway.anonymous(Method::POST, "/api/v1/ticket").bearer_auth(common::gateway::OTHER_KEY)).await.json();
+    let own = own["ticketUuid"].as_str().unwrap().to_owned();
+    ask(common::gateway::OTHER_KEY, ("POST", "/ticket/{}/data", "content"), &own).await;
+    let with = |token: &str| format!(r#"{{"accessTokenUuid":"{token}"}}"#);
+    let foreign = ask(common::gateway::OTHER_KEY, ("POST", "/ticket/{}/ds/creator", &with(&permit)), &own).await;
+    let nothing = ask(common::gateway::OTHER_KEY, ("POST", "/ticket/{}/ds/creator", &with(&unknown)), &own).await;
+    assert_eq!((foreign.0, foreign == nothing), (nothing.0, true), "{} {}", foreign.1, nothing.1);
+    let left = gateway.get(&format!("/accessToken/{permit}")).await;
+    assert_eq!(left.status, 200, "{}", left.text());
+    let fetched = gateway.get(&format!("{ticket}/ds/data")).await;
+    assert_eq!((fetched.status, fetched.body), (200, signature));
+    gateway.stop().await;
+}

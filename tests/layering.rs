@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ticket", &["signing", "stamping", "verification", "cms", "pki", "store", "permit", "domain"]),
     ("csc", &["signing", "cms", "pki", "store", "permit", "domain"]),
     ("enrolment", &["signing", "verification", "token", "cms", "pki", "store", "permit", "domain"]),
+    ("notify", &["telemetry", "domain"]),
     ("http", &["signing", "stamping", "ticket", "csc", "enrolment", "permit", "auth", "audit", "telemetry", "domain"]),
     ("telemetry", &["domain"]),
     ("shutdown", &[]),

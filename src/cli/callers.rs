@@ -16,7 +16,7 @@ use super::{
     store::{CLOSE_MAX, OpenStore},
 };
 use crate::{
-    auth::{ApiKeyHash, BookSettings, CallerBook, CallerEntry},
+    auth::{ApiKeyHash, BookSettings, CallerBook, CallerEntry, Callers},
     config::{CallerSettings, Config},
     domain::{
         caller::KeyAccess,
@@ -307,6 +307,11 @@ impl Desk {
         let found = self.list().await?.into_iter().rfind(|caller| caller.name == *name);
         found.with_context(|| format!("there is no caller {name}; see `sealgate callers list`"))
     }
+}
+
+/// Whether the callers of this configuration could be told apart.
+pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+    Callers::new(parts(config)?.0).context("correct the [[caller]]s of the configuration").map(drop)
 }
 
 /// The callers of a gateway on this configuration and store.

@@ -19,6 +19,7 @@ use super::{
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
     modules::{Logins, token_settings},
+    notices::{self, Watched},
     store::{OpenStore, StoreTrial},
     time_stamps::{TimeStampParts, evidence},
     tls,
@@ -78,6 +79,8 @@ pub(super) struct Gateway {
     server: Server,
     tls: Vec<Arc<Tls>>,
     housekeeping: Vec<AbortHandle>,
+    /// What tells webhooks, and opens the browser.
+    watching: Vec<AbortHandle>,
 }
 
 impl Gateway {
@@ -117,7 +120,8 @@ impl Gateway {
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client).with_evidence(evidence(&config.revocation)?));
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services = Services { callers, tickets, permits, desk: signing.desk(), operators: Arc::clone(&operators) };
+        let services =
+            Services { callers, tickets, permits: Arc::clone(&permits), desk: signing.desk(), operators: Arc::clone(&operators) };
         let control = data.bind_control()?;
         let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;
@@ -126,7 +130,9 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping })
+        let watched = Watched { tokens: tokens.clone(), permits, store, gateway: data.gateway_id()? };
+        let watching = notices::watch(config, watched, server.urls())?;
+        Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, housekeeping, watching })
     }
 
     /// The addresses that are listened on, with their real ports.
@@ -189,7 +195,7 @@ impl Gateway {
 
     /// Stops in order; a signal meanwhile stops at once.
     pub(super) async fn stop(self, mut signals: StopSignals) -> Stopped {
-        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping } = self;
+        let Self { data, store, tokens, pins, signing, operators: _, checkpoints, server, tls: _, housekeeping, watching } = self;
         let (finishing, log) = (Arc::clone(&signing), store.store());
         OrderedStop::new()
             // Requests that only wait are answered at once; jobs go on while the others are served.
@@ -197,6 +203,8 @@ impl Gateway {
             .then("signatures are finished", SIGNATURES_MAX, async move { finishing.finish().await })
             .then("the audit log is ended", AUDIT_MAX, async move { end_audit_log(&*log, checkpoints).await })
             .then("modules are closed", MODULES_MAX, async move {
+                // A token that is closed here is not gone.
+                watching.iter().for_each(AbortHandle::abort);
                 signing.stop().await;
                 tokens.stop().await;
             })

@@ -6,18 +6,22 @@
 mod audit;
 mod backup;
 mod bench;
+mod browser;
 mod callers;
 mod checkpoints;
+mod config_file;
 mod control_client;
 mod data_folder;
 mod dev;
 mod doctor;
 mod gateway;
+mod init;
 mod jobs;
 mod keys;
 mod lock;
 mod module_host;
 mod modules;
+mod notices;
 mod operators;
 mod output;
 mod place;
@@ -55,6 +59,10 @@ const AFTER_HELP: &str = "Try it: `sealgate dev` makes a token, keys and certifi
 enum Verb {
     /// Make a token, keys and certificates for development, and serve them.
     Dev(dev::Args),
+    /// Make a gateway on a token that is plugged in: configuration, TLS, first operator.
+    Init(Box<init::Args>),
+    /// Check a configuration.
+    Config(config_file::Args),
     /// Run the gateway.
     Serve(serve::Args),
     /// Show the tokens that are plugged in and what state they are in.
@@ -154,11 +162,13 @@ impl Verb {
             Self::Restore(args) => restore::run(&args)?,
             Self::Jobs(args) => jobs::run(args)?,
             Self::Callers(args) => callers::run(args)?,
+            Self::Init(args) => init::run(&args)?,
             Self::Operators(args) => operators::run(args)?,
             Self::Sign(args) => sign::run(args)?,
             Self::Bench(args) => bench::run(&args)?,
             Self::BenchToken => bench::bare::run()?,
             Self::BenchGateway => bench::trial::run()?,
+            Self::Config(args) => return config_file::run(&args),
             Self::Doctor(args) => return doctor::run(&args),
             Self::Audit(args) => return audit::run(&args),
             Self::ModuleHost(args) => return Ok(module_host::run(&args)),
@@ -176,6 +186,8 @@ impl Verb {
             | Self::Lock(_)
             | Self::Jobs(_)
             | Self::Callers(_)
+            | Self::Init(_)
+            | Self::Config(_)
             | Self::Operators(_)
             | Self::Backup(_)
             | Self::Restore(_)

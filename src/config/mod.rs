@@ -17,6 +17,7 @@ mod store;
 mod tests;
 mod tokens;
 mod tsa;
+mod webhooks;
 
 use std::{
     collections::HashSet,
@@ -34,6 +35,7 @@ pub use self::{
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
     tsa::{TsaServeSettings, TsaSettings},
+    webhooks::WebhookSettings,
 };
 use self::{
     mistakes::{Mistakes, Place},
@@ -74,6 +76,10 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Where tickets, permits and jobs are kept.
     pub store: StoreSettings,
+    /// Whether the page on which operators decide is opened in a browser here when somebody asks.
+    pub open_browser: bool,
+    /// Who is told when a person is needed.
+    pub webhooks: Vec<WebhookSettings>,
     /// Time stamps.
     pub tsa: TsaSettings,
     /// Evidence that certificates are not revoked.
@@ -143,12 +149,16 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
+    let open_browser = raw.consent.is_some_and(|consent| consent.raw.open_browser);
+    let webhooks = webhooks::check(raw.webhooks, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
     let revocation = revocation::check(raw.revocation, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
         store,
+        open_browser,
+        webhooks,
         tsa,
         revocation,
         listeners,

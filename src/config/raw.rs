@@ -35,6 +35,8 @@ pub(super) struct RawConfig {
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
     pub(super) store: Option<Item<RawStore>>,
+    pub(super) webhooks: Vec<Item<RawWebhook>>,
+    pub(super) consent: Option<Item<RawConsent>>,
     pub(super) tsa: Option<Item<RawTsa>>,
     pub(super) revocation: Option<Item<RawRevocation>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
@@ -222,6 +224,23 @@ pub(super) struct RawStore {
     pub(super) spool_dir: Option<PathBuf>,
 }
 
+/// `[consent]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConsent {
+    #[serde(default)]
+    pub(super) open_browser: bool,
+}
+
+/// `[[webhook]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebhook {
+    pub(super) url: String,
+    pub(super) secret_file: PathBuf,
+    pub(super) events: Option<Vec<String>>,
+}
+
 /// `[tsa]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -365,7 +384,8 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[tsa]` and `[revocation]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]` and \
+                         `[revocation]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -407,6 +427,8 @@ impl Reader<'_> {
             "ticket_api" => raw.ticket_api = self.one(key, start, value),
             "permit" => raw.permit = self.one(key, start, value),
             "store" => raw.store = self.one(key, start, value),
+            "consent" => raw.consent = self.one(key, start, value),
+            "webhook" => raw.webhooks = self.many(key, start, value),
             "tsa" => raw.tsa = self.one(key, start, value),
             "revocation" => raw.revocation = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),

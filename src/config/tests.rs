@@ -108,6 +108,8 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.audit.checkpoint_interval.as_secs(), 60);
     assert_eq!(config.metrics.listen, Some("192.0.2.1:9464".parse().unwrap()));
     assert_eq!(config.metrics.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.7/32", "2001:db8::/32"]);
+    assert!(config.open_browser);
+    assert_eq!(config.webhooks[0].events, ["pin-needed", "token-gone"]);
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!((config.tsa.urls.len(), config.tsa.timeout.as_secs(), config.tsa.total.as_secs(), config.tsa.queue), (2, 5, 20, 16));
     assert_eq!((config.revocation.timeout.as_secs(), config.revocation.crl_max), (3, 1_000_000));

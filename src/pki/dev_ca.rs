@@ -3,6 +3,8 @@
 //! Its own key is a software key; keys on tokens never are. It makes bytes and keeps none: where they are stored is the business of `cli`.
 //! Invariants: a leaf is for signatures only and never outlives the CA; the private key leaves only as a text that wipes itself.
 
+use std::net::IpAddr;
+
 use aws_lc_rs::rand;
 use const_oid::{
     ObjectIdentifier,
@@ -10,7 +12,7 @@ use const_oid::{
 };
 use der::{
     Any, Decode, Encode, Tag,
-    asn1::{SetOfVec, Uint},
+    asn1::{Ia5String, OctetString, SetOfVec, Uint},
     pem::LineEnding,
 };
 use p256::{
@@ -30,7 +32,10 @@ use x509_cert::{
     crl::RevokedCert,
     ext::{
         Extension, ToExtension,
-        pkix::{AuthorityKeyIdentifier, BasicConstraints, CrlNumber, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectKeyIdentifier},
+        pkix::{
+            AuthorityKeyIdentifier, BasicConstraints, CrlNumber, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+            SubjectKeyIdentifier, name::GeneralName,
+        },
     },
     name::Name,
     serial_number::SerialNumber,
@@ -61,6 +66,9 @@ pub enum DevCaError {
         /// How many were given.
         got: usize,
     },
+    /// No name of a server.
+    #[error("a server is called by a host name or an address")]
+    ServerName,
     /// Times that make no validity, or one that is longer than the CA's.
     #[error("{0}")]
     Validity(&'static str),
@@ -215,29 +223,71 @@ impl DevCa {
         build(profile, validity, SubjectPublicKeyInfoOwned::from_der(spki_der)?, &self.key)
     }
 
+    /// Makes a key for a TLS server that is called by `names`, host names and addresses, and issues a certificate to it.
+    ///
+    /// # Errors
+    /// [`DevCaError::ServerName`], [`DevCaError::Validity`] if it would outlive the CA, [`DevCaError::Random`].
+    pub fn issue_server(&self, names: &[String], validity: Validity) -> Result<ServerIdentity, DevCaError> {
+        if validity.not_after > self.certificate.not_after() {
+            return Err(DevCaError::Validity("a certificate must not outlive its CA"));
+        }
+        let first = names.first().ok_or(DevCaError::ServerName)?;
+        let subject = name(&first.chars().take(COMMON_NAME_MAX).collect::<String>())?;
+        let names = names.iter().map(|name| general_name(name)).collect::<Result<_, _>>()?;
+        let key = SigningKey::try_generate().map_err(|_| DevCaError::Random)?;
+        let spki = SubjectPublicKeyInfoOwned::from_key(key.verifying_key())?;
+        let certificate = build(Profile::Server { issuer: self.name()?, subject, names }, validity, spki, &self.key)?;
+        let pem = SecretKey::from(&key).to_pkcs8_pem(LineEnding::LF);
+        Ok(ServerIdentity { certificate, key_pem: pem.map_err(|error| DevCaError::Build(error.to_string()))? })
+    }
+
     fn name(&self) -> Result<Name, DevCaError> {
         Ok(x509_cert::Certificate::from_der(self.certificate.as_der())?.tbs_certificate().subject().clone())
     }
 }
 
-/// What the two kinds of certificate say of themselves.
+/// What a TLS server shows, and its private key.
+pub struct ServerIdentity {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// The private key as PKCS#8 PEM; wiped from memory when it is dropped.
+    pub key_pem: Zeroizing<String>,
+}
+
+fn general_name(text: &str) -> Result<GeneralName, DevCaError> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let bytes = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        return Ok(GeneralName::IpAddress(OctetString::new(bytes)?));
+    }
+    let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.is_empty() || text.len() > 253 || !text.chars().all(lawful) {
+        return Err(DevCaError::ServerName);
+    }
+    Ok(GeneralName::DnsName(Ia5String::new(text)?))
+}
+
+/// What the kinds of certificate say of themselves.
 ///
 /// The profiles of the `x509-cert` crate are those of the CA/Browser forum, which insist on a country and an organisation.
 enum Profile {
     Ca { name: Name },
+    Server { issuer: Name, subject: Name, names: Vec<GeneralName> },
     Leaf { issuer: Name, subject: Name, purpose: Option<ObjectIdentifier> },
 }
 
 impl BuilderProfile for Profile {
     fn get_issuer(&self, _subject: &Name) -> Name {
         match self {
-            Self::Ca { name: issuer } | Self::Leaf { issuer, .. } => issuer.clone(),
+            Self::Ca { name: issuer } | Self::Leaf { issuer, .. } | Self::Server { issuer, .. } => issuer.clone(),
         }
     }
 
     fn get_subject(&self) -> Name {
         match self {
-            Self::Ca { name: subject } | Self::Leaf { subject, .. } => subject.clone(),
+            Self::Ca { name: subject } | Self::Leaf { subject, .. } | Self::Server { subject, .. } => subject.clone(),
         }
     }
 
@@ -252,6 +302,7 @@ impl BuilderProfile for Profile {
             Self::Leaf { .. } => {
                 (BasicConstraints { ca: false, path_len_constraint: None }, KeyUsages::DigitalSignature | KeyUsages::NonRepudiation)
             }
+            Self::Server { .. } => (BasicConstraints { ca: false, path_len_constraint: None }, KeyUsages::DigitalSignature.into()),
         };
         let subject = tbs.subject();
         let mut extensions = vec![
@@ -259,14 +310,18 @@ impl BuilderProfile for Profile {
             KeyUsage(usage).to_extension(subject, &[])?,
             SubjectKeyIdentifier::try_from(spk)?.to_extension(subject, &[])?,
         ];
-        if let Self::Leaf { purpose, .. } = self {
-            if let Some(purpose) = purpose {
-                // Critical, as RFC 3161 wants it.
-                let mut usage = ExtendedKeyUsage(vec![*purpose]).to_extension(subject, &[])?;
-                usage.critical = true;
-                extensions.push(usage);
-            }
+        if let Self::Leaf { .. } | Self::Server { .. } = self {
             extensions.push(AuthorityKeyIdentifier::try_from(issuer_spk)?.to_extension(subject, &[])?);
+        }
+        if let Self::Leaf { purpose: Some(purpose), .. } = self {
+            // Critical, as RFC 3161 wants it.
+            let mut usage = ExtendedKeyUsage(vec![*purpose]).to_extension(subject, &[])?;
+            usage.critical = true;
+            extensions.push(usage);
+        }
+        if let Self::Server { names, .. } = self {
+            extensions.push(SubjectAltName(names.clone()).to_extension(subject, &[])?);
+            extensions.push(ExtendedKeyUsage(vec![rfc5280::ID_KP_SERVER_AUTH]).to_extension(subject, &[])?);
         }
         Ok(extensions)
     }

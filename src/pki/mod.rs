@@ -16,4 +16,4 @@ pub mod tsa;
 
 pub use crate::domain::public_key::key_kind_of_spki;
 pub use certificate::{CERTIFICATE_MAX, Certificate, CertificateError, KeyUsage, NameAttribute};
-pub use dev_ca::{COMMON_NAME_MAX, DevCa, DevCaError, Validity};
+pub use dev_ca::{COMMON_NAME_MAX, DevCa, DevCaError, ServerIdentity, Validity};

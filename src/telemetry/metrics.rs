@@ -141,6 +141,8 @@ metrics_table! {
     CONSENT_SECONDS = "sealgate_consent_seconds", Kind::Histogram(CONSENT_BUCKETS), [], Seconds,
         "Time until an operator allowed or refused what was asked for.";
     TICKETS = "sealgate_tickets", Kind::Gauge, ["caller"], Count, "Tickets that the caller has, when this was scraped.";
+    WEBHOOK_NOTICES = "sealgate_webhook_notices_total", Kind::Counter, ["result"], Count,
+        "Notices for webhooks: delivered, given-up after the last try, or dropped since too many waited.";
     HTTP_REQUESTS = "sealgate_http_requests_total", Kind::Counter, ["api", "method", "status"], Count, "HTTP requests that were answered.";
     HTTP_REQUEST_SECONDS = "sealgate_http_request_seconds", Kind::Histogram(HTTP_BUCKETS), ["api"], Seconds,
         "Time until the head of the answer is sent; a GET that waits for its job waits in here.";
