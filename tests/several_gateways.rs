@@ -481,3 +481,57 @@ fn a_caller_that_is_added_or_revoked_at_one_gateway_is_so_at_all() {
     assert_eq!(status_of(&b, &key), "401");
     wait("the caller is unknown at the first gateway", || status_of(&a, &key) == "401");
 }
+
+/// Asks for a permission in a program of its own, which waits for the answer.
+fn ask_permission(gateway: &Gateway, api_key: &str, uses: u32) -> Child {
+    let (authorization, body) = (format!("Authorization: Bearer {api_key}"), format!("{{\"accessTimesNumber\":{uses}}}"));
+    let url = format!("{}/api/v1/accessToken", gateway.url);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--header", &authorization, "--header", "Content-Type: application/json", "--data", &body, &url]);
+    curl.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn answer(asking: Child) -> serde_json::Value {
+    serde_json::from_slice(&asking.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn consent_that_is_asked_for_at_one_gateway_is_given_at_another_and_refused_by_a_restart_of_the_first() {
+    let rig = Rig::new(2);
+    let (a, b) = (rig.gateway("a", 0), rig.gateway("b", 1));
+    let verb = |name: &str, arguments: &[&str]| {
+        let config = rig.config(name);
+        let output = run(arguments.iter().copied().chain(["--config", config.to_str().unwrap()]));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).trim().to_owned()
+    };
+    let key = verb("a", &["callers", "add", "desk", "--key", "key-0"]);
+    wait("the caller is known at the first gateway", || status_of(&a, &key) == "200");
+    let listed = |name: &str| serde_json::from_str::<serde_json::Value>(&verb(name, &["permits", "list", "--json"])).unwrap();
+    let first_waiting = |name: &str| listed(name)["waiting"][0]["id"].as_str().map(str::to_owned);
+
+    let asking = ask_permission(&a, &key, 3);
+    wait("the request is seen at the other gateway", || first_waiting("b").is_some());
+    let id = first_waiting("b").unwrap();
+    assert!(verb("b", &["permits", "grant", &id, "--uses", "2"]).contains("desk may have 2 signatures made"));
+    let granted = answer(asking);
+    assert_eq!(granted["accessTokenUuid"], *id);
+    assert!(granted["message"].as_str().unwrap().ends_with(": 2."), "{granted}");
+
+    let asking = ask_permission(&a, &key, 1);
+    wait("the second request is seen", || first_waiting("b").is_some_and(|waiting| waiting != id));
+    let second = first_waiting("b").unwrap();
+    let modules = freeze_modules(&a);
+    kill(a, &modules);
+    drop(asking.wait_with_output());
+    assert_eq!(first_waiting("b").as_ref(), Some(&second), "what another gateway was asked is not this one's to refuse");
+    let again = rig.gateway("a", 0);
+    let shown: serde_json::Value = serde_json::from_str(&verb("b", &["permits", "show", &second, "--json"])).unwrap();
+    assert_eq!(shown["state"], "refused", "{shown}");
+    drop((again, b));
+    let config = rig.config("b");
+    let told = run(["audit", "export", "--config", config.to_str().unwrap()]);
+    let user = stdout(&Command::new("id").arg("-un").output().unwrap());
+    let (told, by) = (stdout(&told), format!("{{\"operator\":\"{}\"}}", user.trim()));
+    assert!(told.contains(&by) && told.contains("\"reason\":\"restarted\""), "{told}");
+}

@@ -24,6 +24,7 @@ mod modules;
 mod notices;
 mod operators;
 mod output;
+mod permits;
 mod place;
 mod restore;
 mod secret;
@@ -79,6 +80,8 @@ enum Verb {
     Backup(backup::Args),
     /// Put the state of a backup in place.
     Restore(restore::Args),
+    /// Decide about signatures that callers ask for.
+    Permits(permits::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
     /// Look after callers: who may sign, with which keys.
@@ -160,6 +163,7 @@ impl Verb {
             Self::Lock(args) => lock::run(args)?,
             Self::Backup(args) => backup::run(&args)?,
             Self::Restore(args) => restore::run(&args)?,
+            Self::Permits(args) => permits::run(args)?,
             Self::Jobs(args) => jobs::run(args)?,
             Self::Callers(args) => callers::run(args)?,
             Self::Init(args) => init::run(&args)?,
@@ -184,6 +188,7 @@ impl Verb {
             | Self::Keys(_)
             | Self::Unlock(_)
             | Self::Lock(_)
+            | Self::Permits(_)
             | Self::Jobs(_)
             | Self::Callers(_)
             | Self::Init(_)

@@ -25,7 +25,8 @@ use tracing::error;
 
 use super::{
     app::{self, AppState, HttpSettings, Services},
-    control, tls,
+    control::{self, LocalUser},
+    tls,
     tracking::{Surface, Tracker},
 };
 use crate::domain::ids::CallerId;
@@ -75,12 +76,13 @@ impl Server {
         let (workers, grace) = (settings.workers, settings.shutdown_grace);
         let (desk, callers) = (web::Data::new(services.desk.clone()), web::Data::from(Arc::clone(&services.callers)));
         let operators = web::Data::from(Arc::clone(&services.operators));
+        let permits = web::Data::from(Arc::clone(&services.permits));
         let state = web::Data::new(AppState::new(services, settings, listener_callers, closed.clone()));
         let mut server = Self { addresses, urls, handles: Vec::new(), tasks: JoinSet::new(), closing, state: state.clone() };
         if let Some(socket) = control {
             let closed = web::Data::new(closed);
             let routes = move |config: &mut ServiceConfig| {
-                control::configure(desk.clone(), callers.clone(), operators.clone(), closed.clone())(config);
+                control::configure(desk.clone(), callers.clone(), operators.clone(), permits.clone(), closed.clone())(config);
             };
             server.run(serve(routes, Surface::Operators, Sockets::Control(socket), 1, grace)?);
         }
@@ -190,6 +192,9 @@ fn serve(
         .on_connect(|connection, extensions| {
             if let Some(certificate) = tls::client_certificate(connection) {
                 extensions.insert(certificate);
+            }
+            if let Some(user) = LocalUser::of(connection) {
+                extensions.insert(user);
             }
         })
         .client_disconnect_timeout(LINGER_MAX)

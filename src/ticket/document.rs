@@ -1,6 +1,6 @@
-//! A finished signature on its way out, without copying the content that stands in it.
+//! A finished signature, or a document that an operator looks at, on its way out: without copying the content.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use futures_util::{
     StreamExt, TryStreamExt,
@@ -19,7 +19,7 @@ use crate::cms::AttachedFrame;
 /// How much of a spooled content is read at a time, in bytes.
 const READ_LEN: usize = 64 * 1024;
 
-/// A CMS signature in DER.
+/// A CMS signature in DER, or a document as it was uploaded.
 pub struct SignatureDocument {
     len: u64,
     pieces: BoxStream<'static, io::Result<Bytes>>,
@@ -32,7 +32,7 @@ impl SignatureDocument {
         self.len
     }
 
-    /// Whether it is empty, which a signature never is.
+    /// Whether it is empty, which a signature never is and a document may be.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -51,15 +51,7 @@ pub(super) fn whole(der: Vec<u8>) -> SignatureDocument {
 
 /// The frame with the content in it.
 pub(super) async fn around(frame: AttachedFrame, content: ContentSource) -> Result<SignatureDocument, TicketError> {
-    let middle = match content {
-        ContentSource::Bytes(bytes) => pieces_of(bytes),
-        ContentSource::File(path) => {
-            let file = File::open(path).await.map_err(unavailable)?;
-            ReaderStream::with_capacity(file, READ_LEN)
-                .inspect_err(|error| tracing::error!(error = %error, "spooled content cannot be read"))
-                .boxed()
-        }
-    };
+    let middle = pieces_of(content).await?;
     Ok(SignatureDocument { len: frame.total_len, pieces: once(frame.head).chain(middle).chain(once(frame.tail)).boxed() })
 }
 
@@ -74,10 +66,23 @@ pub(super) fn of_file(file: std::fs::File, len: u64, share: Share) -> SignatureD
     SignatureDocument { len, pieces: pieces.boxed() }
 }
 
+/// Content as it is.
+pub(super) async fn plain(len: u64, content: ContentSource) -> Result<SignatureDocument, TicketError> {
+    Ok(SignatureDocument { len, pieces: pieces_of(content).await? })
+}
+
 fn once(bytes: Vec<u8>) -> BoxStream<'static, io::Result<Bytes>> {
     stream::iter([Ok(Bytes::from(bytes))]).boxed()
 }
 
-fn pieces_of(bytes: Arc<[u8]>) -> BoxStream<'static, io::Result<Bytes>> {
-    stream::iter([Ok(Bytes::from_owner(bytes))]).boxed()
+async fn pieces_of(content: ContentSource) -> Result<BoxStream<'static, io::Result<Bytes>>, TicketError> {
+    Ok(match content {
+        ContentSource::Bytes(bytes) => stream::iter([Ok(Bytes::from_owner(bytes))]).boxed(),
+        ContentSource::File(path) => {
+            let file = File::open(path).await.map_err(unavailable)?;
+            ReaderStream::with_capacity(file, READ_LEN)
+                .inspect_err(|error| tracing::error!(error = %error, "spooled content cannot be read"))
+                .boxed()
+        }
+    })
 }

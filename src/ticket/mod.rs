@@ -10,6 +10,7 @@ mod idempotency;
 mod key;
 mod level;
 mod options;
+mod shown;
 mod signature;
 mod spool;
 mod time_stamp;

@@ -187,7 +187,7 @@ impl TicketService {
         }
     }
 
-    async fn source_of(&self, ticket: TicketId, content: &Content) -> Result<ContentSource, TicketError> {
+    pub(super) async fn source_of(&self, ticket: TicketId, content: &Content) -> Result<ContentSource, TicketError> {
         Ok(match &content.place {
             ContentPlace::Spooled(name) => ContentSource::File(self.spool.path_of(name)),
             ContentPlace::Stored => ContentSource::Bytes(self.store.read_content(ticket).await?.ok_or(TicketError::Missing)?),

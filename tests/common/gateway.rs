@@ -80,6 +80,7 @@ pub struct Plan {
     pub tickets: TicketSettings,
     pub http: HttpSettings,
     pub signing: SigningSettings,
+    pub permits: PermitSettings,
     pub store: Arc<dyn Store>,
     /// Time-stamping authorities; without any, a key whose name begins with `tsa` makes the time stamps.
     pub tsa_urls: Vec<String>,
@@ -101,6 +102,7 @@ pub struct Gateway {
     pub tokens: Tokens,
     pub store: Arc<dyn Store>,
     pub tickets: Arc<TicketService>,
+    pub permits: Arc<PermitService>,
     pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
     signing: Arc<SigningService>,
@@ -138,6 +140,7 @@ impl Plan {
             http: HttpSettings { workers: 2, ..HttpSettings::default() },
             // Tests count signatures, and choose which of them waits.
             signing: SigningSettings { canary_every: None, ..SigningSettings::default() },
+            permits: PermitSettings::default(),
             store: Arc::new(MemoryStore::new()),
             tsa_urls: Vec::new(),
             tsa_total: PATIENCE,
@@ -314,7 +317,7 @@ impl Plan {
             ready(&tokens).await;
         }
         let store = self.store;
-        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
+        let permits = Arc::new(PermitService::new(Arc::clone(&store), self.permits));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
         let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), self.tickets).await.unwrap();
@@ -337,7 +340,7 @@ impl Plan {
         let services = Services {
             callers: Arc::clone(&callers),
             tickets: Arc::clone(&tickets),
-            permits,
+            permits: Arc::clone(&permits),
             desk: signing.desk(),
             operators: Arc::clone(&operators),
         };
@@ -358,6 +361,7 @@ impl Plan {
             tokens,
             store,
             tickets,
+            permits,
             callers,
             operators,
             signing,

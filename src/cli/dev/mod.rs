@@ -76,11 +76,13 @@ async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Re
     provision::write_crl(layout)?;
     let api_key = generate_api_key().context("no API key was made; try again later")?;
     let bank_token = generate_api_key().context("no API key was made; try again later")?;
-    DevSettings { layout, listen, module, token: &token, api_key: &api_key, bank_token: &bank_token }.write()?;
+    let consent_api_key = generate_api_key().context("no API key was made; try again later")?;
+    DevSettings { layout, listen, module, token: &token, api_key: &api_key, bank_token: &bank_token, consent_api_key: &consent_api_key }
+        .write()?;
     let gateway = Gateway::start(&Config::load(&layout.config())?).await?;
     let shown = match gateway.ready(&token.uri, READY_MAX).await {
         Ok(()) => match operator(gateway.operators()).await {
-            Ok(operator) => show(layout, module, &token, ([&api_key, &bank_token], &operator), &gateway),
+            Ok(operator) => show(layout, module, &token, ([&api_key, &bank_token, &consent_api_key], &operator), &gateway),
             Err(error) => Err(error),
         },
         Err(error) => Err(error.context(format!("the development token in {} cannot sign", layout.tokens().display()))),
@@ -142,7 +144,7 @@ fn show(
     layout: &Layout,
     module: &Path,
     token: &TokenRecord,
-    ([api_key, bank_token], (operator_user, operator_password)): ([&ApiKey; 2], &(OperatorName, Password)),
+    ([api_key, bank_token, consent_api_key], (operator_user, operator_password)): ([&ApiKey; 3], &(OperatorName, Password)),
     gateway: &Gateway,
 ) -> anyhow::Result<()> {
     let address = gateway.addresses().first().context("the gateway has no address; report this as a bug")?;
@@ -152,6 +154,7 @@ fn show(
     let json = DevJson {
         url: &url,
         api_key,
+        consent_api_key,
         bank_token,
         operator_user,
         operator_password,

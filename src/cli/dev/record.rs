@@ -63,6 +63,8 @@ pub(super) struct DevJson<'a> {
     #[serde(serialize_with = "exposed")]
     pub(super) api_key: &'a ApiKey,
     #[serde(serialize_with = "exposed")]
+    pub(super) consent_api_key: &'a ApiKey,
+    #[serde(serialize_with = "exposed")]
     pub(super) bank_token: &'a ApiKey,
     pub(super) operator_user: &'a OperatorName,
     #[serde(serialize_with = "told")]
@@ -133,6 +135,7 @@ mod tests {
         let json = DevJson {
             url: "http://127.0.0.1:9091",
             api_key: &api_key,
+            consent_api_key: &api_key,
             bank_token: &api_key,
             operator_user: &"dev".parse().unwrap(),
             operator_password: &Password::generate().unwrap(),
@@ -148,8 +151,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.dev_json()).unwrap()).unwrap();
         let mut fields: Vec<&str> = read.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
-        let wanted =
-            "api_key bank_token ca_certificate config keys module operator_password operator_user softhsm2_conf token_uri url user_pin";
+        let wanted = "api_key bank_token ca_certificate config consent_api_key keys module operator_password operator_user softhsm2_conf token_uri url user_pin";
         assert_eq!(fields.join(" "), wanted);
         assert_eq!(read["api_key"], api_key.reveal());
         assert_eq!(read["user_pin"], "1234");

@@ -41,6 +41,7 @@ pub(super) struct DevSettings<'a> {
     pub(super) token: &'a TokenRecord,
     pub(super) api_key: &'a ApiKey,
     pub(super) bank_token: &'a ApiKey,
+    pub(super) consent_api_key: &'a ApiKey,
 }
 
 impl DevSettings<'_> {
@@ -54,6 +55,7 @@ impl DevSettings<'_> {
         let quoted_path = |path: &Path| quoted(&path.display().to_string());
         let sha256 = |key: &ApiKey| hex::encode(digest::digest(&SHA256, key.reveal().as_bytes()));
         let (api_key_sha256, bank_sha256) = (sha256(self.api_key), sha256(self.bank_token));
+        let consent_sha256 = sha256(self.consent_api_key);
         let mut text = format!(
             "# Written by `sealgate dev` at each start; what is changed here is lost. Copy it to begin a configuration of your own.\n\
              data_dir = {data_dir}\n\n\
@@ -61,7 +63,8 @@ impl DevSettings<'_> {
              [[module]]\nname = \"softhsm\"\npath = {path}\nenv = {{ SOFTHSM2_CONF = {conf} }}\n\n\
              [[token]]\nuri = {uri}\nlogin = \"configured\"\npin = {{ file = {pin} }}\n\n\
              [[caller]]\nname = \"dev\"\napi_key_sha256 = \"{api_key_sha256}\"\ndefault_key = \"{DEFAULT_KEY}\"\nconsent = \"auto\"\n\n\
-             [[caller]]\nname = \"bank\"\napi_key_sha256 = \"{bank_sha256}\"\nscopes = {BANK_SCOPES}\naccount = {BANK_ACCOUNT}\n",
+             [[caller]]\nname = \"bank\"\napi_key_sha256 = \"{bank_sha256}\"\nscopes = {BANK_SCOPES}\naccount = {BANK_ACCOUNT}\n\n\
+             [[caller]]\nname = \"consent\"\napi_key_sha256 = \"{consent_sha256}\"\ndefault_key = \"{DEFAULT_KEY}\"\nconsent = \"operator\"\n",
             data_dir = quoted_path(layout.dir()),
             path = quoted_path(module),
             conf = quoted_path(&layout.softhsm2_conf()),
@@ -118,7 +121,7 @@ mod tests {
         let uri = |text: &str| text.parse().unwrap();
         let keys = vec![KeyRecord { name: "ec-p256".parse().unwrap(), uri: uri("pkcs11:token=a%20b;id=%02;type=private") }];
         let token = TokenRecord { uri: uri("pkcs11:token=a%20b"), keys };
-        let (api_key, bank_token) = (generate_api_key().unwrap(), generate_api_key().unwrap());
+        let [api_key, bank_token, consent_api_key] = [(); 3].map(|()| generate_api_key().unwrap());
         let settings = DevSettings {
             layout: &layout,
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -126,6 +129,7 @@ mod tests {
             token: &token,
             api_key: &api_key,
             bank_token: &bank_token,
+            consent_api_key: &consent_api_key,
         };
         settings.write().unwrap();
         let config = Config::load(&layout.config()).unwrap();
@@ -133,7 +137,7 @@ mod tests {
         assert_eq!(config.keys[0].uri, token.keys[0].uri);
         assert_eq!(config.callers[0].caller.default_key.as_ref().unwrap().as_str(), DEFAULT_KEY);
         let text = std::fs::read_to_string(layout.config()).unwrap();
-        assert!(!text.contains(api_key.reveal()) && !text.contains(bank_token.reveal()));
+        assert!([&api_key, &bank_token, &consent_api_key].iter().all(|key| !text.contains(key.reveal())));
         assert!(config.callers[1].caller.account.as_ref().is_some_and(|account| account.eio));
     }
 

@@ -5,13 +5,14 @@ use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use super::dto::ErrorDto;
 use crate::{
     auth::{CallerError, OperatorError},
-    domain::pin::PinFormatError,
+    domain::{consent::DecisionRefusal, pin::PinFormatError},
+    permit::DecisionError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
 };
 
 /// Why an operator's command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ControlError {
+pub(in crate::http) enum ControlError {
     #[error("there is no such command")]
     UnknownRoute,
     #[error("the request cannot be read: {0}")]
@@ -20,6 +21,10 @@ pub(super) enum ControlError {
     Query(String),
     #[error("the request cannot be read: {0}")]
     JobsQuery(String),
+    #[error("the system does not say who is at the other end of the socket")]
+    Stranger,
+    #[error("{0}")]
+    Decision(#[from] DecisionError),
     #[error("no configured key has this name")]
     UnknownKey,
     #[error("there is no caller of this name")]
@@ -41,6 +46,8 @@ impl ControlError {
         match self {
             Self::UnknownRoute => "use the command line of the same version as the gateway",
             Self::Query(_) => "ask with `since` and the number of a change, or without it",
+            Self::Stranger => "use the control socket of the gateway's own machine",
+            Self::Decision(error) => hint_about_decision(error),
             Self::JobsQuery(_) => "ask with `state` (say in-doubt), `caller` and `limit`, or without them",
             Self::Job(JobCommandError::NotFound) => "see `sealgate jobs list`; what ended long ago stands in the audit log only",
             Self::Job(JobCommandError::NotInDoubt(_)) => "nothing is left to be settled; see `sealgate jobs show`",
@@ -57,6 +64,19 @@ impl ControlError {
             Self::Command(TokenCommandError::Ambiguous(_)) => "name the token by its URI as `sealgate slots` shows it",
             Self::Command(TokenCommandError::Refused(_)) => "see `sealgate slots` for the state of the token and what it waits for",
         }
+    }
+}
+
+/// What to do where a permit was not decided.
+const fn hint_about_decision(error: &DecisionError) -> &'static str {
+    match error {
+        DecisionError::Refused(DecisionRefusal::NotFound) => "see `sealgate permits list`",
+        DecisionError::Refused(DecisionRefusal::Uses { .. }) => "name a number within that with --uses",
+        DecisionError::Refused(DecisionRefusal::SameOperator) => "have it decided by another person, in the console or as another user",
+        DecisionError::Refused(DecisionRefusal::Decided(_) | DecisionRefusal::TooLate) | DecisionError::NotGranted(_) => {
+            "see `sealgate permits show` for where it stands"
+        }
+        DecisionError::StoreUnavailable => "see the gateway's log for what its database lacks, and try again",
     }
 }
 
@@ -81,6 +101,11 @@ impl ResponseError for ControlError {
                 StatusCode::CONFLICT
             }
             Self::Caller(_) => StatusCode::BAD_REQUEST,
+            Self::Decision(DecisionError::Refused(DecisionRefusal::NotFound)) => StatusCode::NOT_FOUND,
+            Self::Decision(DecisionError::Refused(DecisionRefusal::Uses { .. })) => StatusCode::BAD_REQUEST,
+            Self::Decision(DecisionError::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Decision(_) => StatusCode::CONFLICT,
+            Self::Stranger => StatusCode::FORBIDDEN,
             Self::UnknownRoute | Self::UnknownKey | Self::Command(TokenCommandError::NotFound) | Self::Job(JobCommandError::NotFound) => {
                 StatusCode::NOT_FOUND
             }

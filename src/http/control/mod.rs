@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`callers`] and [`operators`] have calls of their own.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`permits`], [`callers`] and [`operators`] have calls of their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -15,7 +15,9 @@ pub mod callers;
 pub mod dto;
 mod error;
 pub mod jobs;
+mod local_user;
 pub mod operators;
+pub mod permits;
 
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
 
+pub(super) use self::local_user::LocalUser;
 use self::{
     dto::{HealthDto, KeyDto, KeyReadinessDto, KeysDto, LockDto, SlotChangesDto, SlotDto, SlotsDto, TokenDto, UnlockDto},
     error::ControlError,
@@ -34,6 +37,7 @@ use super::extract::{Pace, read_whole};
 use crate::{
     auth::{CallerBook, Operators},
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
+    permit::PermitService,
     signing::tokens::TokenDesk,
 };
 
@@ -54,6 +58,7 @@ pub(super) fn configure(
     desk: Data<TokenDesk>,
     callers: Data<CallerBook>,
     accounts: Data<Operators>,
+    permits: Data<PermitService>,
     closing: Data<Closing>,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
@@ -61,6 +66,7 @@ pub(super) fn configure(
             .app_data(desk)
             .app_data(callers)
             .app_data(accounts)
+            .app_data(permits)
             .app_data(closing)
             .route("/health", get().to(health))
             .route("/slots", get().to(slots))
@@ -72,6 +78,12 @@ pub(super) fn configure(
             .route("/jobs", get().to(jobs::list))
             .route("/jobs/{id}", get().to(jobs::show))
             .route("/jobs/{id}/resolve", post().to(jobs::resolve))
+            .route("/permits", get().to(permits::list))
+            .route("/permits/changes", get().to(permits::changes))
+            .route("/permits/{id}", get().to(permits::show))
+            .route("/permits/{id}/grant", post().to(permits::grant))
+            .route("/permits/{id}/refuse", post().to(permits::refuse))
+            .route("/permits/{id}/revoke", post().to(permits::revoke))
             .route("/callers", get().to(callers::list))
             .route("/callers", post().to(callers::add))
             .route("/callers/{name}", get().to(callers::show))
@@ -99,7 +111,7 @@ fn slots_now(desk: &TokenDesk) -> SlotsDto {
     SlotsDto { slots: own.chain(elsewhere).collect(), module_problems: desk.module_problems() }
 }
 
-/// What is asked for at `/slots/changes`.
+/// What is asked for at `/slots/changes` and `/permits/changes`.
 #[derive(Deserialize)]
 struct SinceDto {
     since: Option<u64>,
