@@ -183,6 +183,7 @@ fn ticket(store: &SqliteStore) -> Ticket {
         metadata: None,
         key: KeyChoice::Default,
         signing: None,
+        time_stamp: None,
         version: 0,
     }
 }
