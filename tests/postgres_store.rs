@@ -104,6 +104,7 @@ fn ticket() -> Ticket {
         metadata: None,
         key: KeyChoice::Default,
         signing: None,
+        time_stamp: None,
         version: 0,
     }
 }
