@@ -233,8 +233,6 @@ async fn an_option_that_cannot_be_served_is_named() {
         ("embedSignatureTs", json!(true)),
         ("embedDataTs", json!("true")),
         ("dataToSignQualifier", json!("alreadySigned")),
-        ("asicForm", json!("ASIC_S")),
-        ("asicForm", json!("ASIC_E")),
     ];
     for (name, value) in later {
         let answer = gateway.put_json(&option, json!({ name: value })).await;

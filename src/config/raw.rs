@@ -41,6 +41,7 @@ pub(super) struct RawConfig {
     pub(super) enrolment: Option<Item<RawEnrolment>>,
     pub(super) tsa: Option<Item<RawTsa>>,
     pub(super) trust: Option<Item<RawTrust>>,
+    pub(super) revocation: Option<Item<RawRevocation>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
 }
@@ -280,6 +281,26 @@ pub(super) struct RawTrust {
     pub(super) intermediates: Vec<PathBuf>,
 }
 
+/// `[revocation]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRevocation {
+    pub(super) timeout_seconds: Option<u64>,
+    pub(super) crl_max_bytes: Option<u64>,
+    #[serde(default)]
+    pub(super) source: Vec<RawRevocationSource>,
+}
+
+/// `[[revocation.source]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRevocationSource {
+    pub(super) issuer: PathBuf,
+    pub(super) ocsp: Option<String>,
+    pub(super) crl: Option<String>,
+    pub(super) crl_file: Option<PathBuf>,
+}
+
 /// `[permit]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -456,7 +477,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]`, `[trust]` and `[enrolment]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]`, `[trust]`, `[revocation]` and `[enrolment]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -502,6 +523,7 @@ impl Reader<'_> {
             "webhook" => raw.webhooks = self.many(key, start, value),
             "tsa" => raw.tsa = self.one(key, start, value),
             "trust" => raw.trust = self.one(key, start, value),
+            "revocation" => raw.revocation = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),
             "metrics" => raw.metrics = self.one(key, start, value),
