@@ -9,13 +9,14 @@ use super::{
 };
 
 /// Each migration that this program knows, oldest first. One that was released never changes.
-const MIGRATIONS: [(i32, &str); 6] = [
+const MIGRATIONS: [(i32, &str); 7] = [
     (1, include_str!("../migrations/postgres/0001_state.sql")),
     (2, include_str!("../migrations/postgres/0002_leases.sql")),
     (3, include_str!("../migrations/postgres/0003_pins.sql")),
     (4, include_str!("../migrations/postgres/0004_operators.sql")),
     (5, include_str!("../migrations/postgres/0005_callers.sql")),
     (6, include_str!("../migrations/postgres/0006_consent.sql")),
+    (7, include_str!("../migrations/postgres/0007_enrolments.sql")),
 ];
 
 /// The newest of them.

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_operators.sql"),
     include_str!("../migrations/sqlite/0003_callers.sql"),
     include_str!("../migrations/sqlite/0004_consent.sql"),
+    include_str!("../migrations/sqlite/0005_enrolments.sql"),
 ];
 
 /// How long a statement waits for another connection's lock: the write-ahead log is emptied while nobody reads.
