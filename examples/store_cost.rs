@@ -98,7 +98,7 @@ fn multiply(path: &Path, jobs: usize) -> Result<()> {
     let copies = [
         "INSERT INTO jobs (id, caller, token, permit, accepted, deadline, state, claim, ended, body, outcome)
          SELECT randomblob(16), caller, token, permit, accepted, deadline, state, claim, ended + i, body, outcome FROM n, (SELECT * FROM jobs LIMIT 1)",
-        "INSERT INTO permits SELECT randomblob(16), caller, uses, reserved, committed, expires + i, revoked FROM n, (SELECT * FROM permits LIMIT 1)",
+        "INSERT INTO permits SELECT randomblob(16), caller, uses, reserved, committed, expires + i, state, body FROM n, (SELECT * FROM permits LIMIT 1)",
         "INSERT INTO audit SELECT randomblob(16), i, text, hash FROM n, (SELECT * FROM audit LIMIT 1)",
     ];
     for copy in copies {
