@@ -34,6 +34,7 @@ if $with_tests; then
         "p11-kit-client.so p11-kit-modules"
         "/usr/sbin/nginx nginx-light"
         "strace strace"
+        "pdftotext poppler-utils"
         "postgres-server postgresql"
         "python3 python3"
         "python-ensurepip python3-venv"

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod cms;
 pub mod config;
 pub mod domain;
+pub mod enrolment;
 pub mod http;
 pub mod notify;
 pub mod permit;

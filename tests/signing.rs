@@ -91,6 +91,7 @@ impl Rig {
             algorithm: None,
             certificate: None,
             chain: Vec::new(),
+            ignore_validity: false,
             allow_unverified: false,
         };
         let service = SigningService::start(tokens.clone(), vec![key], Arc::clone(&store), Arc::clone(&permits), settings).unwrap();

@@ -18,6 +18,7 @@ use super::{
     callers,
     checkpoints::ConfiguredSigner,
     data_folder::DataFolder,
+    enrolment,
     modules::{Logins, token_settings},
     notices::{self, Watched},
     store::{OpenStore, StoreTrial},
@@ -127,10 +128,17 @@ impl Gateway {
         .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
-        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers)];
+        let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
+        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), clerk];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
-        let services =
-            Services { callers, tickets, permits: Arc::clone(&permits), desk: signing.desk(), operators: Arc::clone(&operators) };
+        let services = Services {
+            callers,
+            tickets,
+            permits: Arc::clone(&permits),
+            desk: signing.desk(),
+            operators: Arc::clone(&operators),
+            enrolment,
+        };
         let control = data.bind_control()?;
         let http = HttpSettings { tsa: time_stamps.door, ..http_settings(config, exporter)? };
         let mut server = Server::start(listeners, Some(control), http, services).context("the HTTP server did not start")?;

@@ -14,6 +14,8 @@ mod control_client;
 mod data_folder;
 mod dev;
 mod doctor;
+mod enrol;
+mod enrolment;
 mod gateway;
 mod init;
 mod jobs;
@@ -85,6 +87,8 @@ enum Verb {
     Permits(permits::Args),
     /// List jobs, and settle those in doubt.
     Jobs(jobs::Args),
+    /// Ask for certificates, and see and move certificate requests.
+    Enrol(enrol::Args),
     /// Look after callers: who may sign, with which keys.
     Callers(callers::Args),
     /// Look after the people who log in to the console.
@@ -168,6 +172,7 @@ impl Verb {
             Self::Restore(args) => restore::run(&args)?,
             Self::Permits(args) => permits::run(args)?,
             Self::Jobs(args) => jobs::run(args)?,
+            Self::Enrol(args) => enrol::run(args)?,
             Self::Callers(args) => callers::run(args)?,
             Self::Init(args) => init::run(&args)?,
             Self::Operators(args) => operators::run(args)?,
@@ -194,6 +199,7 @@ impl Verb {
             | Self::Lock(_)
             | Self::Permits(_)
             | Self::Jobs(_)
+            | Self::Enrol(_)
             | Self::Callers(_)
             | Self::Init(_)
             | Self::Config(_)

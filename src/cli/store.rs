@@ -141,7 +141,7 @@ fn machine() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-fn password(source: &PinSource) -> anyhow::Result<SecretString> {
+pub(super) fn password(source: &PinSource) -> anyhow::Result<SecretString> {
     match source {
         PinSource::Environment(name) => Ok(env::var(name).with_context(|| format!("the variable {name} is not set"))?.into()),
         PinSource::Credential(name) => {

@@ -8,6 +8,9 @@ use crate::domain::{algorithm::HashAlgorithm, digest::DigestError};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CmsError {
+    /// Not a CMS that carries what is looked for.
+    #[error("not a CMS with what was looked for: {0}")]
+    Carrier(&'static str),
     /// The content was hashed with another function than the signature algorithm goes with.
     #[error("the content must be hashed with {expected}, not {got}")]
     ContentDigest {

@@ -8,6 +8,7 @@
 mod algorithm;
 pub mod armor;
 mod attributes;
+mod carried;
 mod certificate;
 mod error;
 mod outline;
@@ -21,6 +22,7 @@ pub use const_oid::db::rfc5911::ID_DATA;
 
 pub use crate::domain::hash::{Hasher, digest};
 pub use attributes::{AttributeSpec, SignedAttributes, signed_attributes};
+pub use carried::{attached_content, certificates_of};
 pub use certificate::CERTIFICATE_MAX;
 pub use error::CmsError;
 pub use signed_data::{AttachedFrame, CERTIFICATES_MAX, CONTENT_MAX, SignedData, embedded_certificates};

@@ -35,7 +35,15 @@ fn one(item: &Item<RawKey>, names: &Names, base: &Path, unique: &mut Unique<Stri
     let algorithm = raw.algorithm.as_deref().and_then(|text| mistakes.parse::<SignatureAlgorithm>(at, "algorithm", text));
     let certificate = raw.certificate.as_deref().and_then(|file| certificate(&base.join(file), at, mistakes));
     let chain = raw.chain.iter().flat_map(|file| certificates(&base.join(file), at, "chain", mistakes)).collect();
-    Some(ConfiguredKey { name: name?, uri: uri?, algorithm, certificate, chain, allow_unverified: raw.allow_unverified })
+    Some(ConfiguredKey {
+        name: name?,
+        uri: uri?,
+        algorithm,
+        certificate,
+        chain,
+        ignore_validity: raw.ignore_validity,
+        allow_unverified: raw.allow_unverified,
+    })
 }
 
 fn check_uri(uri: &Pkcs11Uri, at: &Place, names: &Names, mistakes: &mut Mistakes) {
@@ -63,7 +71,7 @@ fn certificate(file: &Path, at: &Place, mistakes: &mut Mistakes) -> Option<Vec<u
 }
 
 /// The certificates of a PEM file in DER; none together with a mistake.
-fn certificates(file: &Path, at: &Place, field: &str, mistakes: &mut Mistakes) -> Vec<Vec<u8>> {
+pub(super) fn certificates(file: &Path, at: &Place, field: &str, mistakes: &mut Mistakes) -> Vec<Vec<u8>> {
     match read_pem(file) {
         Ok(certificates) => certificates,
         Err(what) => {

@@ -5,6 +5,7 @@
 //! Invariant: what a `Config` names (a module, a key, a caller) exists in it.
 
 mod callers;
+mod enrolment;
 mod keys;
 mod listeners;
 mod mistakes;
@@ -28,6 +29,7 @@ use std::{
 
 pub use self::{
     callers::CallerSettings,
+    enrolment::{EnrolmentSettings, EstCredentials, EstSettings},
     listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
@@ -76,6 +78,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Where tickets, permits and jobs are kept.
     pub store: StoreSettings,
+    /// Certificate requests.
+    pub enrolment: EnrolmentSettings,
     /// Whether the page on which operators decide is opened in a browser here when somebody asks.
     pub open_browser: bool,
     /// Who is told when a person is needed.
@@ -149,6 +153,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let ticket_api = settings::ticket_api(raw.ticket_api, mistakes);
     let audit = settings::audit(raw.audit, &names, mistakes);
     let store = store::check(raw.store, base, mistakes);
+    let enrolment = enrolment::check(raw.enrolment, &names, base, mistakes);
     let open_browser = raw.consent.is_some_and(|consent| consent.raw.open_browser);
     let webhooks = webhooks::check(raw.webhooks, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
@@ -174,6 +179,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
         metrics,
         log_format,
         audit,
+        enrolment,
         sha256,
     })
 }

@@ -35,6 +35,7 @@ pub(super) struct RawConfig {
     pub(super) log: Option<Item<RawLog>>,
     pub(super) audit: Option<Item<RawAudit>>,
     pub(super) store: Option<Item<RawStore>>,
+    pub(super) enrolment: Option<Item<RawEnrolment>>,
     pub(super) webhooks: Vec<Item<RawWebhook>>,
     pub(super) consent: Option<Item<RawConsent>>,
     pub(super) tsa: Option<Item<RawTsa>>,
@@ -149,6 +150,8 @@ pub(super) struct RawKey {
     pub(super) certificate: Option<PathBuf>,
     #[serde(default)]
     pub(super) chain: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) ignore_validity: bool,
     #[serde(default)]
     pub(super) allow_unverified: bool,
 }
@@ -337,6 +340,73 @@ pub(super) struct RawLog {
     pub(super) format: Option<String>,
 }
 
+/// `[enrolment]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEnrolment {
+    pub(super) renew_days: Option<u64>,
+    pub(super) dev_ca: Option<RawDevCa>,
+    pub(super) est: Option<RawEst>,
+    #[serde(default)]
+    pub(super) profile: Vec<RawProfile>,
+}
+
+/// `dev_ca` of `[enrolment]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDevCa {
+    pub(super) key: PathBuf,
+    pub(super) certificate: PathBuf,
+}
+
+/// `[enrolment.est]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEst {
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) ca: Vec<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<RawPin>,
+    pub(super) client_certificate: Option<PathBuf>,
+    pub(super) client_key: Option<PathBuf>,
+}
+
+/// `[[enrolment.profile]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawProfile {
+    pub(super) name: String,
+    pub(super) token: String,
+    pub(super) key_type: Option<String>,
+    pub(super) key_name: Option<String>,
+    #[serde(default)]
+    pub(super) subject: Vec<String>,
+    #[serde(default)]
+    pub(super) email: bool,
+    pub(super) key_usage: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) extended_key_usage: Vec<String>,
+    #[serde(default)]
+    pub(super) extensions: Vec<RawExtension>,
+    pub(super) ca: Option<String>,
+    pub(super) approval: Option<String>,
+    #[serde(default)]
+    pub(super) confirm: bool,
+    #[serde(default)]
+    pub(super) anchors: Vec<PathBuf>,
+}
+
+/// One of `extensions` of a profile.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawExtension {
+    pub(super) oid: String,
+    #[serde(default)]
+    pub(super) critical: bool,
+    pub(super) der: String,
+}
+
 const fn yes() -> bool {
     true
 }
@@ -374,7 +444,8 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]` and `[trust]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]`, \
+                        `[enrolment]` and `[trust]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -425,6 +496,7 @@ impl Reader<'_> {
             "metrics" => raw.metrics = self.one(key, start, value),
             "log" => raw.log = self.one(key, start, value),
             "audit" => raw.audit = self.one(key, start, value),
+            "enrolment" => raw.enrolment = self.one(key, start, value),
             _ => {
                 let at = Place::new(self.text, key.to_owned(), start);
                 self.mistakes.note(&at, "", format!("unknown section; the sections are {SECTIONS}"));

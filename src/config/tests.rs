@@ -7,8 +7,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
+    algorithm::KeyKind,
     caller::{ConsentPolicy, KeyAccess, Rate, Scope, Scopes},
     certificate::ClientCertificateId,
+    enrolment::profile::CaChoice,
     fence::FileFence,
     token::{LoginMode, PinSource},
 };
@@ -20,6 +22,7 @@ impl Folder {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("module.so"), b"not really").unwrap();
+        fs::write(dir.path().join("ca.pem"), include_str!("../cli/dev/testdata/ca.pem")).unwrap();
         let folder = Self(dir);
         folder.write_pin(0o600);
         folder
@@ -113,9 +116,33 @@ fn a_full_file_is_read_as_written() {
     assert!(config.open_browser);
     assert_eq!(config.webhooks[0].events, ["pin-needed", "token-gone"]);
     assert_eq!(config.log_format, LogFormat::Json);
+    check_enrolment(&config.enrolment);
     assert_eq!((config.tsa.urls.len(), config.tsa.timeout.as_secs(), config.tsa.total.as_secs(), config.tsa.queue), (2, 5, 20, 16));
     let serve = config.tsa.serve.unwrap();
     assert_eq!((serve.key.as_str(), serve.policy.to_string().as_str(), serve.accuracy_seconds), ("seal", "1.2.3.4.1", 2));
+}
+
+fn check_enrolment(enrolment: &EnrolmentSettings) {
+    assert_eq!((enrolment.profiles.len(), enrolment.renew_days), (1, Some(20)));
+    let profile = &enrolment.profiles[0];
+    assert_eq!((profile.name.as_str(), &profile.key_kind), ("bank", &KeyKind::Rsa { modulus_bits: 3072 }));
+    assert_eq!((profile.ca, profile.approval, profile.confirm, profile.email), (CaChoice::Est, false, true, true));
+    assert_eq!((profile.subject.len(), profile.extensions.len(), profile.anchors.len()), (3, 1, 1));
+    let est = enrolment.est.as_ref().unwrap();
+    assert!(matches!(&est.credentials, EstCredentials::Password(user, _) if user == "gateway"));
+    assert_eq!((est.url.as_str(), est.anchors.len()), ("https://ca.example.org/.well-known/est", 1));
+}
+
+#[test]
+fn every_mistake_of_a_profile_is_told_with_its_field() {
+    let profile = "[[enrolment.profile]]\nname = \"a b\"\ntoken = \"pkcs11:id=%01\"\nkey_type = \"GOST\"\nkey_name = \"{name}\"\n\
+                   subject = [\"XX=1\"]\nkey_usage = [\"signing\"]\nca = \"est\"\napproval = \"no\"\n\
+                   extensions = [{ oid = \"x\", der = \"zz\" }]\n[enrolment.est]\nurl = \"http://ca\"\n";
+    let errors = Folder::new().errors(&format!("{SMALLEST}{profile}"));
+    for field in ["name", "token", "key_type", "key_name", "subject", "key_usage", "ca", "approval", "extensions", "anchors"] {
+        assert!(errors.contains(&format!("profile[1].{field}")), "{field} is not in {errors}");
+    }
+    assert!(errors.contains("est.url") && errors.contains("est.ca") && errors.contains("`user` and `password`"), "{errors}");
 }
 
 #[test]

@@ -13,8 +13,9 @@ use super::{
     caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
     consent::RefusalReason,
     digest::ToSign,
+    enrolment::{Enrolment, ExternalId, IssuedCertificate, StepKind},
     hash::digest,
-    ids::{CallerId, GatewayId, JobId, KeyName, ModuleName, OperatorName, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, JobId, KeyName, ModuleName, OperatorName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     operator::Role,
     timestamp::Timestamp,
@@ -369,6 +370,44 @@ pub enum AuditEvent {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<String>,
     },
+    /// A certificate request has come one step further.
+    CertificateRequest {
+        /// The request.
+        enrolment: EnrolmentId,
+        /// The id that its client chose.
+        external_id: ExternalId,
+        /// Whose it is.
+        organisation: String,
+        /// For whom the certificate is.
+        login: String,
+        /// The name that the key signs under once its certificate is active.
+        key_name: KeyName,
+        /// The step.
+        step: StepKind,
+        /// Because of whom: a caller, an operator, the CA.
+        by: String,
+        /// More about it; may be empty.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        detail: String,
+        /// SHA-256 of the certificate, once there is one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        certificate_sha256: Option<Sha256>,
+    },
+    /// A certificate comes to its end.
+    CertificateExpires {
+        /// Its request.
+        enrolment: EnrolmentId,
+        /// Whose it is.
+        organisation: String,
+        /// The account that has it.
+        login: String,
+        /// The name that its key signs under.
+        key_name: KeyName,
+        /// Whole days until its end.
+        days_left: u32,
+        /// It is over.
+        expired: bool,
+    },
     /// A stored caller was changed.
     CallerChanged {
         /// Which.
@@ -437,6 +476,23 @@ impl AuditEvent {
             JobOutcome::NotSigned { cause, detail } => {
                 Self::NotSigned { facts, state: cause.final_state(), cause: *cause, detail: detail.clone() }
             }
+        }
+    }
+
+    /// The event of the step that a certificate request has just taken.
+    #[must_use]
+    pub fn of_step(enrolment: &Enrolment) -> Self {
+        let last = enrolment.history.last();
+        Self::CertificateRequest {
+            enrolment: enrolment.id,
+            external_id: enrolment.external_id.clone(),
+            organisation: enrolment.organisation.clone(),
+            login: enrolment.login.clone(),
+            key_name: enrolment.key_name.clone(),
+            step: last.map_or(StepKind::Created, |entry| entry.what),
+            by: last.map(|entry| entry.by.clone()).unwrap_or_default(),
+            detail: last.map(|entry| entry.detail.clone()).unwrap_or_default(),
+            certificate_sha256: enrolment.issued.as_ref().map(IssuedCertificate::fingerprint),
         }
     }
 }

@@ -4,15 +4,42 @@ use std::{fmt, str::FromStr};
 
 use der::Decode as _;
 use serde::{Deserialize, Serialize};
-use x509_cert::{Certificate, name::Name};
+use x509_cert::{Certificate, name::Name, time::Time};
 
-use super::audit::Sha256;
+use super::{audit::Sha256, timestamp::Timestamp};
 
 /// The serial number of a certificate in DER, in hex; `None` if it is not one.
 #[must_use]
 pub fn serial_number(certificate: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(certificate).ok()?;
     Some(hex::encode(certificate.tbs_certificate().serial_number().as_bytes()))
+}
+
+/// When a certificate is in force: from the first moment to the last second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment.
+    pub not_before: Timestamp,
+    /// The beginning of the last second.
+    pub not_after: Timestamp,
+}
+
+impl Validity {
+    /// Whether `time` is within it; the last second counts (RFC 5280 section 4.1.2.5).
+    #[must_use]
+    pub fn includes(&self, time: Timestamp) -> bool {
+        let second = Timestamp::from_millis(time.as_millis() / 1000 * 1000);
+        (self.not_before..=self.not_after).contains(&second)
+    }
+}
+
+/// When a certificate in DER is in force; `None` if it is not one.
+#[must_use]
+pub fn validity(certificate: &[u8]) -> Option<Validity> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let validity = certificate.tbs_certificate().validity();
+    let at = |time: Time| Timestamp::from_millis(u64::try_from(time.to_unix_duration().as_millis()).unwrap_or(u64::MAX));
+    Some(Validity { not_before: at(validity.not_before), not_after: at(validity.not_after) })
 }
 
 /// The whole name of a certificate's subject, kept as RFC 4514 writes it, so that the kind of string in the certificate does not matter.

@@ -67,6 +67,10 @@ uuid_id! {
     GatewayId
 }
 uuid_id! {
+    /// A certificate request; see [`EnrolmentId::of`](super::enrolment::EnrolmentId::of).
+    EnrolmentId
+}
+uuid_id! {
     /// One claim of a job for a token: who has a later one cannot be overwritten by who had this one.
     ClaimId
 }
@@ -135,6 +139,10 @@ name_id! {
 name_id! {
     /// The name of a configured key; stands for exactly one key on one token.
     KeyName
+}
+name_id! {
+    /// The name of a configured enrolment profile: what certificates of one kind look like and who issues them.
+    ProfileName
 }
 name_id! {
     /// The name of a configured PKCS#11 module.

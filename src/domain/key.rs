@@ -23,6 +23,8 @@ pub struct ConfiguredKey {
     pub certificate: Option<Vec<u8>>,
     /// Certificates of its CAs in DER, nearest first, for embedding.
     pub chain: Vec<Vec<u8>>,
+    /// It signs although its certificate has expired or is not valid yet.
+    pub ignore_validity: bool,
     /// Signatures may leave although the gateway cannot verify them.
     pub allow_unverified: bool,
 }

@@ -11,6 +11,7 @@ pub mod caller;
 pub mod certificate;
 pub mod consent;
 pub mod digest;
+pub mod enrolment;
 pub mod fence;
 pub mod hash;
 pub mod idempotency;

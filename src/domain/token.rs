@@ -220,6 +220,14 @@ pub struct KeyProtection {
     pub local: bool,
 }
 
+impl KeyProtection {
+    /// Whether the key was made on its token and cannot leave it.
+    #[must_use]
+    pub const fn is_bound_to_token(&self) -> bool {
+        self.sensitive && !self.extractable && self.local
+    }
+}
+
 /// What key pair to make on a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPairSpec {

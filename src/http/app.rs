@@ -14,6 +14,7 @@ use super::{
 use crate::{
     auth::{AllowedHosts, CallerBook, Operators, TrustedProxies},
     domain::ids::CallerId,
+    enrolment::EnrolmentService,
     permit::PermitService,
     signing::tokens::TokenDesk,
     ticket::TicketService,
@@ -32,6 +33,8 @@ pub struct Services {
     pub desk: TokenDesk,
     /// Operators' accounts.
     pub operators: Arc<Operators>,
+    /// Certificate requests.
+    pub enrolment: Arc<EnrolmentService>,
 }
 
 /// What a deployment says about HTTP.
@@ -137,6 +140,7 @@ pub fn configure(state: web::Data<AppState>) -> impl FnOnce(&mut ServiceConfig) 
         let with_metrics = metrics.exporter.is_some() && !metrics.elsewhere;
         config.app_data(state);
         super::ops::configure(config, with_metrics);
+        super::cert_request_api::configure(config);
         super::tsa::configure(config);
         ticket_api::configure(config);
     }

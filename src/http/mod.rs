@@ -5,6 +5,7 @@
 //! handler blocks its event loop; operators' routes are served on the control socket and nowhere else.
 
 pub mod app;
+mod cert_request_api;
 pub mod control;
 mod extract;
 mod limits;

@@ -76,13 +76,16 @@ impl Server {
         let (workers, grace) = (settings.workers, settings.shutdown_grace);
         let (desk, callers) = (web::Data::new(services.desk.clone()), web::Data::from(Arc::clone(&services.callers)));
         let operators = web::Data::from(Arc::clone(&services.operators));
+        let enrolment = web::Data::from(Arc::clone(&services.enrolment));
         let permits = web::Data::from(Arc::clone(&services.permits));
         let state = web::Data::new(AppState::new(services, settings, listener_callers, closed.clone()));
         let mut server = Self { addresses, urls, handles: Vec::new(), tasks: JoinSet::new(), closing, state: state.clone() };
         if let Some(socket) = control {
             let closed = web::Data::new(closed);
             let routes = move |config: &mut ServiceConfig| {
-                control::configure(desk.clone(), callers.clone(), operators.clone(), permits.clone(), closed.clone())(config);
+                control::configure(desk.clone(), callers.clone(), operators.clone(), enrolment.clone(), permits.clone(), closed.clone())(
+                    config,
+                );
             };
             server.run(serve(routes, Surface::Operators, Sockets::Control(socket), 1, grace)?);
         }

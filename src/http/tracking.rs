@@ -30,8 +30,14 @@ use crate::{
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The APIs by where they are mounted; the first prefix that fits counts.
-const APIS: [(&str, &str); 5] =
-    [("/api/v1/", "ticket"), ("/ccs/api/v1/", "ticket"), ("/healthz", "ops"), ("/readyz", "ops"), ("/metrics", "ops")];
+const APIS: [(&str, &str); 6] = [
+    ("/fintech/", "cert-requests"),
+    ("/api/v1/", "ticket"),
+    ("/ccs/api/v1/", "ticket"),
+    ("/healthz", "ops"),
+    ("/readyz", "ops"),
+    ("/metrics", "ops"),
+];
 
 /// A client may invent methods; these have labels of their own.
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD, Method::OPTIONS];

@@ -171,7 +171,15 @@ impl DevCa {
     /// [`DevCaError::Key`] if no such key signs here, [`DevCaError::CommonName`], [`DevCaError::Validity`] if it would outlive the CA,
     /// [`DevCaError::Random`].
     pub fn issue(&self, spki_der: &[u8], subject_cn: &str, validity: Validity) -> Result<Certificate, DevCaError> {
-        self.issue_as(spki_der, subject_cn, validity, None)
+        self.issue_to(spki_der, &name(subject_cn)?, validity)
+    }
+
+    /// As [`issue`](Self::issue), with the whole name of the subject.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub fn issue_to(&self, spki_der: &[u8], subject: &Name, validity: Validity) -> Result<Certificate, DevCaError> {
+        self.issue_as(spki_der, subject, validity, None)
     }
 
     /// Issues a certificate for time stamping alone (RFC 3161 section 2.3) to the key `spki_der`.
@@ -179,13 +187,13 @@ impl DevCa {
     /// # Errors
     /// As [`issue`](Self::issue).
     pub fn issue_for_time_stamping(&self, spki_der: &[u8], subject_cn: &str, validity: Validity) -> Result<Certificate, DevCaError> {
-        self.issue_as(spki_der, subject_cn, validity, Some(rfc5280::ID_KP_TIME_STAMPING))
+        self.issue_as(spki_der, &name(subject_cn)?, validity, Some(rfc5280::ID_KP_TIME_STAMPING))
     }
 
     fn issue_as(
         &self,
         spki_der: &[u8],
-        subject_cn: &str,
+        subject: &Name,
         validity: Validity,
         purpose: Option<ObjectIdentifier>,
     ) -> Result<Certificate, DevCaError> {
@@ -196,7 +204,7 @@ impl DevCa {
         if validity.not_after > self.certificate.not_after() {
             return Err(DevCaError::Validity("a certificate must not outlive its CA"));
         }
-        let profile = Profile::Leaf { issuer: self.name()?, subject: name(subject_cn)?, purpose };
+        let profile = Profile::Leaf { issuer: self.name()?, subject: subject.clone(), purpose };
         build(profile, validity, SubjectPublicKeyInfoOwned::from_der(spki_der)?, &self.key)
     }
 

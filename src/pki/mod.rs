@@ -7,6 +7,7 @@
 //! the configuration does not name.
 
 mod certificate;
+pub mod csr;
 mod dev_ca;
 pub mod fetch;
 pub mod path;

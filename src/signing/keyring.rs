@@ -5,15 +5,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, SystemTime},
 };
 
 use crate::{
     domain::{
         algorithm::SignatureAlgorithm,
+        audit::Sha256,
         caller::{Caller, KeyAccess},
-        certificate::serial_number,
+        certificate::{serial_number, validity},
         ids::KeyName,
         job::KeyAddress,
         key::{ConfiguredKey, KeyChoice},
@@ -92,12 +93,21 @@ impl Site {
     }
 }
 
+/// Keys whose certificates were requested through the gateway.
+#[derive(Debug, Default)]
+pub struct EnrolledKeys {
+    /// Those whose certificate is active, by name.
+    pub keys: HashMap<KeyName, Arc<ConfiguredKey>>,
+    /// SHA-256 of certificates that others have replaced: they sign nothing more.
+    pub replaced: HashSet<Sha256>,
+}
+
 /// What a caller's choice leads to: a token and the object attributes that name the key on its token.
 #[derive(Debug)]
-pub(super) struct Target<'a> {
+pub(super) struct Target {
     pub(super) site: Site,
     selector: KeySelector,
-    configured: Option<&'a ConfiguredKey>,
+    configured: Option<Arc<ConfiguredKey>>,
 }
 
 /// A token, and how a URI or a job names a key on it.
@@ -109,7 +119,10 @@ type Epoch = u64;
 /// Every key the gateway knows of.
 pub(super) struct Keyring {
     tokens: Tokens,
-    configured: HashMap<KeyName, ConfiguredKey>,
+    /// Keys that the configuration names.
+    configured: HashMap<KeyName, Arc<ConfiguredKey>>,
+    /// Keys with a certificate that was requested here, and certificates that have been replaced.
+    enrolled: RwLock<EnrolledKeys>,
     /// Who has which token.
     pub(super) leases: LeaseBook,
     known: Mutex<HashMap<Place, (Epoch, Arc<KnownKey>)>>,
@@ -121,10 +134,11 @@ pub(super) struct Keyring {
 impl Keyring {
     /// `shared`: whether the store is shared with other gateways.
     pub(super) fn new(tokens: Tokens, keys: Vec<ConfiguredKey>, shared: bool) -> Self {
-        let configured = keys.into_iter().map(|key| (key.name.clone(), key)).collect();
+        let configured = keys.into_iter().map(|key| (key.name.clone(), Arc::new(key))).collect();
         Self {
             tokens,
             configured,
+            enrolled: RwLock::default(),
             leases: LeaseBook::new(shared),
             known: Mutex::default(),
             known_elsewhere: Mutex::default(),
@@ -138,8 +152,7 @@ impl Keyring {
 
     /// The configured name of a key, if it has one.
     pub(super) fn name_of(&self, token: &TokenIdentity, key: &KeyDescription) -> Option<KeyName> {
-        let named = |entry: &&ConfiguredKey| entry.uri.matches_token(token) && entry.uri.matches_key(key);
-        self.configured.values().find(named).map(|entry| entry.name.clone())
+        self.entry_of(token, key).map(|entry| entry.name.clone())
     }
 
     /// The configured keys, by name.
@@ -161,28 +174,35 @@ impl Keyring {
     }
 
     /// Finds the token of the key that `caller` chose.
-    pub(super) fn locate(&self, caller: &Caller, choice: &KeyChoice) -> Result<Target<'_>, Denied> {
-        let (uri, configured) = match choice {
+    pub(super) fn locate(&self, caller: &Caller, choice: &KeyChoice) -> Result<Target, Denied> {
+        let named = match choice {
             KeyChoice::Default => self.named(caller, caller.default_key.as_ref().ok_or(Denied::NoKey)?)?,
             KeyChoice::Named(name) => self.named(caller, name)?,
-            KeyChoice::Uri(uri) => (uri, None),
+            KeyChoice::Uri(uri) => return self.target(uri, None),
         };
-        self.target(uri, configured)
+        self.target(&named.uri, Some(Arc::clone(&named)))
     }
 
     /// Every configured key whose token is known.
-    pub(super) fn configured_targets(&self) -> Vec<(KeyName, Target<'_>)> {
-        let targets = self.configured.keys().map(|name| (name.clone(), self.target_of(name)));
-        targets.filter_map(|(name, target)| Some((name, target?.ok()?))).collect()
+    pub(super) fn configured_targets(&self) -> Vec<(KeyName, Target)> {
+        let names = self.configured.keys().cloned().chain(self.enrolled().keys.keys().cloned()).collect::<Vec<_>>();
+        names.into_iter().filter_map(|name| Some((name.clone(), self.target_of(&name)?.ok()?))).collect()
     }
 
     /// The target of a configured key; `None` if there is no such key.
-    pub(super) fn target_of(&self, name: &KeyName) -> Option<Result<Target<'_>, Denied>> {
-        let entry = self.configured.get(name)?;
-        Some(self.target(&entry.uri, Some(entry)))
+    pub(super) fn target_of(&self, name: &KeyName) -> Option<Result<Target, Denied>> {
+        let entry = self.find(name)?;
+        Some(self.target(&entry.uri, Some(Arc::clone(&entry))))
     }
 
-    fn target<'a>(&'a self, uri: &Pkcs11Uri, configured: Option<&'a ConfiguredKey>) -> Result<Target<'a>, Denied> {
+    /// The target of a key that is named by where it is.
+    pub(super) fn target_at(&self, address: &KeyAddress) -> Result<Target, Denied> {
+        let KeySelector { id, label } = address.selector.clone();
+        let uri = Pkcs11Uri { id, object: label, ..address.token.uri() };
+        self.target(&uri, None)
+    }
+
+    fn target(&self, uri: &Pkcs11Uri, configured: Option<Arc<ConfiguredKey>>) -> Result<Target, Denied> {
         Ok(Target { site: self.site(uri)?, selector: uri.key_selector(), configured })
     }
 
@@ -203,14 +223,40 @@ impl Keyring {
         }
     }
 
-    fn named(&self, caller: &Caller, name: &KeyName) -> Result<(&Pkcs11Uri, Option<&ConfiguredKey>), Denied> {
-        let unknown = || Denied::UnknownKey(name.clone());
-        let key = self.configured.get(name).filter(|_| caller.keys.allows(name)).ok_or_else(unknown)?;
-        Ok((&key.uri, Some(key)))
+    fn named(&self, caller: &Caller, name: &KeyName) -> Result<Arc<ConfiguredKey>, Denied> {
+        self.find(name).filter(|_| caller.keys.allows(name)).ok_or_else(|| Denied::UnknownKey(name.clone()))
+    }
+
+    fn enrolled(&self) -> RwLockReadGuard<'_, EnrolledKeys> {
+        self.enrolled.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key of this name; what the configuration says goes first.
+    fn find(&self, name: &KeyName) -> Option<Arc<ConfiguredKey>> {
+        self.configured.get(name).cloned().or_else(|| self.enrolled().keys.get(name).cloned())
+    }
+
+    /// What names a key that was found on a token.
+    fn entry_of(&self, token: &TokenIdentity, key: &KeyDescription) -> Option<Arc<ConfiguredKey>> {
+        let fits = |entry: &&Arc<ConfiguredKey>| entry.uri.matches_token(token) && entry.uri.matches_key(key);
+        self.configured.values().find(fits).cloned().or_else(|| self.enrolled().keys.values().find(fits).cloned())
+    }
+
+    /// Takes up the keys with active certificates in place of those that were known so far, at once for all.
+    pub(super) fn enrol(&self, new: EnrolledKeys) {
+        *self.enrolled.write().unwrap_or_else(PoisonError::into_inner) = new;
+        // What is cached holds certificates as they were.
+        lock(&self.known).clear();
+        lock(&self.known_elsewhere).clear();
+    }
+
+    /// Whether the configuration itself has a key of this name.
+    pub(super) fn is_configured(&self, name: &KeyName) -> bool {
+        self.configured.contains_key(name)
     }
 
     /// What is known of the target's key; asks the token if it was not asked since it was taken up. `pin` helps to see it.
-    pub(super) async fn describe(&self, caller: &Caller, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
+    pub(super) async fn describe(&self, caller: &Caller, target: &Target, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
         let known = self.known(target, pin).await?;
         if target.configured.is_none() {
             may_use(caller, known.key.address.name.as_ref())?;
@@ -219,7 +265,7 @@ impl Keyring {
     }
 
     /// As [`describe`](Self::describe), for the gateway itself.
-    pub(super) async fn known(&self, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
+    pub(super) async fn known(&self, target: &Target, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
         let known = match (&target.site, self.cached(target)) {
             (_, Some(known)) => known,
             // The question would stand behind a person, and whoever asks with it, for minutes.
@@ -236,7 +282,7 @@ impl Keyring {
     }
 
     /// What is known of the target's key without asking anybody.
-    pub(super) fn cached(&self, target: &Target<'_>) -> Option<Arc<KnownKey>> {
+    pub(super) fn cached(&self, target: &Target) -> Option<Arc<KnownKey>> {
         let place = (target.site.token().clone(), target.selector.clone());
         match &target.site {
             Site::Here(slot) => {
@@ -251,7 +297,7 @@ impl Keyring {
 
     /// What verifies a job's signature: its key was described when it was accepted, or is described now (after a restart).
     pub(super) async fn verifier_for(&self, slot: &SlotHandle, address: &KeyAddress) -> Result<Arc<KnownKey>, Denied> {
-        let configured = address.name.as_ref().and_then(|name| self.configured.get(name));
+        let configured = address.name.as_ref().and_then(|name| self.find(name));
         let target = Target { site: Site::Here(slot.clone()), selector: address.selector.clone(), configured };
         match self.cached(&target) {
             Some(known) => Ok(known),
@@ -260,7 +306,7 @@ impl Keyring {
     }
 
     /// What another gateway announced of the target's key.
-    fn read_announced(&self, remote: &Remote, target: &Target<'_>) -> Result<Arc<KnownKey>, Denied> {
+    fn read_announced(&self, remote: &Remote, target: &Target) -> Result<Arc<KnownKey>, Denied> {
         let KeySelector { id, label } = &target.selector;
         let meant = |announced: &&AnnouncedKey| {
             id.as_ref().is_none_or(|id| *id == announced.key.id) && label.as_ref().is_none_or(|label| *label == announced.key.label)
@@ -279,7 +325,7 @@ impl Keyring {
         Ok(known)
     }
 
-    async fn ask_token(&self, slot: &SlotHandle, target: &Target<'_>, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
+    async fn ask_token(&self, slot: &SlotHandle, target: &Target, pin: Option<&Pin>) -> Result<Arc<KnownKey>, Denied> {
         let epoch = slot.epoch();
         let command = Command::DescribeKey { key: target.selector.clone(), pin: pin.map(Pin::duplicate) };
         let (key, algorithms) = match slot.call(command).await {
@@ -298,10 +344,10 @@ impl Keyring {
         Ok(known)
     }
 
-    fn make_known(&self, target: &Target<'_>, key: KeyDescription, algorithms: Vec<SignatureAlgorithm>) -> Result<KnownKey, Denied> {
+    fn make_known(&self, target: &Target, key: KeyDescription, algorithms: Vec<SignatureAlgorithm>) -> Result<KnownKey, Denied> {
         let token = target.site.token();
-        let by_object = self.configured.values().find(|entry| entry.uri.matches_token(token) && entry.uri.matches_key(&key));
-        let configured = target.configured.or(by_object);
+        let configured = target.configured.clone().or_else(|| self.entry_of(token, &key));
+        let configured = configured.as_deref();
         let public_key = key.public_key.ok_or(Denied::NoPublicKey)?;
         let unverified_allowed = configured.is_some_and(|entry| entry.allow_unverified);
         let verifier = match Verifier::for_key(&public_key) {
@@ -312,6 +358,8 @@ impl Keyring {
         let selector = KeySelector { id: (!key.id.is_empty()).then_some(key.id), label: (!key.label.is_empty()).then_some(key.label) };
         let address = KeyAddress { token: token.clone(), selector, name: configured.map(|entry| entry.name.clone()) };
         let certificate = configured.and_then(|entry| entry.certificate.clone()).or(key.certificate);
+        let replaced = certificate.as_deref().is_some_and(|der| self.enrolled().replaced.contains(&Sha256::of(der)));
+        let in_force = certificate.as_deref().filter(|_| !configured.is_some_and(|entry| entry.ignore_validity)).and_then(validity);
         let signing_key = SigningKey {
             address,
             kind: key.kind,
@@ -320,6 +368,8 @@ impl Keyring {
             certificate,
             chain: configured.map(|entry| entry.chain.clone()).unwrap_or_default(),
             algorithms,
+            in_force,
+            replaced,
         };
         Ok(KnownKey { key: Arc::new(signing_key), algorithm: configured.and_then(|entry| entry.algorithm), verifier })
     }

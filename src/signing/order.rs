@@ -5,16 +5,21 @@ use std::sync::Arc;
 use crate::domain::{
     algorithm::{KeyKind, SignatureAlgorithm},
     caller::{Caller, ConsentPolicy},
+    certificate::Validity,
     consent::ShownDocument,
     digest::ToSign,
     ids::{JobId, PermitId},
     job::KeyAddress,
     key::KeyChoice,
     pin::Pin,
+    timestamp::Timestamp,
     token::LoginMode,
 };
 
-use super::keyring::{KnownKey, Site};
+use super::{
+    keyring::{KnownKey, Site},
+    refusal::{CertificateFault, Denied},
+};
 
 /// A key that can sign now, with everything but the private part.
 #[derive(Debug)]
@@ -33,6 +38,26 @@ pub struct SigningKey {
     pub certificate_serial: Option<String>,
     /// What it may sign with.
     pub algorithms: Vec<SignatureAlgorithm>,
+    /// When its certificate is in force, where that matters.
+    pub in_force: Option<Validity>,
+    /// Another certificate has taken the place of the one it has.
+    pub replaced: bool,
+}
+
+impl SigningKey {
+    /// Checks that its certificate is one to sign with at `now`.
+    ///
+    /// # Errors
+    /// [`Denied::CertificateNotInForce`].
+    pub(super) fn check_certificate(&self, now: Timestamp) -> Result<(), Denied> {
+        let fault = match self.in_force {
+            _ if self.replaced => CertificateFault::Replaced,
+            Some(validity) if now < validity.not_before => CertificateFault::NotYetValid(validity.not_before),
+            Some(validity) if !validity.includes(now) => CertificateFault::Expired(validity.not_after),
+            _ => return Ok(()),
+        };
+        Err(Denied::CertificateNotInForce(fault))
+    }
 }
 
 /// Leave to have one signature made: caller × key × algorithm, checked. Only [`SigningService::authorise`](super::service::SigningService::authorise) makes one.

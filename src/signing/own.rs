@@ -8,13 +8,16 @@ use std::sync::Arc;
 use tracing::error;
 
 use crate::{
-    domain::{algorithm::SignatureAlgorithm, digest::ToSign, ids::KeyName, signature::SignatureValue, verify::VerifyError},
+    domain::{
+        algorithm::SignatureAlgorithm, caller::Caller, digest::ToSign, ids::KeyName, job::KeyAddress, key::KeyChoice, key_uri::Pkcs11Uri,
+        signature::SignatureValue, token::TokenIdentity, verify::VerifyError,
+    },
     token::command::{Command, Reply},
 };
 
 use super::{
     dispatcher::Workshop,
-    keyring::{Site, Target, denied},
+    keyring::{EnrolledKeys, Site, Target, denied},
     service::{Denied, SigningKey, SigningService, algorithm_for},
     verify::PoolError,
 };
@@ -70,8 +73,54 @@ impl SigningService {
     }
 }
 
+impl SigningService {
+    /// As [`sign_own`](Self::sign_own), with a key that has no name yet and is at a token of this gateway.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn sign_own_at(&self, key: &KeyAddress, message: &[u8]) -> Result<OwnSignature, Denied> {
+        let workshop = self.workshop();
+        let target = workshop.keyring.target_at(key)?;
+        if !target.site.status().state.takes_work() {
+            return Err(Denied::SlotUnavailable(target.site.status()));
+        }
+        sign(workshop, &target, message).await
+    }
+
+    /// The key at a URI, if the caller may use it and its token is at this gateway. Whether its certificate is in force does not matter.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn find_key(&self, caller: &Caller, uri: &Pkcs11Uri) -> Result<Arc<SigningKey>, Denied> {
+        let keyring = &self.workshop().keyring;
+        let target = keyring.locate(caller, &KeyChoice::Uri(uri.clone()))?;
+        match &target.site {
+            Site::Elsewhere(_) => return Err(Denied::Device(ELSEWHERE.to_owned())),
+            Site::Here(_) if !target.site.status().state.takes_work() => return Err(Denied::SlotUnavailable(target.site.status())),
+            Site::Here(_) => {}
+        }
+        Ok(Arc::clone(&keyring.describe(caller, &target, None).await?.key))
+    }
+
+    /// From now on the keys with these certificates sign under their names, and those that were taken up before do not.
+    pub fn enrol(&self, keys: EnrolledKeys) {
+        self.workshop().keyring.enrol(keys);
+    }
+
+    /// Whether the configuration has a key of this name, which no certificate request can take.
+    #[must_use]
+    pub fn is_configured(&self, name: &KeyName) -> bool {
+        self.workshop().keyring.is_configured(name)
+    }
+
+    /// Forgets what was read from a token, because its objects were changed.
+    pub fn token_changed(&self, token: &TokenIdentity) {
+        self.workshop().keyring.forget(token);
+    }
+}
+
 /// Signs a message and verifies the signature.
-pub(super) async fn sign(workshop: &Workshop, target: &Target<'_>, message: &[u8]) -> Result<OwnSignature, Denied> {
+pub(super) async fn sign(workshop: &Workshop, target: &Target, message: &[u8]) -> Result<OwnSignature, Denied> {
     let Site::Here(slot) = &target.site else { return Err(Denied::Device(ELSEWHERE.to_owned())) };
     let known = workshop.keyring.known(target, None).await?;
     let algorithm = algorithm_for(&known, None)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::error;
 
 use crate::{
-    domain::{ids::KeyName, permit::PermitRefusal, token::SlotStatus},
+    domain::{ids::KeyName, permit::PermitRefusal, timestamp::Timestamp, token::SlotStatus},
     store::{Conflict, StoreError},
 };
 
@@ -48,12 +48,29 @@ pub enum Denied {
     /// A wrong or unwelcome PIN.
     #[error("{0}")]
     PinRefused(String),
+    /// Its certificate is not one to sign with now.
+    #[error("the key's certificate {0}")]
+    CertificateNotInForce(CertificateFault),
     /// The key made a wrong signature and is not used before an operator has looked.
     #[error("the key is quarantined: it made a signature that did not verify")]
     Quarantined,
     /// The token did not answer as it should.
     #[error("{0}")]
     Device(String),
+}
+
+/// What is wrong with a certificate that a signature was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// Its time has not come.
+    #[error("is not valid before {}", .0.to_rfc3339())]
+    NotYetValid(Timestamp),
+    /// Its time is over.
+    #[error("has expired at {}; renew it", .0.to_rfc3339())]
+    Expired(Timestamp),
+    /// Another one has taken its place.
+    #[error("was replaced by another one; choose the key by its name")]
+    Replaced,
 }
 
 /// Why a job was not accepted.

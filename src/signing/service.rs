@@ -33,8 +33,9 @@ use crate::{
 };
 
 pub use super::{
+    keyring::EnrolledKeys,
     order::{Authorised, JobOrder, Payment, SigningKey},
-    refusal::{Denied, SubmitError},
+    refusal::{CertificateFault, Denied, SubmitError},
 };
 pub use crate::store::JobFilter;
 
@@ -182,6 +183,7 @@ impl SigningService {
         };
         self.check_site(&target.site, known_already)?;
         let known = keyring.describe(caller, &target, pin).await?;
+        known.key.check_certificate(self.workshop.store.now())?;
         let algorithm = algorithm_for(&known, algorithm)?;
         if let (Some(pin), Site::Here(slot)) = (pin, &target.site)
             && slot.login_mode() != LoginMode::PerRequest

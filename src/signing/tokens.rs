@@ -160,7 +160,7 @@ impl TokenDesk {
         Some(self.readiness(name, &target).await)
     }
 
-    async fn readiness(&self, name: &KeyName, target: &Target<'_>) -> Result<(), Denied> {
+    async fn readiness(&self, name: &KeyName, target: &Target) -> Result<(), Denied> {
         let status = target.site.status();
         if !status.state.takes_work() {
             return Err(Denied::SlotUnavailable(status));

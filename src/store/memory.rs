@@ -4,6 +4,7 @@
 //! nothing polls. For tests, and to measure what durability costs.
 
 mod accounts;
+mod enrolments;
 mod queue;
 mod tables;
 
@@ -17,15 +18,16 @@ use tokio::sync::watch;
 
 use self::tables::Tables;
 use super::{
-    Change, ContentUsage, JobFilter, Store, StoreError,
+    Change, ContentUsage, EnrolmentFilter, JobFilter, Store, StoreError,
     meter::CommitMeter,
     rows,
     waiters::{Waiters, ended},
 };
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
+    enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobState, QueueLength, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
@@ -207,6 +209,18 @@ impl Store for MemoryStore {
 
     async fn queues(&self) -> Result<Vec<QueueLength>, StoreError> {
         Ok(self.lock().queues())
+    }
+
+    async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        Ok(self.lock().enrolments.find(id).cloned())
+    }
+
+    async fn list_enrolments(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        Ok(self.lock().enrolments.list(filter, limit))
+    }
+
+    async fn due_enrolments(&self, now: Timestamp, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        Ok(self.lock().enrolments.due(now, limit))
     }
 
     async fn audit_head(&self) -> Result<AuditHead, StoreError> {

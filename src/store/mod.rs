@@ -5,6 +5,7 @@
 //! Invariant: the rules of permits and jobs are the pure functions of `domain`; the store applies them and has none of its own.
 
 mod columns;
+mod enrolment;
 pub mod memory;
 mod meter;
 pub mod pin_ledger;
@@ -21,8 +22,9 @@ use tokio::sync::watch;
 use crate::domain::{
     audit::{AuditEvent, AuditHead, SealedRecord},
     consent::{Decision, DecisionRefusal},
+    enrolment::{Enrolment, EnrolmentState},
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+    ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobOutcome, JobState, QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
     operator::{OperatorAccount, OperatorSession, SessionId},
@@ -155,6 +157,15 @@ pub trait Store: Send + Sync {
 
     /// Every token for which jobs are queued.
     async fn queues(&self) -> Result<Vec<QueueLength>, StoreError>;
+
+    /// Finds a certificate request.
+    async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError>;
+
+    /// The newest certificate requests that fit `filter`, newest first.
+    async fn list_enrolments(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError>;
+
+    /// At most `limit` certificate requests whose CA is to be asked at `now`, the one that has waited longest coming first.
+    async fn due_enrolments(&self, now: Timestamp, limit: usize) -> Result<Vec<Enrolment>, StoreError>;
 
     /// The end of this gateway's audit log.
     async fn audit_head(&self) -> Result<AuditHead, StoreError>;
@@ -296,6 +307,12 @@ pub enum Change {
     RemoveCaller(CallerId),
     /// Remember what is done for a request with an idempotency key.
     KeepRequest(IdempotentRequest),
+    /// Store a new certificate request.
+    InsertEnrolment(Box<Enrolment>),
+    /// Replace a certificate request whose version is still that of this one; the stored version is one higher.
+    UpdateEnrolment(Box<Enrolment>),
+    /// As `UpdateEnrolment`, for a request whose certificate has become active: the one that was active under its key's name is not any more.
+    ActivateEnrolment(Box<Enrolment>),
     /// Store a new operator's account.
     InsertOperator(OperatorAccount),
     /// Replace an operator's account whose version is still that of the new one; the stored version is one higher.
@@ -335,6 +352,29 @@ pub struct JobFilter {
     pub caller: Option<CallerId>,
     /// Accepted before this one; nothing fits if it is forgotten.
     pub before: Option<JobId>,
+}
+
+/// Which certificate requests to list; what is `None` does not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnrolmentFilter {
+    /// The organisation.
+    pub organisation: Option<String>,
+    /// The account that the certificate is for.
+    pub login: Option<String>,
+    /// The state, whatever the ground of a refusal.
+    pub state: Option<EnrolmentState>,
+    /// Only those whose certificate is active.
+    pub active: bool,
+}
+
+impl EnrolmentFilter {
+    fn fits(&self, enrolment: &Enrolment) -> bool {
+        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        is(&self.organisation, &enrolment.organisation)
+            && is(&self.login, &enrolment.login)
+            && self.state.is_none_or(|state| state.as_str() == enrolment.state.as_str())
+            && (!self.active || enrolment.active)
+    }
 }
 
 /// How many bytes of content are kept, by place.
@@ -402,6 +442,12 @@ pub enum Conflict {
     /// The job is not in the state the change needs.
     #[error("the job has moved on")]
     JobMoved,
+    /// The certificate request was changed meanwhile, or one with its id is known already.
+    #[error("the certificate request was changed meanwhile")]
+    EnrolmentChanged,
+    /// There is no such certificate request.
+    #[error("there is no such certificate request")]
+    EnrolmentGone,
     /// A caller of this name is stored already.
     #[error("there is a caller of this name already")]
     CallerKnown,

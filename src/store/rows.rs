@@ -9,8 +9,9 @@ use super::{Change, Conflict, PermitLimits, StoreError};
 use crate::domain::{
     audit::{AuditEvent, Consent},
     consent::{Decision, DecisionRefusal},
+    enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, ClaimId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+    ids::{CallerId, ClaimId, EnrolmentId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
     job::{FailureCause, JobOutcome, JobState, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::{Permit, PermitRefusal, PermitState},
@@ -50,6 +51,10 @@ pub(super) trait Rows {
     fn put_job(&mut self, id: JobId, row: Option<JobRow>) -> Result<(), StoreError>;
     fn idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey) -> Result<Option<IdempotentRequest>, StoreError>;
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError>;
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError>;
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError>;
+    /// The request whose certificate is active under the name of a key.
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError>;
     fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError>;
     fn put_caller(&mut self, id: &CallerId, row: Option<StoredCaller>) -> Result<(), StoreError>;
     fn operator(&mut self, name: &OperatorName) -> Result<Option<OperatorAccount>, StoreError>;
@@ -103,6 +108,7 @@ enum Undo {
     Permit(PermitId, Option<Permit>),
     Job(JobId, Option<JobRow>),
     Idempotent(CallerId, IdempotencyKey),
+    Enrolment(EnrolmentId, Option<Box<Enrolment>>),
     Caller(CallerId, Option<StoredCaller>),
     Operator(OperatorName, Option<OperatorAccount>),
     Session(SessionId, Option<OperatorSession>),
@@ -111,13 +117,13 @@ enum Undo {
 /// A part of a ticket to write, or to remove.
 type PutContent = (TicketId, ContentPart, Option<Arc<[u8]>>);
 
-struct Step<'a, R> {
-    rows: &'a mut R,
-    now: Timestamp,
+pub(super) struct Step<'a, R> {
+    pub(super) rows: &'a mut R,
+    pub(super) now: Timestamp,
     undo: Vec<Undo>,
     contents: Vec<PutContent>,
     words: Vec<(PermitId, Option<String>)>,
-    events: Vec<AuditEvent>,
+    pub(super) events: Vec<AuditEvent>,
     moved: Vec<Moved>,
 }
 
@@ -142,6 +148,9 @@ impl<R: Rows> Step<'_, R> {
             Change::CancelJob(id) => self.cancel_job(id),
             Change::ResolveDoubt { job, signed } => self.resolve_doubt(job, signed),
             Change::KeepRequest(request) => self.keep_request(request),
+            Change::InsertEnrolment(enrolment) => self.insert_enrolment(*enrolment),
+            Change::UpdateEnrolment(enrolment) => self.update_enrolment(*enrolment),
+            Change::ActivateEnrolment(enrolment) => self.activate_enrolment(*enrolment),
             Change::InsertCaller(caller) => self.insert_caller(caller),
             Change::UpdateCaller(caller) => self.update_caller(caller),
             Change::RemoveCaller(id) => self.remove_caller(id),
@@ -189,10 +198,18 @@ impl<R: Rows> Step<'_, R> {
             Undo::Permit(id, row) => self.rows.put_permit(id, row),
             Undo::Job(id, row) => self.rows.put_job(id, row),
             Undo::Idempotent(caller, key) => self.rows.put_idempotent(&caller, &key, None),
+            Undo::Enrolment(id, row) => self.rows.put_enrolment(id, row.map(|row| *row)),
             Undo::Caller(id, row) => self.rows.put_caller(&id, row),
             Undo::Operator(name, row) => self.rows.put_operator(&name, row),
             Undo::Session(id, row) => self.rows.put_session(id, row),
         })
+    }
+
+    pub(super) fn put_enrolment(&mut self, old: Option<Enrolment>, new: Enrolment) -> Result<(), StoreError> {
+        let id = new.id;
+        self.rows.put_enrolment(id, Some(new))?;
+        self.undo.push(Undo::Enrolment(id, old.map(Box::new)));
+        Ok(())
     }
 
     fn put_ticket(&mut self, id: TicketId, old: Option<Ticket>, new: Option<Ticket>) -> Result<(), StoreError> {

@@ -42,15 +42,13 @@ pub enum Command {
     ListKeys,
     /// Make a key pair.
     GenerateKeyPair(KeyPairSpec),
-    /// Write a certificate beside its key.
-    WriteCertificate {
-        /// `CKA_ID` of the key.
+    /// Remove both halves of a key pair that nothing was done with yet.
+    DestroyKeyPair {
+        /// `CKA_ID` of both halves.
         id: Vec<u8>,
-        /// `CKA_LABEL` of the certificate.
-        label: String,
-        /// The certificate in DER.
-        certificate: Vec<u8>,
     },
+    /// Have a certificate beside its key, whether it has to be written or is there: a repetition changes nothing.
+    WriteCertificate(CertificateOrder),
     /// Log in for all, until logged out: configured PINs and operators.
     Login {
         /// The PIN; `None` at a reader with its own PIN pad.
@@ -67,6 +65,21 @@ pub enum Command {
     },
     /// Log out.
     Logout,
+}
+
+/// What certificate a key is to have on its token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateOrder {
+    /// `CKA_ID` of the key.
+    pub id: Vec<u8>,
+    /// `CKA_LABEL` of the certificate.
+    pub label: String,
+    /// The certificate in DER.
+    pub certificate: Vec<u8>,
+    /// Certificates of its CAs in DER, which are wanted on the token, too.
+    pub chain: Vec<Vec<u8>>,
+    /// Whether other certificates with this `CKA_ID` are removed, once this one is there.
+    pub replace: bool,
 }
 
 /// The answer to a [`Command`].

@@ -149,6 +149,24 @@ pub trait TokenDriver: Send {
     /// What the module said; the token is as it was then.
     fn write_certificate(&mut self, id: &[u8], label: &str, certificate: &[u8]) -> Result<(), DeviceError>;
 
+    /// The X.509 certificates with this `CKA_ID`, in DER and in no order; with an empty one, those that have none.
+    ///
+    /// # Errors
+    /// What the module said.
+    fn certificates(&mut self, id: &[u8]) -> Result<Vec<Vec<u8>>, DeviceError>;
+
+    /// Removes the certificates with this `CKA_ID` whose DER is `certificate`.
+    ///
+    /// # Errors
+    /// What the module said.
+    fn remove_certificate(&mut self, id: &[u8], certificate: &[u8]) -> Result<(), DeviceError>;
+
+    /// Removes the private and the public key with this `CKA_ID`.
+    ///
+    /// # Errors
+    /// What the module said; one of them may be gone.
+    fn destroy_key_pair(&mut self, id: &[u8]) -> Result<(), DeviceError>;
+
     /// The algorithms that the token's mechanism list allows for this kind of key.
     ///
     /// # Errors

@@ -65,6 +65,12 @@ pub enum Call {
     GenerateKeyPair,
     /// [`TokenDriver::write_certificate`](super::driver::TokenDriver::write_certificate).
     WriteCertificate,
+    /// [`TokenDriver::certificates`](super::driver::TokenDriver::certificates).
+    Certificates,
+    /// [`TokenDriver::remove_certificate`](super::driver::TokenDriver::remove_certificate).
+    RemoveCertificate,
+    /// [`TokenDriver::destroy_key_pair`](super::driver::TokenDriver::destroy_key_pair).
+    DestroyKeyPair,
     /// [`TokenDriver::algorithms`](super::driver::TokenDriver::algorithms).
     Algorithms,
     /// A session was closed.
@@ -132,6 +138,10 @@ struct State {
     plans: Vec<Plan>,
     /// The next signature is one over another digest.
     next_is_wrong: bool,
+    /// Certificates, each with its `CKA_ID`.
+    certificates: Vec<(Vec<u8>, Vec<u8>)>,
+    /// New keys can be taken out of the token.
+    keys_are_extractable: bool,
 }
 
 #[derive(Debug)]
@@ -193,6 +203,8 @@ impl Script {
             calls: Vec::new(),
             plans: Vec::new(),
             next_is_wrong: false,
+            certificates: Vec::new(),
+            keys_are_extractable: false,
         })))
     }
 
@@ -273,6 +285,25 @@ impl Script {
     /// Makes the next signature a wrong one: it does not verify.
     pub fn sign_wrongly(&self) {
         self.state().next_is_wrong = true;
+    }
+
+    /// Makes the token give out the keys that it makes from now on, whatever it is asked for.
+    pub fn make_extractable_keys(&self) {
+        self.state().keys_are_extractable = true;
+    }
+
+    /// Takes a key off the token, as another program would.
+    pub fn remove_key(&self, id: &[u8]) {
+        let mut state = self.state();
+        state.keys.retain(|key| key.description.id != id);
+        state.handle_epoch += 1;
+    }
+
+    /// How many keys and certificates are on the token.
+    #[must_use]
+    pub fn count_objects(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.keys.len(), state.certificates.len())
     }
 
     /// Everything that was called, in order.
@@ -361,11 +392,17 @@ impl State {
     }
 
     fn add_key(&mut self, id: &[u8], label: &str) -> KeyDescription {
-        let seed = u8::try_from(self.keys.len() + 1).unwrap_or(u8::MAX);
-        // INVARIANT: 32 equal bytes below 0xff, and above zero, are a number below the order of P-256; its public key has a DER form.
+        // Any number will do that no other key has: small ones in each byte, others in the last four.
+        let number = u32::try_from(self.keys.len() + 1).unwrap_or(u32::MAX);
+        let mut scalar = [u8::try_from(number).unwrap_or(1); 32];
+        if number > u32::from(u8::MAX - 1) {
+            scalar = [1; 32];
+            scalar[28..].copy_from_slice(&number.to_be_bytes());
+        }
+        // INVARIANT: a number whose first byte is below 0xff, and which is not zero, is below the order of P-256; its public key has a DER form.
         #[allow(clippy::expect_used)]
         let (signing_key, public_key) = {
-            let signing_key = SigningKey::from_slice(&[seed; 32]).expect("a scalar in range");
+            let signing_key = SigningKey::from_slice(&scalar).expect("a scalar in range");
             let public_key = signing_key.verifying_key().to_public_key_der().expect("a DER form").into_vec();
             (signing_key, public_key)
         };
@@ -376,10 +413,18 @@ impl State {
             public_key: Some(public_key),
             certificate: None,
             always_authenticate: false,
-            protection: KeyProtection { sensitive: true, extractable: false, local: true },
+            protection: KeyProtection { sensitive: true, extractable: self.keys_are_extractable, local: true },
         };
         self.keys.push(FakeKey { signing_key, description: description.clone() });
         description
+    }
+
+    /// The certificate that each key shows is the one of those beside it that was written last.
+    fn show_certificates(&mut self) {
+        for key in &mut self.keys {
+            let beside = self.certificates.iter().filter(|(id, _)| *id == key.description.id);
+            key.description.certificate = beside.map(|(_, der)| der.clone()).next_back();
+        }
     }
 
     fn handle(&self, index: usize) -> KeyHandle {

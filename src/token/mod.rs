@@ -21,3 +21,4 @@ pub mod slot;
 pub mod supervisor;
 pub mod watchdog;
 mod worker;
+mod writing;

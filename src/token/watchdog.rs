@@ -225,6 +225,18 @@ impl TokenDriver for WatchedDriver {
         self.call("C_CreateObject", self.limits.other, |driver| driver.write_certificate(id, label, certificate))
     }
 
+    fn certificates(&mut self, id: &[u8]) -> Result<Vec<Vec<u8>>, DeviceError> {
+        self.call("C_FindObjects", self.limits.other, |driver| driver.certificates(id))
+    }
+
+    fn remove_certificate(&mut self, id: &[u8], certificate: &[u8]) -> Result<(), DeviceError> {
+        self.call("C_DestroyObject", self.limits.other, |driver| driver.remove_certificate(id, certificate))
+    }
+
+    fn destroy_key_pair(&mut self, id: &[u8]) -> Result<(), DeviceError> {
+        self.call("C_DestroyObject", self.limits.other, |driver| driver.destroy_key_pair(id))
+    }
+
     fn algorithms(&mut self, key: &KeyKind) -> Result<Vec<SignatureAlgorithm>, DeviceError> {
         self.call("C_GetMechanismList", self.limits.other, |driver| driver.algorithms(key))
     }

@@ -37,6 +37,7 @@ use super::{
     marks::Marks,
     quirks::Quirks,
     watchdog::WatchedModule,
+    writing,
 };
 
 /// How long an idle thread waits before it looks whether its token is still there.
@@ -166,12 +167,18 @@ impl Worker {
             Command::DescribeKey { key, pin } => self.describe_key(&key, pin.as_ref()),
             Command::ListKeys => self.with_session(|session| session.driver.list_keys()).map(Reply::Keys),
             Command::GenerateKeyPair(spec) => self.with_session(|session| {
-                let key = session.driver.generate_key_pair(&spec)?;
+                let key = writing::generate(session.driver.as_mut(), &spec)?;
                 let algorithms = session.driver.algorithms(&key.kind)?;
                 Ok(Reply::Key { key, algorithms })
             }),
-            Command::WriteCertificate { id, label, certificate } => {
-                self.with_session(|session| session.driver.write_certificate(&id, &label, &certificate)).map(|()| Reply::Done)
+            Command::DestroyKeyPair { id } => self
+                .with_session(|session| {
+                    session.keys.clear();
+                    session.driver.destroy_key_pair(&id)
+                })
+                .map(|()| Reply::Done),
+            Command::WriteCertificate(order) => {
+                self.with_session(|session| writing::have_certificate(session.driver.as_mut(), &order)).map(|()| Reply::Done)
             }
             Command::Login { pin, origin } => self.login(pin, origin).map(|()| Reply::Done),
             Command::CheckPin { pin } => self.check_pin(&pin).map(|()| Reply::Done),

@@ -3,6 +3,7 @@
 //! Modules run as in production, in children of the `sealgate` program; only the command line and the configuration file are missing.
 
 use std::{
+    collections::HashMap,
     fs,
     net::{IpAddr, Ipv4Addr, TcpListener},
     os::unix::net::UnixListener,
@@ -17,11 +18,13 @@ use sealgate::{
     domain::{
         algorithm::{Curve, KeyKind},
         caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
+        enrolment::profile::{CaChoice, Profile},
         key::ConfiguredKey,
         pin::Pin,
         timestamp::Timestamp,
         token::{KeyPairSpec, LoginMode, PinSource, SlotState, TokenPolicy},
     },
+    enrolment::{EnrolmentParts, EnrolmentService, ca::CertificateAuthority},
     http::{
         app::{HttpSettings, Services, TsaDoor},
         server::{Listener, Server},
@@ -39,7 +42,7 @@ use sealgate::{
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     ticket::{TicketService, TicketSettings},
     token::{
-        command::{Command, Reply},
+        command::{CertificateOrder, Command, Reply},
         fake::Script,
         pkcs11::ModuleOptions,
         slot::SlotHandle,
@@ -84,6 +87,8 @@ pub struct Plan {
     pub signing: SigningSettings,
     pub permits: PermitSettings,
     pub store: Arc<dyn Store>,
+    pub profiles: Vec<Profile>,
+    pub authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>>,
     /// Time-stamping authorities; without any, a key whose name begins with `tsa` makes the time stamps.
     pub tsa_urls: Vec<String>,
     /// How long a time stamp may take.
@@ -103,6 +108,7 @@ pub struct Gateway {
     pub permits: Arc<PermitService>,
     pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
+    pub enrolment: Arc<EnrolmentService>,
     signing: Arc<SigningService>,
     pub server: Server,
     http: reqwest::Client,
@@ -142,6 +148,8 @@ impl Plan {
             signing: SigningSettings { canary_every: None, ..SigningSettings::default() },
             permits: PermitSettings::default(),
             store: Arc::new(MemoryStore::new()),
+            profiles: Vec::new(),
+            authorities: HashMap::new(),
             tsa_urls: Vec::new(),
             tsa_total: PATIENCE,
             directory,
@@ -241,7 +249,13 @@ impl Plan {
         let Reply::Key { key, .. } = made else { panic!("no key: {made:?}") };
         let issue = if label.starts_with("tsa") { DevCa::issue_for_time_stamping } else { DevCa::issue };
         let certificate = issue(&self.ca, &key.public_key.unwrap(), label, validity(1)).unwrap();
-        let write = Command::WriteCertificate { id, label: label.to_owned(), certificate: certificate.as_der().to_vec() };
+        let write = Command::WriteCertificate(CertificateOrder {
+            id,
+            label: label.to_owned(),
+            certificate: certificate.as_der().to_vec(),
+            chain: Vec::new(),
+            replace: false,
+        });
         slot.call(write).await.unwrap();
         self.add_key(label, None);
     }
@@ -260,6 +274,7 @@ impl Plan {
             uri: format!("pkcs11:object={name}").parse().unwrap(),
             algorithm: None,
             certificate,
+            ignore_validity: false,
             chain: vec![self.ca.certificate().as_der().to_vec()],
             allow_unverified: false,
         });
@@ -318,12 +333,22 @@ impl Plan {
         let callers = Arc::new(CallerBook::open(self.callers, book, Arc::clone(&store)).await.unwrap());
         let control_socket = self.directory.path().join("control.sock");
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));
+        let parts = EnrolmentParts {
+            store: Arc::clone(&store),
+            signing: Arc::clone(&signing),
+            tokens: tokens.clone(),
+            profiles: self.profiles,
+            authorities: self.authorities,
+            renew_days: None,
+        };
+        let enrolment = Arc::new(EnrolmentService::new(parts).await.unwrap());
         let services = Services {
             callers: Arc::clone(&callers),
             tickets: Arc::clone(&tickets),
             permits: Arc::clone(&permits),
             desk: signing.desk(),
             operators: Arc::clone(&operators),
+            enrolment: Arc::clone(&enrolment),
         };
         let tls = self.tls.map(|files| Arc::new(Tls::load(files).unwrap()));
         let listeners = self.listeners.iter().map(|caller| Listener {
@@ -345,6 +370,7 @@ impl Plan {
             permits,
             callers,
             operators,
+            enrolment,
             signing,
             server,
         }

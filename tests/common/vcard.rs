@@ -110,7 +110,7 @@ impl VCard {
             let answers = self.send_as_piv_manager(&[format!("00:47:00:{slot:02X}:05:AC:03:80:01:11:00")]);
             let point = answers[0].last_chunk::<P256_POINT>().expect("a public key");
             let spki = [&P256_SPKI_START[..], point].concat();
-            let certificate = certificate::issue(&spki, &format!("CN=PIV {slot:02X},O=Sealgate,C=UA"), 20_000);
+            let certificate = certificate::issue(&spki, &format!("CN=PIV {slot:02X},O=Sealgate,C=UA"), certificate::yesterday());
             self.send_as_piv_manager(&put_certificate(object, &certificate));
         }
     }

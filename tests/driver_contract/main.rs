@@ -16,6 +16,18 @@ use suite::{Keys, Rig, pin};
 
 contract!(rules_on_fake, crate::on_fake);
 contract!(rules_on_softhsm, crate::on_softhsm);
+contract!(
+    writing_on_fake,
+    crate::on_fake,
+    certificates_are_listed_and_removed_one_by_one,
+    a_key_pair_is_destroyed_with_both_halves_and_no_other,
+);
+contract!(
+    writing_on_softhsm,
+    crate::on_softhsm,
+    certificates_are_listed_and_removed_one_by_one,
+    a_key_pair_is_destroyed_with_both_halves_and_no_other,
+);
 
 fn on_fake(_: &str, rule: &str, body: fn(&Rig)) {
     suite::check(&fake_rig(), rule, body, &[]);

@@ -453,6 +453,30 @@ pub fn what_is_no_certificate_is_not_written(rig: &Rig) {
     assert_eq!(driver.list_keys(), before);
 }
 
+pub fn certificates_are_listed_and_removed_one_by_one(rig: &Rig) {
+    let mut driver = rig.logged_in();
+    let key = rig.key(&mut *driver, 0);
+    let issue = |day| certificate::issue(key.public_key.as_ref().unwrap(), "CN=k,O=Sealgate,C=UA", day);
+    let (old, new, of_no_key) = (issue(20_000), issue(20_001), issue(20_002));
+    driver.write_certificate(&key.id, "k", &old).unwrap();
+    driver.write_certificate(&key.id, "k", &new).unwrap();
+    driver.write_certificate(&[], "CA", &of_no_key).unwrap();
+    assert_eq!(driver.certificates(&key.id).unwrap().len(), 2);
+    driver.remove_certificate(&key.id, &old).unwrap();
+    assert_eq!(driver.certificates(&key.id).unwrap(), [new]);
+    assert_eq!(driver.certificates(&[]).unwrap(), [of_no_key]);
+    assert_eq!(driver.certificates(&[0x77]).unwrap(), Vec::<Vec<u8>>::new());
+}
+
+pub fn a_key_pair_is_destroyed_with_both_halves_and_no_other(rig: &Rig) {
+    let mut driver = rig.logged_in();
+    let (one, other) = (rig.key(&mut *driver, 0), rig.key(&mut *driver, 1));
+    driver.destroy_key_pair(&one.id).unwrap();
+    assert_eq!(driver.list_keys().unwrap(), [other]);
+    // The id is free again, so no half is left.
+    driver.generate_key_pair(&KeyPairSpec { kind: P256, id: one.id, label: "again".to_owned() }).unwrap();
+}
+
 /// What the rules about such keys say of a token that has none.
 pub const NO_SUCH_KEY: &str = "a key that wants its PIN each time";
 

@@ -373,6 +373,7 @@ fn start_service(tokens: Tokens, retention: Duration, lifetime: Duration) -> Arc
         algorithm: None,
         certificate: None,
         chain: Vec::new(),
+        ignore_validity: false,
         allow_unverified: false,
     };
     let settings = SigningSettings { canary_every: None, retention, ..SigningSettings::default() };

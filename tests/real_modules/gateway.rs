@@ -200,6 +200,7 @@ fn signing_service(setting: &Setting, tokens: &Tokens) -> Arc<SigningService> {
         algorithm: None,
         certificate: None,
         chain: Vec::new(),
+        ignore_validity: false,
         allow_unverified: false,
     };
     SigningService::start(tokens.clone(), vec![key], store, permits, SigningSettings::default()).unwrap()

@@ -8,6 +8,7 @@
 mod accounts;
 mod callers;
 mod consent;
+mod enrolments;
 mod jobs;
 mod parts;
 #[path = "../common/postgres.rs"]
@@ -32,7 +33,7 @@ use self::{parts::AnyStore, postgres_server::Postgres};
 
 /// Every promise.
 mod promises {
-    pub use super::{accounts::*, callers::*, consent::*, jobs::*, records::*, tickets::*};
+    pub use super::{accounts::*, callers::*, consent::*, enrolments::*, jobs::*, records::*, tickets::*};
 }
 
 /// Every promise, checked on the stores that `$new` makes; what else it returns is kept until the test has ended.
@@ -83,6 +84,12 @@ macro_rules! contract {
                 a_conflict_leaves_neither_audit_record_nor_content,
                 a_conflict_concerns_only_its_own_commit,
                 many_jobs_at_once_all_end_once,
+                a_certificate_request_is_found_as_it_was_stored_and_changed_once_a_version,
+                certificate_requests_are_listed_newest_first_as_the_filter_says,
+                certificate_requests_are_due_in_the_order_of_their_time,
+                a_certificate_that_becomes_active_takes_the_place_of_the_former_one,
+                of_many_that_become_active_at_once_one_is,
+                a_certificate_request_is_as_before_when_its_commit_fails,
                 a_permit_that_is_asked_for_pays_for_nothing_before_it_is_granted,
                 a_permit_is_decided_once_by_a_race,
                 a_job_that_waits_for_consent_is_queued_when_it_is_given,

@@ -31,7 +31,7 @@ use crate::{
     pki::{DevCa, Validity},
     store::pin_ledger::StoredPinLedger,
     token::{
-        command::{Command, Reply},
+        command::{CertificateOrder, Command, Reply},
         pkcs11::ModuleOptions,
         slot::SlotHandle,
         supervisor::{Isolation, ModuleSettings, ModuleSource, TokenSettings, Tokens},
@@ -120,7 +120,13 @@ async fn make_key(slot: &SlotHandle, ca: &DevCa, layout: &Layout, spec: KeyPairS
     let issue = if label == TSA_KEY { DevCa::issue_for_time_stamping } else { DevCa::issue };
     let certificate = issue(ca, &public_key, &subject, valid_for(VALID_FOR)?)?;
     write_public(&layout.certificate(&label), certificate.to_pem().as_bytes())?;
-    let write = Command::WriteCertificate { id, label, certificate: certificate.as_der().to_vec() };
+    let write = Command::WriteCertificate(CertificateOrder {
+        id,
+        label,
+        certificate: certificate.as_der().to_vec(),
+        chain: Vec::new(),
+        replace: false,
+    });
     ask(slot, write, "given a certificate").await.map(|_| ())
 }
 

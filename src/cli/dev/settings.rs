@@ -84,6 +84,15 @@ impl DevSettings<'_> {
             let uri = quoted(&key.uri.to_string());
             let _ = write!(text, "\n[[key]]\nname = \"{}\"\nuri = {uri}\nchain = [{chain}]\n", key.name);
         }
+        // Keys with certificates that are asked for stand on the same token, and the CA that certified the others certifies them at once.
+        let _ = write!(
+            text,
+            "\n[enrolment]\ndev_ca = {{ key = {ca_key}, certificate = {chain} }}\n\n\
+             [[enrolment.profile]]\nname = \"dev\"\ntoken = {uri}\nca = \"dev\"\napproval = \"auto\"\nemail = true\nanchors = [{chain}]\n\
+             subject = [\"CN={{full_name}}\", \"T={{position}}\", \"O={{organisation}}\"]\n",
+            ca_key = quoted_path(&layout.ca_key()),
+            uri = quoted(&token.uri.to_string()),
+        );
         text
     }
 }

@@ -6,6 +6,7 @@ use super::dto::ErrorDto;
 use crate::{
     auth::{CallerError, OperatorError},
     domain::{consent::DecisionRefusal, pin::PinFormatError},
+    enrolment::EnrolmentError,
     permit::DecisionError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
 };
@@ -39,6 +40,12 @@ pub(in crate::http) enum ControlError {
     Job(#[from] JobCommandError),
     #[error("{0}")]
     Operator(#[from] OperatorError),
+    #[error("the request cannot be read: {0}")]
+    EnrolmentsQuery(String),
+    #[error("{0}")]
+    EnrolmentBody(String),
+    #[error("{0}")]
+    Enrolment(#[from] EnrolmentError),
 }
 
 impl ControlError {
@@ -51,6 +58,12 @@ impl ControlError {
             Self::JobsQuery(_) => "ask with `state` (say in-doubt), `caller` and `limit`, or without them",
             Self::Job(JobCommandError::NotFound) => "see `sealgate jobs list`; what ended long ago stands in the audit log only",
             Self::Job(JobCommandError::NotInDoubt(_)) => "nothing is left to be settled; see `sealgate jobs show`",
+            Self::EnrolmentsQuery(_) => "ask with `state` (say awaiting-issue), `organisation` and `limit`, or without them",
+            Self::EnrolmentBody(_) => "correct what is said and ask again; the profile says which token makes the key",
+            Self::Enrolment(EnrolmentError::NotFound) => "see `sealgate enrol list`",
+            Self::Enrolment(EnrolmentError::Fault(_)) => "see `sealgate enrol show` for where the request stands",
+            Self::Enrolment(EnrolmentError::Unavailable(_)) => "see `sealgate slots`, and try again",
+            Self::Enrolment(EnrolmentError::Overtaken) => "see `sealgate enrol show`, and try again",
             Self::UnknownCaller | Self::Caller(CallerError::Missing(_)) => "see `sealgate callers list`",
             Self::Job(JobCommandError::StoreUnavailable)
             | Self::Operator(OperatorError::StoreUnavailable)
@@ -95,6 +108,10 @@ const fn hint_about_operator(error: &OperatorError) -> &'static str {
 impl ResponseError for ControlError {
     fn status_code(&self) -> StatusCode {
         match self {
+            Self::Enrolment(EnrolmentError::NotFound) => StatusCode::NOT_FOUND,
+            Self::Enrolment(EnrolmentError::Fault(_) | EnrolmentError::Overtaken) => StatusCode::CONFLICT,
+            Self::Enrolment(EnrolmentError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::EnrolmentsQuery(_) | Self::EnrolmentBody(_) => StatusCode::BAD_REQUEST,
             Self::UnknownCaller | Self::Caller(CallerError::Missing(_)) => StatusCode::NOT_FOUND,
             Self::Caller(CallerError::StoreUnavailable | CallerError::Random(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Caller(CallerError::Configured(_) | CallerError::Known(_) | CallerError::Overtaken | CallerError::Twice(_)) => {

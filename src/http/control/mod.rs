@@ -1,5 +1,5 @@
 //! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`permits`], [`callers`] and [`operators`] have calls of their own.
+//! [`ErrorDto`](dto::ErrorDto): what went wrong and what to do. [`jobs`], [`permits`], [`callers`], [`operators`] and [`enrol`] have their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
@@ -13,6 +13,7 @@
 
 pub mod callers;
 pub mod dto;
+pub mod enrol;
 mod error;
 pub mod jobs;
 mod local_user;
@@ -37,6 +38,7 @@ use super::extract::{Pace, read_whole};
 use crate::{
     auth::{CallerBook, Operators},
     domain::{ids::KeyName, key_uri::Pkcs11Uri, pin::Pin},
+    enrolment::EnrolmentService,
     permit::PermitService,
     signing::tokens::TokenDesk,
 };
@@ -58,6 +60,7 @@ pub(super) fn configure(
     desk: Data<TokenDesk>,
     callers: Data<CallerBook>,
     accounts: Data<Operators>,
+    enrolment: Data<EnrolmentService>,
     permits: Data<PermitService>,
     closing: Data<Closing>,
 ) -> impl FnOnce(&mut ServiceConfig) {
@@ -66,6 +69,7 @@ pub(super) fn configure(
             .app_data(desk)
             .app_data(callers)
             .app_data(accounts)
+            .app_data(enrolment)
             .app_data(permits)
             .app_data(closing)
             .route("/health", get().to(health))
@@ -78,6 +82,13 @@ pub(super) fn configure(
             .route("/jobs", get().to(jobs::list))
             .route("/jobs/{id}", get().to(jobs::show))
             .route("/jobs/{id}/resolve", post().to(jobs::resolve))
+            .route("/enrolments", get().to(enrol::list))
+            .route("/enrolments", post().to(enrol::create))
+            .route("/enrolments/{id}", get().to(enrol::show))
+            .route("/enrolments/{id}/approve", post().to(enrol::approve))
+            .route("/enrolments/{id}/refuse", post().to(enrol::refuse))
+            .route("/enrolments/{id}/certificate", post().to(enrol::upload))
+            .route("/enrolments/{id}/activate", post().to(enrol::activate))
             .route("/permits", get().to(permits::list))
             .route("/permits/changes", get().to(permits::changes))
             .route("/permits/{id}", get().to(permits::show))

@@ -29,7 +29,7 @@ use crate::{
     },
     http::extract::BodyReadError,
     permit::PermitError,
-    signing::service::{Denied, SubmitError},
+    signing::service::{CertificateFault, Denied, SubmitError},
     ticket::{BulkError, TicketError, UnsupportedOption},
 };
 
@@ -322,6 +322,13 @@ impl ApiError {
             Denied::NotSupported(detail) => self.failed(Text::new("cause-not-supported").with("detail", detail)),
             Denied::NoPublicKey => self.failed_because("cause-no-public-key"),
             Denied::PinRefused(detail) => self.failed(Text::new("cause-pin-refused").with("detail", detail)),
+            Denied::CertificateNotInForce(CertificateFault::NotYetValid(from)) => {
+                self.failed(Text::new("cause-certificate-not-yet-valid").with("time", from.to_rfc3339()))
+            }
+            Denied::CertificateNotInForce(CertificateFault::Expired(at)) => {
+                self.failed(Text::new("cause-certificate-expired").with("time", at.to_rfc3339()))
+            }
+            Denied::CertificateNotInForce(CertificateFault::Replaced) => self.failed_because("cause-certificate-replaced"),
             Denied::Quarantined => self.failed_because("cause-quarantined"),
             Denied::Device(detail) => self.failed(Text::new("cause-device").with("detail", detail)),
         }

@@ -7,12 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{accounts::Accounts, queue::TokenQueue};
+use super::{accounts::Accounts, enrolments::Enrolments, queue::TokenQueue};
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
+        enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, QueueLength, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::{Permit, PermitState},
@@ -46,6 +47,7 @@ pub(super) struct Tables {
     accepted_count: u64,
     requests: HashMap<RequestName, IdempotentRequest>,
     requests_by_end: BTreeSet<(Timestamp, RequestName)>,
+    pub(super) enrolments: Enrolments,
     callers: BTreeMap<CallerId, StoredCaller>,
     pub(super) accounts: Accounts,
     audit: Vec<SealedRecord>,
@@ -76,6 +78,7 @@ impl Default for Tables {
             accepted_count: 0,
             requests: HashMap::default(),
             requests_by_end: BTreeSet::default(),
+            enrolments: Enrolments::default(),
             callers: BTreeMap::default(),
             accounts: Accounts::default(),
             audit: Vec::new(),
@@ -356,6 +359,19 @@ impl Rows for Tables {
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.replace_request((caller.clone(), key.clone()), row);
         Ok(())
+    }
+
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        Ok(self.enrolments.find(id).cloned())
+    }
+
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError> {
+        self.enrolments.replace(id, row);
+        Ok(())
+    }
+
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
+        Ok(self.enrolments.active(key))
     }
 
     fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
-    callers,
+    callers, enrolments,
     session::{Step, Value},
     working_set::{Pair, WorkingSet},
 };
@@ -83,6 +83,7 @@ pub(super) fn writes(set: &WorkingSet) -> Result<Writes, StoreError> {
     permits(set, &mut steps)?;
     words(set, &mut steps);
     jobs(set, &mut steps)?;
+    enrolments::writes(set, &mut steps)?;
     callers::writes(&set.callers, &mut steps)?;
     let (place, requests) = (steps.len(), requests(set, &mut steps)?);
     if requests > 0 {

@@ -9,14 +9,15 @@ use super::{
 };
 
 /// Each migration that this program knows, oldest first. One that was released never changes.
-const MIGRATIONS: [(i32, &str); 7] = [
+const MIGRATIONS: [(i32, &str); 8] = [
     (1, include_str!("../migrations/postgres/0001_state.sql")),
     (2, include_str!("../migrations/postgres/0002_leases.sql")),
     (3, include_str!("../migrations/postgres/0003_pins.sql")),
     (4, include_str!("../migrations/postgres/0004_operators.sql")),
     (5, include_str!("../migrations/postgres/0005_callers.sql")),
     (6, include_str!("../migrations/postgres/0006_consent.sql")),
-    (7, include_str!("../migrations/postgres/0007_signatures.sql")),
+    (7, include_str!("../migrations/postgres/0007_enrolments.sql")),
+    (8, include_str!("../migrations/postgres/0008_signatures.sql")),
 ];
 
 /// The newest of them.

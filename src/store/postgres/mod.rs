@@ -10,6 +10,7 @@ mod audit;
 mod callers;
 mod claim;
 mod clock;
+mod enrolments;
 mod flush;
 mod group;
 mod leases;
@@ -54,14 +55,15 @@ pub use self::{
     tls::TlsError,
 };
 use super::{
-    Change, ContentUsage, JobFilter, Store, StoreError,
+    Change, ContentUsage, EnrolmentFilter, JobFilter, Store, StoreError,
     columns::{count, millis, request_of, state_text, timestamp, token_of, token_text},
     waiters::Waiters,
 };
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
+    enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{QueueLength, SigningJob},
     lease::{Leases, TokenAnnouncement},
     operator::{OperatorAccount, OperatorSession, SessionId},
@@ -434,6 +436,18 @@ impl Store for PostgresStore {
             Ok(QueueLength { token, queued: row::number(row, 1)?, oldest: timestamp(row::column(row, 2)?) })
         };
         rows.iter().map(length).collect()
+    }
+
+    async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        self.enrolment(id).await
+    }
+
+    async fn list_enrolments(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        self.enrolments_that_fit(filter, limit).await
+    }
+
+    async fn due_enrolments(&self, now: Timestamp, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        self.enrolments_due(now, limit).await
     }
 
     async fn audit_head(&self) -> Result<AuditHead, StoreError> {

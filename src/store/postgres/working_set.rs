@@ -13,15 +13,16 @@ use uuid::Uuid;
 
 use super::{
     accounts::{Accounts, WantedAccounts},
-    callers,
+    callers, enrolments,
     row::{self, job_columns, permit_columns, ticket_columns},
     session::{Answer, Step},
 };
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead, SealedRecord},
+        enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+        ids::{CallerId, EnrolmentId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
         job::JobState,
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::{Permit, PermitState},
@@ -33,6 +34,7 @@ use crate::{
     store::{
         Change, StoreError,
         columns::{request_of, token_of, token_text},
+        enrolment::enrolment_of,
         rows::{JobRow, Rows},
     },
 };
@@ -65,6 +67,9 @@ pub(super) struct Wanted {
     counted: BTreeSet<CallerId>,
     callers: BTreeSet<CallerId>,
     queues: BTreeSet<TokenIdentity>,
+    enrolments: BTreeSet<EnrolmentId>,
+    /// Names of keys whose active request is wanted.
+    active: BTreeSet<KeyName>,
     /// Whose permits are counted.
     askers: BTreeSet<CallerId>,
     accounts: WantedAccounts,
@@ -98,6 +103,11 @@ impl Wanted {
                 self.jobs.insert(*job);
             }
             Change::KeepRequest(request) => drop(self.requests.insert((request.caller.clone(), request.key.clone()))),
+            Change::InsertEnrolment(enrolment) | Change::UpdateEnrolment(enrolment) => drop(self.enrolments.insert(enrolment.id)),
+            Change::ActivateEnrolment(enrolment) => {
+                self.enrolments.insert(enrolment.id);
+                self.active.insert(enrolment.key_name.clone());
+            }
             Change::InsertCaller(caller) | Change::UpdateCaller(caller) => drop(self.callers.insert(caller.id.clone())),
             Change::RemoveCaller(id) => drop(self.callers.insert(id.clone())),
             Change::InsertOperator(_)
@@ -128,6 +138,9 @@ impl Wanted {
             Step::new(TICKET_COUNTS, vec![Box::new(counted)]),
             Step::new(QUEUE_COUNTS, vec![Box::new(queues)]),
         ];
+        if !self.enrolments.is_empty() {
+            steps.push(enrolments::read(&self.enrolments, &self.active));
+        }
         // Most groups ask for nothing.
         if !askers.is_empty() {
             steps.push(Step::new(WAITING_COUNTS, vec![Box::new(askers.clone())]));
@@ -167,6 +180,7 @@ pub(super) struct WorkingSet {
     pub(super) permits: HashMap<PermitId, Pair<Permit>>,
     pub(super) jobs: HashMap<JobId, Pair<JobRow>>,
     pub(super) requests: HashMap<RequestName, Pair<IdempotentRequest>>,
+    pub(super) enrolments: HashMap<EnrolmentId, Pair<Enrolment>>,
     pub(super) callers: callers::Rows,
     pub(super) contents: HashMap<(TicketId, ContentPart), Option<Arc<[u8]>>>,
     pub(super) words: HashMap<PermitId, Option<String>>,
@@ -188,6 +202,7 @@ impl WorkingSet {
             permits: HashMap::new(),
             jobs: HashMap::new(),
             requests: HashMap::new(),
+            enrolments: HashMap::new(),
             callers: HashMap::new(),
             contents: HashMap::new(),
             words: HashMap::new(),
@@ -223,6 +238,11 @@ impl WorkingSet {
             let name = (name(row::column(row, 0)?)?, name(row::column(row, 1)?)?);
             let request = request_of(&name.0, &name.1, row::column(row, 2)?, row::column(row, 3)?)?;
             self.requests.insert(name, Pair::of(request));
+        }
+        let (enrolments, rest) = rest.split_at(if wanted.enrolments.is_empty() { 0 } else { rest.len().min(1) });
+        for row in enrolments.iter().flat_map(|answer| &answer.rows) {
+            let enrolment = enrolment_of(row::column(row, 0)?)?;
+            self.enrolments.insert(enrolment.id, Pair::of(enrolment));
         }
         // What permits there are was asked with two statements or none, accounts likewise, callers with one or none.
         let (permit_counts, rest) = rest.split_at(if wanted.askers.is_empty() { 0 } else { rest.len().min(2) });
@@ -345,6 +365,20 @@ impl Rows for WorkingSet {
     fn put_idempotent(&mut self, caller: &CallerId, key: &IdempotencyKey, row: Option<IdempotentRequest>) -> Result<(), StoreError> {
         self.requests.entry((caller.clone(), key.clone())).or_default().wanted = row;
         Ok(())
+    }
+
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        Ok(self.enrolments.get(&id).and_then(|pair| pair.wanted.clone()))
+    }
+
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError> {
+        self.enrolments.entry(id).or_default().wanted = row;
+        Ok(())
+    }
+
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
+        let mut wanted = self.enrolments.values().filter_map(|pair| pair.wanted.as_ref());
+        Ok(wanted.find(|enrolment| enrolment.active && enrolment.key_name == *key).map(|enrolment| enrolment.id))
     }
 
     fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {

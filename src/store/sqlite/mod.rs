@@ -8,6 +8,7 @@
 mod accounts;
 mod callers;
 mod claims;
+mod enrolments;
 #[cfg(test)]
 mod plans;
 mod queries;
@@ -35,13 +36,14 @@ use self::{
     writer::{Writer, not_made},
 };
 use super::{
-    Change, ContentUsage, JobFilter, Store, StoreError, rows,
+    Change, ContentUsage, EnrolmentFilter, JobFilter, Store, StoreError, rows,
     waiters::{Waiters, ended},
 };
 use crate::domain::{
     audit::{AuditHead, SealedRecord},
+    enrolment::Enrolment,
     idempotency::IdempotentRequest,
-    ids::{CallerId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+    ids::{CallerId, EnrolmentId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
     job::{JobState, QueueLength, SigningJob},
     operator::{OperatorAccount, OperatorSession, SessionId},
     permit::Permit,
@@ -367,6 +369,19 @@ impl Store for SqliteStore {
 
     async fn queues(&self) -> Result<Vec<QueueLength>, StoreError> {
         self.readers.read(queries::queues).await
+    }
+
+    async fn find_enrolment(&self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        self.readers.read_row(|connection| enrolments::enrolment(connection, id))
+    }
+
+    async fn list_enrolments(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| enrolments::list(connection, &filter, limit)).await
+    }
+
+    async fn due_enrolments(&self, now: Timestamp, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
+        self.readers.read(move |connection| enrolments::due(connection, now, limit)).await
     }
 
     async fn audit_head(&self) -> Result<AuditHead, StoreError> {

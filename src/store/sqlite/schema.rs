@@ -17,7 +17,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_operators.sql"),
     include_str!("../migrations/sqlite/0003_callers.sql"),
     include_str!("../migrations/sqlite/0004_consent.sql"),
-    include_str!("../migrations/sqlite/0005_signatures.sql"),
+    include_str!("../migrations/sqlite/0005_enrolments.sql"),
+    include_str!("../migrations/sqlite/0006_signatures.sql"),
 ];
 
 /// How long a statement waits for another connection's lock: the write-ahead log is emptied while nobody reads.

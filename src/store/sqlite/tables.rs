@@ -6,15 +6,16 @@ use rusqlite::{Connection, ToSql, named_params, params};
 use uuid::Uuid;
 
 use super::{
-    accounts,
+    accounts, enrolments,
     queries::{self, Forgettable, JOB, TICKET, all, job_read, read_ticket, ticket_columns, uuid},
     recent::{Recent, Seen},
 };
 use crate::{
     domain::{
         audit::{AuditEvent, AuditHead},
+        enrolment::Enrolment,
         idempotency::IdempotentRequest,
-        ids::{CallerId, ClaimId, GatewayId, IdempotencyKey, JobId, OperatorName, PermitId, TicketId},
+        ids::{CallerId, ClaimId, EnrolmentId, GatewayId, IdempotencyKey, JobId, KeyName, OperatorName, PermitId, TicketId},
         job::{FailureCause, JobOutcome, JobState, SigningJob},
         operator::{OperatorAccount, OperatorSession, SessionId},
         permit::Permit,
@@ -71,7 +72,7 @@ impl Memory {
 
 /// The rows of the writer's transaction.
 pub(super) struct Tables<'a> {
-    connection: &'a Connection,
+    pub(super) connection: &'a Connection,
     memory: &'a mut Memory,
     recent: &'a Recent,
     seen: Seen,
@@ -346,6 +347,18 @@ impl Rows for Tables<'_> {
         let sql = "INSERT INTO requests (caller, key, done, expires) VALUES (:caller, :key, :done, :expires)";
         let params = named_params! { ":caller": caller, ":key": key, ":done": request_text(&row.done)?, ":expires": millis(row.expires) };
         self.run(sql, params).map(drop)
+    }
+
+    fn enrolment(&mut self, id: EnrolmentId) -> Result<Option<Enrolment>, StoreError> {
+        enrolments::enrolment(self.connection, id)
+    }
+
+    fn put_enrolment(&mut self, id: EnrolmentId, row: Option<Enrolment>) -> Result<(), StoreError> {
+        self.write_enrolment(id, row.as_ref())
+    }
+
+    fn active_enrolment(&mut self, key: &KeyName) -> Result<Option<EnrolmentId>, StoreError> {
+        enrolments::active(self.connection, key)
     }
 
     fn caller(&mut self, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {

@@ -212,9 +212,30 @@ impl TokenDriver for FakeDriver {
         let mut state = self.call(Call::WriteCertificate)?;
         state.check_login()?;
         Certificate::from_der(certificate).map_err(|error| DeviceError::Refused(error.to_string()))?;
-        for key in state.keys.iter_mut().filter(|key| key.description.id == id) {
-            key.description.certificate = Some(certificate.to_vec());
-        }
+        state.certificates.push((id.to_vec(), certificate.to_vec()));
+        state.show_certificates();
+        Ok(())
+    }
+
+    fn certificates(&mut self, id: &[u8]) -> Result<Vec<Vec<u8>>, DeviceError> {
+        let state = self.call(Call::Certificates)?;
+        Ok(state.certificates.iter().filter(|(of, _)| of == id).map(|(_, der)| der.clone()).collect())
+    }
+
+    fn remove_certificate(&mut self, id: &[u8], certificate: &[u8]) -> Result<(), DeviceError> {
+        let mut state = self.call(Call::RemoveCertificate)?;
+        state.check_login()?;
+        state.certificates.retain(|(of, der)| of != id || der != certificate);
+        state.show_certificates();
+        Ok(())
+    }
+
+    fn destroy_key_pair(&mut self, id: &[u8]) -> Result<(), DeviceError> {
+        let mut state = self.call(Call::DestroyKeyPair)?;
+        state.check_login()?;
+        state.keys.retain(|key| key.description.id != id);
+        // What stood behind a removed key has another index now.
+        state.handle_epoch += 1;
         Ok(())
     }
 

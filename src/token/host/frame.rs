@@ -250,6 +250,7 @@ mod tests {
         digest::{Digest, SigningInput, ToSign},
         token::KeySelector,
     };
+    use crate::token::command::CertificateOrder;
 
     fn sign(id: Option<Vec<u8>>, label: Option<String>, digest: [u8; 32], pin: Option<String>) -> Command {
         let digest = Digest::new(HashAlgorithm::Sha256, digest.to_vec()).unwrap();
@@ -261,11 +262,15 @@ mod tests {
         }
     }
 
+    fn writing(id: Vec<u8>, label: String, certificate: Vec<u8>) -> Command {
+        Command::WriteCertificate(CertificateOrder { id, label, certificate, chain: Vec::new(), replace: true })
+    }
+
     fn any_command() -> impl Strategy<Value = Command> {
         let signing = (any::<Option<Vec<u8>>>(), any::<Option<String>>(), any::<[u8; 32]>(), any::<Option<String>>())
             .prop_map(|(id, label, digest, pin)| sign(id, label, digest, pin));
-        let writing = (any::<Vec<u8>>(), any::<String>(), any::<Vec<u8>>())
-            .prop_map(|(id, label, certificate)| Command::WriteCertificate { id, label, certificate });
+        let writing =
+            (any::<Vec<u8>>(), any::<String>(), any::<Vec<u8>>()).prop_map(|(id, label, certificate)| writing(id, label, certificate));
         prop_oneof![signing, writing, Just(()).prop_map(|()| Command::ListKeys), Just(()).prop_map(|()| Command::Logout)]
     }
 
@@ -305,7 +310,7 @@ mod tests {
     fn a_length_beyond_the_limit_is_refused_before_anything_is_allocated() {
         let mut wire: &[u8] = &u32::MAX.to_le_bytes();
         assert!(matches!(read::<ToParent>(&mut wire), Err(FrameError::TooLong(_))));
-        let long = Command::WriteCertificate { id: vec![], label: String::new(), certificate: vec![0; FRAME_MAX] };
+        let long = writing(vec![], String::new(), vec![0; FRAME_MAX]);
         assert!(matches!(encode(&long), Err(FrameError::TooLong(_))));
     }
 

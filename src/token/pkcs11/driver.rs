@@ -271,6 +271,25 @@ impl TokenDriver for Pkcs11Driver {
         self.session.create_object(&template).map(drop).map_err(from_cryptoki)
     }
 
+    fn certificates(&mut self, id: &[u8]) -> Result<Vec<Vec<u8>>, DeviceError> {
+        let found = self.objects()?.certificates(id)?;
+        Ok(found.into_iter().map(|(_, certificate)| certificate).collect())
+    }
+
+    fn remove_certificate(&mut self, id: &[u8], certificate: &[u8]) -> Result<(), DeviceError> {
+        let found = self.objects()?.certificates(id)?;
+        let meant = found.into_iter().filter(|(_, der)| der == certificate);
+        meant.map(|(object, _)| object).try_for_each(|object| self.session.destroy_object(object).map_err(from_cryptoki))
+    }
+
+    fn destroy_key_pair(&mut self, id: &[u8]) -> Result<(), DeviceError> {
+        if id.is_empty() {
+            return Err(DeviceError::Refused("without a CKA_ID it is not clear which keys are meant".to_owned()));
+        }
+        let halves = self.objects()?.halves(id)?;
+        halves.into_iter().try_for_each(|object| self.session.destroy_object(object).map_err(from_cryptoki))
+    }
+
     fn algorithms(&mut self, key: &KeyKind) -> Result<Vec<SignatureAlgorithm>, DeviceError> {
         Ok(self.mechanisms()?.algorithms(key))
     }

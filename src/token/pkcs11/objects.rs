@@ -58,12 +58,33 @@ impl<'a> Objects<'a> {
     /// # Errors
     /// What the module said.
     pub(super) fn id_in_use(&self, id: &[u8]) -> Result<bool, DeviceError> {
+        Ok(!self.halves(id)?.is_empty())
+    }
+
+    /// The private and public keys with this `CKA_ID`, private ones first.
+    ///
+    /// # Errors
+    /// What the module said.
+    pub(super) fn halves(&self, id: &[u8]) -> Result<Vec<ObjectHandle>, DeviceError> {
+        let mut found = Vec::new();
         for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-            if !self.find(&[Attribute::Class(class), Attribute::Id(id.to_vec())])?.is_empty() {
-                return Ok(true);
+            found.extend(self.find(&[Attribute::Class(class), Attribute::Id(id.to_vec())])?);
+        }
+        Ok(found)
+    }
+
+    /// The certificates with this `CKA_ID`, in DER; with an empty one, those that have none.
+    ///
+    /// # Errors
+    /// What the module said.
+    pub(super) fn certificates(&self, id: &[u8]) -> Result<Vec<(ObjectHandle, Vec<u8>)>, DeviceError> {
+        let mut found = Vec::new();
+        for object in self.find(&[Attribute::Class(ObjectClass::CERTIFICATE), Attribute::Id(id.to_vec())])? {
+            if let Some(value) = self.bytes(object, AttributeType::Value)? {
+                found.push((object, value));
             }
         }
-        Ok(false)
+        Ok(found)
     }
 
     /// What signing wants to know of a private key: read once per session, so its certificate is looked at only if nothing else tells.

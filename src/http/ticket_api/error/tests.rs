@@ -109,6 +109,9 @@ fn keys_and_jobs() -> Vec<ApiError> {
         Denied::NotSupported(detail()),
         Denied::NoPublicKey,
         Denied::PinRefused(detail()),
+        Denied::CertificateNotInForce(CertificateFault::NotYetValid(Timestamp::from_millis(0))),
+        Denied::CertificateNotInForce(CertificateFault::Expired(Timestamp::from_millis(0))),
+        Denied::CertificateNotInForce(CertificateFault::Replaced),
         Denied::Quarantined,
         Denied::Device(detail()),
     ];

@@ -1,0 +1,18 @@
+-- Certificate requests. What is asked for has a column of its own, the whole stands in `body` as JSON.
+CREATE TABLE enrolments (
+    id           UUID PRIMARY KEY,
+    organisation TEXT NOT NULL,
+    login        TEXT NOT NULL,
+    key_name     TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    active       BOOLEAN NOT NULL,
+    due          BIGINT,
+    created      BIGINT NOT NULL,
+    version      BIGINT NOT NULL,
+    body         TEXT NOT NULL
+);
+CREATE INDEX enrolments_by_organisation ON enrolments (organisation, created);
+CREATE INDEX enrolments_by_creation ON enrolments (created);
+CREATE INDEX enrolments_due ON enrolments (due) WHERE due IS NOT NULL;
+-- A name signs with one certificate: of two gateways that activate at once the second looks again.
+CREATE UNIQUE INDEX enrolments_active ON enrolments (key_name) WHERE active;

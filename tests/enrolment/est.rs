@@ -1,0 +1,193 @@
+//! A CA that speaks EST, over TLS: what we send is judged by openssl, and what it answers may be wrong.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use reqwest::Method;
+use sealgate::{
+    domain::{
+        algorithm::{Curve, KeyKind},
+        enrolment::profile::CaChoice,
+    },
+    enrolment::ca::{
+        CaAnswer, CaError, CaRequest, CertificateAuthority as _,
+        est::{EstCa, EstCredentials, EstSettings},
+    },
+    pki::{Certificate, DevCa},
+};
+
+use crate::{
+    common::{gateway::Plan, openssl::openssl_ok},
+    rig::{EIO_KEY, V1, ask, body, ca, id, profile, until, with_bank},
+};
+
+/// The peer: a TLS server in Python that has openssl judge each request and issue the certificate.
+const PEER: &str = include_str!("est_peer.py");
+
+struct Peer {
+    process: Child,
+    url: String,
+    dir: tempfile::TempDir,
+    tls_anchor: Vec<u8>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Peer {
+    fn start(ca: &DevCa) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        fs::write(at("ca.pem"), ca.certificate().to_pem()).unwrap();
+        fs::write(at("ca.key"), ca.key_pem().unwrap().as_bytes()).unwrap();
+        fs::write(at("peer.py"), PEER).unwrap();
+        for (name, subject) in [("tls", "/CN=localhost"), ("client", "/CN=gateway")] {
+            openssl_ok([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "9",
+                "-subj",
+                subject,
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-keyout",
+                &at(&format!("{name}.key")),
+                "-out",
+                &at(&format!("{name}.pem")),
+            ]);
+        }
+        let tls_anchor = openssl_ok(["x509", "-in", &at("tls.pem"), "-outform", "der"]);
+        let mut process = Command::new("python3").arg(at("peer.py")).arg(dir.path()).stdout(Stdio::piped()).spawn().expect("python3");
+        let mut port = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Self { process, url: format!("https://localhost:{}/.well-known/est", port.trim()), dir, tls_anchor }
+    }
+
+    /// From now on the peer behaves so.
+    fn behave(&self, how: &str) {
+        let next = self.dir.path().join("mode.new");
+        fs::write(&next, how).unwrap();
+        fs::rename(next, self.dir.path().join("mode")).unwrap();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn client(&self, credentials: EstCredentials) -> EstCa {
+        EstCa::new(EstSettings { url: self.url.parse().unwrap(), anchors: vec![self.tls_anchor.clone()], credentials }).unwrap()
+    }
+
+    fn basic(&self) -> EstCa {
+        self.client(EstCredentials::Basic { user: "gateway".to_owned(), password: "secret".into() })
+    }
+
+    fn certificate(&self) -> EstCa {
+        let read = |name: &str| fs::read_to_string(self.dir.path().join(name)).unwrap();
+        self.client(EstCredentials::Certificate(format!("{}\n{}", read("client.pem"), read("client.key")).into()))
+    }
+}
+
+/// A request by openssl, in DER.
+fn request(dir: &Path) -> Vec<u8> {
+    let at = |name: &str| dir.join(name).display().to_string();
+    openssl_ok([
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=a",
+        "-keyout",
+        &at("k"),
+        "-outform",
+        "der",
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_certified_over_est_and_its_key_signs() {
+    let ca = ca();
+    let peer = Peer::start(&ca);
+    let mut plan = Plan::softhsm(&[("seal", KeyKind::Ec(Curve::P256))], 64).await;
+    with_bank(&mut plan);
+    plan.profiles = vec![profile("contract", CaChoice::Est, &ca)];
+    plan.authorities.insert(CaChoice::Est, Arc::new(peer.basic()));
+    let gateway = plan.start().await;
+    let wanted = body(&id(1), "director", "Иванов Иван Иванович");
+    let created = ask(&gateway, Method::POST, &format!("{V1}/cert-requests/eio"), EIO_KEY, Some(&wanted)).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let path = format!("{V1}/cert-requests/eio/{}", id(1));
+    until(&gateway, &path, EIO_KEY, "PUBLISHED_BY_BANK").await;
+    let activated = ask(&gateway, Method::POST, &format!("{path}/activate"), EIO_KEY, None).await;
+    assert_eq!(activated.status, 200, "{}", activated.text());
+    assert!(peer.log().contains("POST simpleenroll application/pkcs10 basic ok"), "{}", peer.log());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_request_is_asked_for_again_and_renewed_with_its_own_call() {
+    let peer = Peer::start(&ca());
+    let dir = tempfile::tempdir().unwrap();
+    let der = request(dir.path());
+    let est = peer.certificate();
+    let asked = CaRequest { request: &der, renews: None };
+    peer.behave("pending");
+    let pending = est.submit(asked).await.unwrap();
+    assert_eq!(pending, CaAnswer::Pending { reference: None, retry_after: Some(std::time::Duration::from_secs(7)) });
+    peer.behave("");
+    let CaAnswer::Issued(issued) = est.poll(None, asked).await.unwrap() else { panic!("not issued") };
+    assert!(Certificate::from_der(&issued.certificate).is_ok() && !issued.chain.is_empty());
+    let again = CaRequest { request: &der, renews: Some(&issued.certificate) };
+    assert!(matches!(est.submit(again).await.unwrap(), CaAnswer::Issued(_)));
+    assert!(peer.log().contains("POST simplereenroll application/pkcs10 certificate ok"), "{}", peer.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_right_does_not_count() {
+    let peer = Peer::start(&ca());
+    let dir = tempfile::tempdir().unwrap();
+    let der = request(dir.path());
+    let est = peer.basic();
+    let asked = CaRequest { request: &der, renews: None };
+    for wrong in ["type", "garbage", "other-key", "huge", "empty"] {
+        peer.behave(wrong);
+        let answer = est.submit(asked).await;
+        assert!(matches!(answer, Err(CaError::Misbehaved(_))), "{wrong}: {answer:?}");
+    }
+    for away in ["busy", "redirect", "unauthorized"] {
+        peer.behave(away);
+        let answer = est.submit(asked).await;
+        assert!(matches!(answer, Err(CaError::Unavailable { .. })), "{away}: {answer:?}");
+    }
+    peer.behave("refused");
+    assert_eq!(est.submit(asked).await, Ok(CaAnswer::Rejected("HTTP status 400 the subject is not one of ours".to_owned())));
+    // A server whose certificate leads elsewhere is not talked to.
+    let stranger = EstSettings {
+        url: peer.url.parse().unwrap(),
+        anchors: vec![ca().certificate().as_der().to_vec()],
+        credentials: EstCredentials::Basic { user: "gateway".to_owned(), password: "secret".into() },
+    };
+    let answer = EstCa::new(stranger).unwrap().submit(asked).await;
+    assert!(matches!(answer, Err(CaError::Unavailable { .. })), "{answer:?}");
+}
