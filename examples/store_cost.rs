@@ -190,6 +190,7 @@ fn ticket(store: &SqliteStore) -> Ticket {
         key: KeyChoice::Default,
         signing: None,
         verifying: None,
+        time_stamp: None,
         version: 0,
     }
 }

@@ -22,7 +22,7 @@ use super::{
     modules::{Logins, token_settings},
     notices::{self, Watched},
     store::{OpenStore, StoreTrial},
-    time_stamps::TimeStampParts,
+    time_stamps::{TimeStampParts, evidence},
     tls,
 };
 use crate::{
@@ -127,7 +127,7 @@ impl Gateway {
         .await
         .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
-        let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client));
+        let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client).with_evidence(evidence(&config.revocation)?));
         let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), clerk];
         let operators = Arc::new(Operators::new(Arc::clone(&store), SessionSettings::default()));

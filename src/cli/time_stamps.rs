@@ -1,4 +1,4 @@
-//! Where the gateway's time stamps come from, put together from the configuration.
+//! Where the gateway's time stamps and evidence about certificates come from, put together from the configuration.
 
 use std::sync::Arc;
 
@@ -7,16 +7,20 @@ use anyhow::Context as _;
 use crate::{
     auth::AllowedPeers,
     cms::time_stamp::RESPONSE_MAX,
-    config::TsaSettings,
+    config::{RevocationSettings, RevocationSourceSettings, TsaSettings},
     http::app::TsaDoor,
     pki::{
         fetch::Fetcher,
+        revocation::{self, RevocationClient, RevocationSource, SourcePlace},
         tsa::{self, TsaClient},
     },
     signing::service::SigningService,
     stamping::{Authority, AuthoritySettings, StampSettings, StampSource, TimeStamps},
     store::Store,
 };
+
+/// How many CRLs and OCSP answers are fetched at a time.
+const EVIDENCE_CONCURRENT: usize = 8;
 
 /// What the services and the HTTP side need for time stamps.
 pub(super) struct TimeStampParts {
@@ -44,9 +48,36 @@ impl TimeStampParts {
     }
 }
 
+/// Who has evidence that certificates are not revoked.
+pub(super) fn evidence(settings: &RevocationSettings) -> anyhow::Result<Arc<RevocationClient>> {
+    let urls = || settings.sources.iter().flat_map(|source| source.ocsp.iter().chain(&source.crl));
+    let fetcher = fetcher(urls().any(|url| url.scheme() == "https"))?;
+    let source = |source: &RevocationSourceSettings| RevocationSource {
+        issuer: source.issuer.clone(),
+        places: [
+            source.ocsp.clone().map(SourcePlace::Ocsp),
+            source.crl.clone().map(SourcePlace::Crl),
+            source.crl_file.clone().map(SourcePlace::CrlFile),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    };
+    let settings = revocation::RevocationSettings {
+        sources: settings.sources.iter().map(source).collect(),
+        timeout: settings.timeout,
+        crl_max: settings.crl_max,
+        concurrent: EVIDENCE_CONCURRENT,
+    };
+    Ok(Arc::new(RevocationClient::new(fetcher, settings)))
+}
+
+fn fetcher(speaks_tls: bool) -> anyhow::Result<Fetcher> {
+    Fetcher::new(speaks_tls).context("no certificates are trusted by this machine; install ca-certificates")
+}
+
 fn remote(settings: &TsaSettings) -> anyhow::Result<TsaClient> {
-    let speaks_tls = settings.urls.iter().any(|url| url.scheme() == "https");
-    let fetcher = Fetcher::new(speaks_tls).context("no certificates are trusted by this machine; install ca-certificates")?;
+    let fetcher = fetcher(settings.urls.iter().any(|url| url.scheme() == "https"))?;
     let settings = tsa::TsaSettings {
         urls: settings.urls.clone(),
         timeout: settings.timeout,

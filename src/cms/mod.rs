@@ -7,6 +7,7 @@
 
 mod algorithm;
 pub mod armor;
+pub mod asic;
 mod attributes;
 mod carried;
 mod certificate;

@@ -33,7 +33,7 @@ fn one(item: &Item<RawKey>, names: &Names, base: &Path, unique: &mut Unique<Stri
         check_uri(uri, at, names, mistakes);
     }
     let algorithm = raw.algorithm.as_deref().and_then(|text| mistakes.parse::<SignatureAlgorithm>(at, "algorithm", text));
-    let certificate = raw.certificate.as_deref().and_then(|file| certificate(&base.join(file), at, mistakes));
+    let certificate = raw.certificate.as_deref().and_then(|file| certificate(&base.join(file), at, "certificate", mistakes));
     let chain = raw.chain.iter().flat_map(|file| certificates(&base.join(file), at, "chain", mistakes)).collect();
     Some(ConfiguredKey {
         name: name?,
@@ -62,10 +62,10 @@ fn check_uri(uri: &Pkcs11Uri, at: &Place, names: &Names, mistakes: &mut Mistakes
     }
 }
 
-fn certificate(file: &Path, at: &Place, mistakes: &mut Mistakes) -> Option<Vec<u8>> {
-    let mut all = certificates(file, at, "certificate", mistakes);
+pub(super) fn certificate(file: &Path, at: &Place, field: &str, mistakes: &mut Mistakes) -> Option<Vec<u8>> {
+    let mut all = certificates(file, at, field, mistakes);
     if all.len() > 1 {
-        mistakes.note(at, "certificate", "there are several certificates in the file; put those of the CAs into `chain`");
+        mistakes.note(at, field, "there are several certificates in the file; put those of the CAs into `chain`");
     }
     (all.len() == 1).then(|| all.remove(0))
 }

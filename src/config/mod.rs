@@ -11,6 +11,7 @@ mod listeners;
 mod mistakes;
 mod modules;
 mod raw;
+mod revocation;
 mod settings;
 mod store;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use self::{
     listeners::{DEFAULT_PORT, Listener, TlsSettings},
     mistakes::{ConfigErrors, FileFault, Mistake},
     modules::{CallLimits, EnvValue, Isolation, ModuleSettings},
+    revocation::{RevocationSettings, RevocationSourceSettings},
     settings::{AuditSettings, HttpSettings, Language, LimitSettings, LogFormat, MetricsSettings, PermitSettings, TicketApiSettings},
     store::{DatabaseUrl, PostgresSettings, StoreSettings},
     trust::TrustSettings,
@@ -88,6 +90,8 @@ pub struct Config {
     pub tsa: TsaSettings,
     /// Whose certificates are trusted.
     pub trust: TrustSettings,
+    /// Evidence that certificates are not revoked.
+    pub revocation: RevocationSettings,
     /// SHA-256 of the file.
     pub sha256: Sha256,
 }
@@ -158,6 +162,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let webhooks = webhooks::check(raw.webhooks, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
     let trust = trust::check(raw.trust, base, mistakes);
+    let revocation = revocation::check(raw.revocation, base, mistakes);
     let data_dir = base.join(raw.data_dir?.raw);
     Some(Config {
         data_dir,
@@ -166,6 +171,7 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
         webhooks,
         tsa,
         trust,
+        revocation,
         listeners,
         modules,
         token_policies,

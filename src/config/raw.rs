@@ -39,6 +39,7 @@ pub(super) struct RawConfig {
     pub(super) webhooks: Vec<Item<RawWebhook>>,
     pub(super) consent: Option<Item<RawConsent>>,
     pub(super) tsa: Option<Item<RawTsa>>,
+    pub(super) revocation: Option<Item<RawRevocation>>,
     pub(super) trust: Option<Item<RawTrust>>,
     /// Some piece of a known section could not be read, so what seems to be missing may stand in it.
     pub(super) incomplete: bool,
@@ -269,6 +270,26 @@ pub(super) struct RawTsaServe {
     pub(super) allow: Vec<String>,
 }
 
+/// `[revocation]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRevocation {
+    pub(super) timeout_seconds: Option<u64>,
+    pub(super) crl_max_bytes: Option<u64>,
+    #[serde(default)]
+    pub(super) source: Vec<RawRevocationSource>,
+}
+
+/// `[[revocation.source]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRevocationSource {
+    pub(super) issuer: PathBuf,
+    pub(super) ocsp: Option<String>,
+    pub(super) crl: Option<String>,
+    pub(super) crl_file: Option<PathBuf>,
+}
+
 /// `[trust]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -445,7 +466,7 @@ impl<'de> Visitor<'de> for PinVisitor {
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
                         `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]`, \
-                        `[enrolment]` and `[trust]`";
+                         `[revocation]`, `[enrolment]` and `[trust]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
@@ -490,6 +511,7 @@ impl Reader<'_> {
             "consent" => raw.consent = self.one(key, start, value),
             "webhook" => raw.webhooks = self.many(key, start, value),
             "tsa" => raw.tsa = self.one(key, start, value),
+            "revocation" => raw.revocation = self.one(key, start, value),
             "trust" => raw.trust = self.one(key, start, value),
             "http" => raw.http = self.one(key, start, value),
             "limits" => raw.limits = self.one(key, start, value),

@@ -36,6 +36,8 @@ pub struct Ticket {
     pub signing: Option<TicketSigning>,
     /// When the uploaded signature was last asked to be verified: it is judged as of then.
     pub verifying: Option<Timestamp>,
+    /// A time-stamp token over the content, made here or uploaded.
+    pub time_stamp: Option<Vec<u8>>,
     /// Counts changes, so that two writers do not overwrite each other.
     pub version: u64,
 }

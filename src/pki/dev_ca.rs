@@ -12,7 +12,7 @@ use const_oid::{
 };
 use der::{
     Any, Decode, Encode, Tag,
-    asn1::{Ia5String, OctetString, SetOfVec},
+    asn1::{Ia5String, OctetString, SetOfVec, Uint},
     pem::LineEnding,
 };
 use p256::{
@@ -28,12 +28,13 @@ use spki::{AlgorithmIdentifierOwned, DynSignatureAlgorithmIdentifier, SubjectPub
 use x509_cert::{
     TbsCertificate,
     attr::AttributeTypeAndValue,
-    builder::{self, Builder, CertificateBuilder, profile::BuilderProfile},
+    builder::{self, Builder, CertificateBuilder, CrlBuilder, profile::BuilderProfile},
+    crl::RevokedCert,
     ext::{
         Extension, ToExtension,
         pkix::{
-            AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
-            name::GeneralName,
+            AuthorityKeyIdentifier, BasicConstraints, CrlNumber, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+            SubjectKeyIdentifier, name::GeneralName,
         },
     },
     name::Name,
@@ -188,6 +189,28 @@ impl DevCa {
     /// As [`issue`](Self::issue).
     pub fn issue_for_time_stamping(&self, spki_der: &[u8], subject_cn: &str, validity: Validity) -> Result<Certificate, DevCaError> {
         self.issue_as(spki_der, &name(subject_cn)?, validity, Some(rfc5280::ID_KP_TIME_STAMPING))
+    }
+
+    /// Makes a CRL with these certificates, revoked from the beginning of its validity.
+    ///
+    /// # Errors
+    /// [`DevCaError::Build`].
+    pub fn crl(&self, number: u64, validity: Validity, revoked: &[&Certificate]) -> Result<Vec<u8>, DevCaError> {
+        let issuer = x509_cert::Certificate::from_der(self.certificate.as_der())?;
+        let validity = validity.to_x509()?;
+        let number = CrlNumber(Uint::new(&number.to_be_bytes())?);
+        let mut builder: CrlBuilder =
+            CrlBuilder::new_with_this_update(&issuer, number, validity.not_before)?.with_next_update(Some(validity.not_after));
+        if !revoked.is_empty() {
+            let entry = |certificate: &&Certificate| {
+                let parsed = x509_cert::Certificate::from_der(certificate.as_der())?;
+                let serial_number = parsed.tbs_certificate().serial_number().clone();
+                Ok(RevokedCert { serial_number, revocation_date: validity.not_before, crl_entry_extensions: None })
+            };
+            let entries = revoked.iter().map(entry).collect::<Result<Vec<_>, DevCaError>>()?;
+            builder = builder.with_certificates(entries.into_iter());
+        }
+        Ok(builder.build::<_, DerSignature>(&CaSigner(&self.key))?.to_der()?)
     }
 
     fn issue_as(

@@ -11,6 +11,7 @@ pub mod csr;
 mod dev_ca;
 pub mod fetch;
 pub mod path;
+pub mod revocation;
 pub mod trust;
 pub mod tsa;
 

@@ -58,6 +58,9 @@ struct TicketBody {
     signing: Option<TicketSigning>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     verifying: Option<Timestamp>,
+    /// The token, if there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::domain::bytes::list")]
+    time_stamp: Vec<Vec<u8>>,
 }
 
 /// A row of `permits`.
@@ -222,7 +225,7 @@ pub(super) fn token_of(text: &str) -> Result<TokenIdentity, StoreError> {
 
 impl TicketColumns {
     pub(super) fn of(ticket: Ticket) -> Result<Self, StoreError> {
-        let Ticket { id, caller, touched, options, content, signature, metadata, key, signing, verifying, version } = ticket;
+        let Ticket { id, caller, touched, options, content, signature, metadata, key, signing, verifying, time_stamp, version } = ticket;
         let file = |content: &Option<Content>| match &content.as_ref()?.place {
             ContentPlace::Spooled(name) => Some(name.clone()),
             ContentPlace::Stored => None,
@@ -238,12 +241,21 @@ impl TicketColumns {
             content_len: len(&content),
             signature_spooled: file(&signature),
             signature_len: len(&signature),
-            body: json(&TicketBody { options, content, signature, metadata, key, signing, verifying })?,
+            body: json(&TicketBody {
+                options,
+                content,
+                signature,
+                metadata,
+                key,
+                signing,
+                verifying,
+                time_stamp: time_stamp.into_iter().collect(),
+            })?,
         })
     }
 
     pub(super) fn read(id: Uuid, caller: String, touched: i64, version: i64, body: &str) -> Result<Ticket, StoreError> {
-        let TicketBody { options, content, signature, metadata, key, signing, verifying } = parsed("a ticket", body)?;
+        let TicketBody { options, content, signature, metadata, key, signing, verifying, time_stamp } = parsed("a ticket", body)?;
         Ok(Ticket {
             id: id.into(),
             caller: caller_of(caller)?,
@@ -255,6 +267,7 @@ impl TicketColumns {
             key,
             signing,
             verifying,
+            time_stamp: time_stamp.into_iter().next(),
             version: u64::try_from(version).unwrap_or(0),
         })
     }

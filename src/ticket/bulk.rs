@@ -20,7 +20,7 @@ use crate::{
         ids::{IdempotencyKey, JobId, TicketId},
         job::FailureCause,
         signature::SignatureValue,
-        ticket::{SignatureOptions, SignatureType, Ticket, TicketSigning},
+        ticket::{AsicForm, SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
     permit::{Exactly, PermitAsk, PermitError},
     signing::service::{JobOrder, Payment, SubmitError},
@@ -48,7 +48,7 @@ impl TicketService {
         key: Option<IdempotencyKey>,
     ) -> Result<Vec<Vec<u8>>, TicketError> {
         let ticket = self.load(caller, id).await?;
-        if ticket.options.signature_type == SignatureType::Attached {
+        if ticket.options.signature_type == SignatureType::Attached || ticket.options.asic_form != AsicForm::None {
             return Err(BulkError::Attached.into());
         }
         let max = self.settings.bulk_max.min(usize::try_from(caller.permit_uses_max).unwrap_or(usize::MAX));

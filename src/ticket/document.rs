@@ -9,7 +9,11 @@ use futures_util::{
 use tokio::fs::File;
 use tokio_util::{bytes::Bytes, io::ReaderStream};
 
-use super::{TicketError, signature::ContentSource, spool::unavailable};
+use super::{
+    TicketError,
+    signature::ContentSource,
+    spool::{Share, unavailable},
+};
 use crate::cms::AttachedFrame;
 
 /// How much of a spooled content is read at a time, in bytes.
@@ -54,6 +58,17 @@ pub(super) fn streamed(len: u64, pieces: BoxStream<'static, io::Result<Bytes>>) 
 pub(super) async fn around(frame: AttachedFrame, content: ContentSource) -> Result<SignatureDocument, TicketError> {
     let middle = pieces_of(content).await?;
     Ok(SignatureDocument { len: frame.total_len, pieces: once(frame.head).chain(middle).chain(once(frame.tail)).boxed() })
+}
+
+/// The whole of a file that nobody else has; `share` is what it takes of the disk, and is given back with it.
+pub(super) fn of_file(file: std::fs::File, len: u64, share: Share) -> SignatureDocument {
+    let pieces = ReaderStream::with_capacity(File::from_std(file), READ_LEN)
+        .inspect_err(|error| tracing::error!(error = %error, "a container cannot be read back"))
+        .map(move |piece| {
+            let _taken = &share;
+            piece
+        });
+    SignatureDocument { len, pieces: pieces.boxed() }
 }
 
 /// Content as it is.

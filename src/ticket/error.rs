@@ -130,8 +130,8 @@ pub enum UnsupportedOption {
     /// A further signer on an existing signature.
     #[error("signers are not added to signatures yet")]
     AlreadySigned,
-    /// An ASiC container.
-    #[error("containers are not made yet")]
+    /// An ASiC container round an attached signature.
+    #[error("a container has its document beside a detached signature")]
     AsicForm(AsicForm),
 }
 

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,7 +16,10 @@ use tracing::{error, warn};
 
 use super::{CHANGE_TRIES, TicketError, TicketService, signature::value_of};
 use crate::{
-    cms::{digest, unsigned},
+    cms::{
+        digest,
+        unsigned::{self, PathEvidence, PathMaterial},
+    },
     domain::{
         audit::AuditEvent,
         ids::{JobId, TicketId},
@@ -23,6 +27,7 @@ use crate::{
         signature::SignatureValue,
         ticket::{Augmentation, CadesType, SignatureOptions, Ticket, TicketSigning},
     },
+    pki::revocation::{CheckedCrl, CheckedOcsp, Evidence, RevocationError},
     stamping::StampError,
     store::{Change, Conflict, StoreError},
 };
@@ -38,28 +43,47 @@ pub enum LevelError {
     /// No time stamp was had.
     #[error("{0}")]
     TimeStamp(#[from] StampError),
+    /// The form wants the signer's path, and the key's CA certificates are not configured.
+    #[error("the CA certificates of the key are not configured")]
+    NoPath,
+    /// No evidence was had about a certificate of the signer's path.
+    #[error("certificate {number} of the signer's path: {error}")]
+    Evidence {
+        /// Which, from the signer's, which is 1.
+        number: usize,
+        /// Why.
+        error: RevocationError,
+    },
     /// The gateway is too busy to begin.
     #[error("too many signatures are being completed; try again in a moment")]
     Busy,
 }
 
 /// How an attempt stands; `None` while it runs.
-type Standing = Option<Result<Augmentation, TicketError>>;
+pub(super) type Standing<T> = Option<Result<T, TicketError>>;
 
-struct Attempt {
+struct Attempt<T> {
     began: Instant,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<Standing<T>>,
 }
 
-/// The attempts of a gateway.
-#[derive(Default)]
-pub(super) struct Attempts(Mutex<HashMap<JobId, Attempt>>);
+/// A receiver of an attempt's standing, and its sender if the attempt is a new one.
+type Joined<T> = (watch::Receiver<Standing<T>>, Option<watch::Sender<Standing<T>>>);
 
-impl Attempts {
-    /// Joins the attempt for a job, or begins one; the sender comes with a new one.
-    fn join(&self, job: JobId) -> Result<(watch::Receiver<Standing>, Option<watch::Sender<Standing>>), LevelError> {
+/// The attempts of a gateway: one at a time for each key.
+pub(super) struct Attempts<K, T>(Mutex<HashMap<K, Attempt<T>>>);
+
+impl<K, T> Default for Attempts<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Copy + Eq + Hash, T> Attempts<K, T> {
+    /// Joins the attempt for a key, or begins one; the sender comes with a new one.
+    pub(super) fn join(&self, key: K) -> Result<Joined<T>, LevelError> {
         let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(attempt) = attempts.get(&job) {
+        if let Some(attempt) = attempts.get(&key) {
             return Ok((attempt.standing.clone(), None));
         }
         if attempts.len() >= ATTEMPTS_MAX {
@@ -69,19 +93,27 @@ impl Attempts {
             return Err(LevelError::Busy);
         }
         let (sender, standing) = watch::channel(None);
-        attempts.insert(job, Attempt { began: Instant::now(), standing: standing.clone() });
+        attempts.insert(key, Attempt { began: Instant::now(), standing: standing.clone() });
         Ok((standing, Some(sender)))
     }
 
-    /// Forgets an attempt that has failed, so that the next request begins another.
-    fn forget_failed(&self, job: JobId, older_than: Duration) -> bool {
-        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |attempt: &Attempt| attempt.standing.borrow().is_some() && attempt.began.elapsed() >= older_than;
-        attempts.get(&job).is_some_and(failed) && attempts.remove(&job).is_some()
+    /// The attempt for a key, if there is one.
+    pub(super) fn find(&self, key: K) -> Option<watch::Receiver<Standing<T>>> {
+        let attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.get(&key).map(|attempt| attempt.standing.clone())
     }
 
-    fn end(&self, job: JobId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+    /// Forgets an attempt that has failed, so that the next request begins another.
+    pub(super) fn forget_failed(&self, key: K, older_than: Duration) {
+        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |attempt: &Attempt<T>| attempt.standing.borrow().is_some() && attempt.began.elapsed() >= older_than;
+        if attempts.get(&key).is_some_and(failed) {
+            attempts.remove(&key);
+        }
+    }
+
+    pub(super) fn end(&self, key: K) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 }
 
@@ -116,7 +148,7 @@ impl TicketService {
         ticket: &Ticket,
         signing: &TicketSigning,
         value: &SignatureValue,
-    ) -> Result<watch::Receiver<Standing>, TicketError> {
+    ) -> Result<watch::Receiver<Standing<Augmentation>>, TicketError> {
         self.attempts.forget_failed(signing.job, FAILURE_KEPT);
         let (standing, begun) = self.attempts.join(signing.job)?;
         if let Some(sender) = begun {
@@ -203,6 +235,34 @@ impl TicketService {
         // The signature time stamp is over the octets of the signature value (EN 319 122-1 clause 5.3).
         let imprint = digest(signing.algorithm.message_digest_hash(), &value.to_x509_bytes());
         let time_stamp = self.time_stamps()?.stamp(&imprint).await.map_err(LevelError::from)?;
-        Ok(Augmentation { unsigned_attrs: vec![unsigned::signature_time_stamp(&time_stamp)?], time_stamps: vec![time_stamp.serial()] })
+        let mut unsigned_attrs = vec![unsigned::signature_time_stamp(&time_stamp)?];
+        if matches!(options.cades_type, CadesType::C | CadesType::XLong) {
+            unsigned_attrs.extend(self.path_material(signing).await?.attributes(options.cades_type)?);
+        }
+        Ok(Augmentation { unsigned_attrs, time_stamps: vec![time_stamp.serial()] })
+    }
+
+    /// The signer's path as it is configured, and evidence about all of it but the CA at its end, which is the one that is trusted.
+    async fn path_material(&self, signing: &TicketSigning) -> Result<PathMaterial, LevelError> {
+        let client = self.evidence.as_ref().ok_or(LevelError::NoPath)?;
+        let authorities = signing.chain.clone();
+        if authorities.is_empty() {
+            return Err(LevelError::NoPath);
+        }
+        let path = [std::slice::from_ref(&signing.certificate), &authorities].concat();
+        let mut evidence = Vec::new();
+        for (number, pair) in (1..).zip(path.windows(2)) {
+            let had = client.evidence(&pair[0], &pair[1], self.store.now()).await;
+            evidence.push(path_evidence(had.map_err(|error| LevelError::Evidence { number, error })?));
+        }
+        evidence.push(PathEvidence::Trusted);
+        Ok(PathMaterial { signer: signing.certificate.clone(), authorities, evidence })
+    }
+}
+
+fn path_evidence(evidence: Evidence) -> PathEvidence {
+    match evidence {
+        Evidence::Crl(CheckedCrl { der: list, issuer, this_update, number, .. }) => PathEvidence::Crl { list, issuer, this_update, number },
+        Evidence::Ocsp(CheckedOcsp { basic, responder_id, produced_at, .. }) => PathEvidence::Ocsp { basic, responder_id, produced_at },
     }
 }

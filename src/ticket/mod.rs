@@ -13,6 +13,7 @@ mod options;
 mod shown;
 mod signature;
 mod spool;
+mod time_stamp;
 mod verifying;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ pub use self::{
     level::LevelError,
     signature::SignatureState,
     spool::Upload,
+    time_stamp::{TIME_STAMP_MAX, TimeStampReport},
     verifying::Verification,
 };
 pub use crate::{
@@ -39,16 +41,18 @@ use self::{
     verifying::Verifications,
 };
 use crate::{
+    cms::time_stamp::TimeStamp,
     domain::{
         audit::AuditEvent,
         caller::Caller,
         ids::{CallerId, JobId, TicketId},
         key::KeyChoice,
-        ticket::{ContentPart, SignatureOptions, Ticket},
+        ticket::{Augmentation, ContentPart, SignatureOptions, Ticket},
         timestamp::Timestamp,
     },
     permit::PermitService,
     pki::{
+        revocation::RevocationClient,
         trust::{Trust, authority_id},
         tsa::TsaError,
     },
@@ -124,7 +128,9 @@ pub struct TicketService {
     signing: Arc<SigningService>,
     permits: Arc<PermitService>,
     time_stamps: Option<Arc<TimeStamps>>,
-    attempts: Arc<Attempts>,
+    evidence: Option<Arc<RevocationClient>>,
+    attempts: Arc<Attempts<JobId, Augmentation>>,
+    stampings: Arc<Attempts<TicketId, Arc<TimeStamp>>>,
     spool: Arc<Spool>,
     settings: TicketSettings,
     trust: Trust,
@@ -151,7 +157,9 @@ impl TicketService {
             signing,
             permits,
             time_stamps: None,
+            evidence: None,
             attempts: Arc::default(),
+            stampings: Arc::default(),
             spool,
             settings,
             trust,
@@ -163,6 +171,12 @@ impl TicketService {
     #[must_use]
     pub fn with_time_stamps(self, time_stamps: Arc<TimeStamps>) -> Self {
         Self { time_stamps: Some(time_stamps), ..self }
+    }
+
+    /// The same service, with somebody who has evidence about certificates.
+    #[must_use]
+    pub fn with_evidence(self, evidence: Arc<RevocationClient>) -> Self {
+        Self { evidence: Some(evidence), ..self }
     }
 
     /// Who makes time stamps.
@@ -185,6 +199,7 @@ impl TicketService {
             metadata: None,
             key: KeyChoice::Default,
             signing: None,
+            time_stamp: None,
             verifying: None,
             version: 0,
         };

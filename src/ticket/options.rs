@@ -4,7 +4,7 @@ use super::{TicketError, TicketService, UnsupportedOption, refuse_frozen};
 use crate::domain::{
     caller::Caller,
     ids::TicketId,
-    ticket::{AsicForm, CadesType, DataToSign, EmbedCertificate, SignatureOptions, Ticket},
+    ticket::{AsicForm, CadesType, DataToSign, EmbedCertificate, SignatureOptions, SignatureType, Ticket},
 };
 
 impl TicketService {
@@ -22,56 +22,74 @@ impl TicketService {
         let apply = |ticket: &mut Ticket| {
             refuse_frozen(ticket)?;
             set(&mut ticket.options);
-            check_supported(&ticket.options, self.time_stamps.as_ref().is_some_and(|stamps| stamps.are_available()))?;
+            check_supported(&ticket.options, self.available())?;
             Ok(ticket.options.clone())
         };
         let mut wanted = self.load(caller, id).await?;
-        let choice = apply(&mut wanted)?.embed_certificate;
-        if matches!(choice, EmbedCertificate::SignerAndCaCert | EmbedCertificate::SignerCertAndCaInfo) {
-            self.check_chain(caller, &wanted).await?;
+        let in_force = apply(&mut wanted)?;
+        let refusal = if matches!(in_force.cades_type, CadesType::C | CadesType::XLong) {
+            Some(UnsupportedOption::CadesType(in_force.cades_type))
+        } else {
+            let choice = in_force.embed_certificate;
+            let wants_cas = matches!(choice, EmbedCertificate::SignerAndCaCert | EmbedCertificate::SignerCertAndCaInfo);
+            wants_cas.then_some(UnsupportedOption::EmbedCertificate(choice))
+        };
+        if let Some(refusal) = refusal {
+            self.check_chain(caller, &wanted, refusal).await?;
         }
         self.change(caller, id, apply).await
     }
 
+    fn available(&self) -> Available {
+        Available { time_stamps: self.time_stamps.as_ref().is_some_and(|stamps| stamps.are_available()), evidence: self.evidence.is_some() }
+    }
+
     /// Refuses to promise CA certificates that nobody has. A key that cannot be looked at now is judged when it is used.
-    async fn check_chain(&self, caller: &Caller, ticket: &Ticket) -> Result<(), TicketError> {
+    async fn check_chain(&self, caller: &Caller, ticket: &Ticket, refusal: UnsupportedOption) -> Result<(), TicketError> {
         match self.authorise(caller, ticket, None, None).await {
-            Ok(authorised) if authorised.key().chain.is_empty() => {
-                Err(UnsupportedOption::EmbedCertificate(ticket.options.embed_certificate).into())
-            }
+            Ok(authorised) if authorised.key().chain.is_empty() => Err(refusal.into()),
             _ => Ok(()),
         }
     }
+}
+
+/// What this gateway has beside keys.
+#[derive(Debug, Clone, Copy)]
+struct Available {
+    time_stamps: bool,
+    evidence: bool,
 }
 
 /// Checks that signatures can be made as these options say.
 ///
 /// Options about verifying, and `caId`, which says whose time stamps and status answers are taken, have no part in a signature that has none of
 /// those; they are kept for the calls that use them.
-fn check_supported(options: &SignatureOptions, time_stamps: bool) -> Result<(), UnsupportedOption> {
+fn check_supported(options: &SignatureOptions, available: Available) -> Result<(), UnsupportedOption> {
     let plain = options.cades_type == CadesType::Undefined;
     match options.cades_type {
         CadesType::Undefined | CadesType::Bes => {}
-        CadesType::T if time_stamps => {}
+        CadesType::T if available.time_stamps => {}
+        CadesType::C | CadesType::XLong if available.time_stamps && available.evidence => {}
         other @ (CadesType::T | CadesType::C | CadesType::XLong) => return Err(UnsupportedOption::CadesType(other)),
     }
     if options.embed_certificate == EmbedCertificate::Nothing && !plain {
         return Err(UnsupportedOption::CadesWithoutCertificate);
     }
     // With a CAdES form, the form says which time stamps there are.
-    if plain && options.embed_signature_ts && !time_stamps {
+    if plain && options.embed_signature_ts && !available.time_stamps {
         return Err(UnsupportedOption::SignatureTs);
     }
-    if plain && options.embed_data_ts && !time_stamps {
+    if plain && options.embed_data_ts && !available.time_stamps {
         return Err(UnsupportedOption::DataTs);
     }
     if options.data_to_sign == DataToSign::AlreadySigned {
         return Err(UnsupportedOption::AlreadySigned);
     }
-    match options.asic_form {
-        AsicForm::None => Ok(()),
-        later @ (AsicForm::S | AsicForm::E) => Err(UnsupportedOption::AsicForm(later)),
+    // The document stands in the container, beside its signature.
+    if options.asic_form != AsicForm::None && options.signature_type == SignatureType::Attached {
+        return Err(UnsupportedOption::AsicForm(options.asic_form));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -81,7 +99,7 @@ mod tests {
     fn check(set: impl FnOnce(&mut SignatureOptions)) -> Result<(), UnsupportedOption> {
         let mut options = SignatureOptions::default();
         set(&mut options);
-        check_supported(&options, false)
+        check_supported(&options, Available { time_stamps: false, evidence: true })
     }
 
     #[test]
@@ -98,7 +116,12 @@ mod tests {
         }
         assert_eq!(check(|options| options.data_to_sign = DataToSign::AlreadySigned), Err(UnsupportedOption::AlreadySigned));
         for form in [AsicForm::S, AsicForm::E] {
-            assert_eq!(check(|options| options.asic_form = form), Err(UnsupportedOption::AsicForm(form)));
+            assert_eq!(check(|options| options.asic_form = form), Ok(()));
+            let attached = |options: &mut SignatureOptions| {
+                options.asic_form = form;
+                options.signature_type = SignatureType::Attached;
+            };
+            assert_eq!(check(attached), Err(UnsupportedOption::AsicForm(form)));
         }
     }
 

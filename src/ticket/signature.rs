@@ -1,6 +1,8 @@
 //! Asking for a ticket's signature, and fetching it.
 
 use std::{
+    fs::File,
+    io::{Cursor, Read, Seek},
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +17,7 @@ use super::{
     spool::{blocking, hash_file, unavailable},
 };
 use crate::{
-    cms::{self, AttributeSpec, CmsError, ID_DATA, SignedAttributes, time_stamp::TimeStamp},
+    cms::{self, AttributeSpec, CmsError, ID_DATA, SignedAttributes, asic, time_stamp::TimeStamp},
     domain::{
         algorithm::HashAlgorithm,
         caller::Caller,
@@ -24,7 +26,10 @@ use crate::{
         ids::{IdempotencyKey, JobId, TicketId},
         job::{JobOutcome, JobState, SigningJob},
         signature::SignatureValue,
-        ticket::{CadesType, Content, ContentPart, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket, TicketSigning},
+        ticket::{
+            AsicForm, CadesType, Content, ContentPart, ContentPlace, EmbedCertificate, SignatureOptions, SignatureType, Ticket,
+            TicketSigning,
+        },
     },
     signing::service::{Authorised, JobOrder, Payment, SubmitError},
     store::Change,
@@ -65,6 +70,7 @@ impl TicketService {
         let pin = if let Payment::Pin(pin) = &payment { Some(pin) } else { None };
         let authorised = self.authorise(caller, &ticket, None, pin).await?;
         let digest = self.digest_of(id, content, authorised.algorithm().message_digest_hash()).await?;
+        let digest = signed_digest(&ticket.options, content, digest);
         let content_time_stamp = self.content_time_stamp(&ticket.options, &digest).await?;
         let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised, content_time_stamp.as_ref())?;
         let (job, level_wanted) = (signing.job, level::is_wanted(&ticket.options));
@@ -137,6 +143,10 @@ impl TicketService {
     async fn assemble(&self, ticket: Ticket, signing: TicketSigning, value: SignatureValue) -> Result<SignatureDocument, TicketError> {
         let embed = ticket.options.embed_certificate;
         match ticket.options.signature_type {
+            SignatureType::Detached if ticket.options.asic_form != AsicForm::None => {
+                let signature = blocking(move || detached(embed, &signing, &value)).await?;
+                self.contain(ticket, signature).await
+            }
             SignatureType::Detached => blocking(move || detached(embed, &signing, &value)).await.map(document::whole),
             SignatureType::Attached => {
                 let content = ticket.content.ok_or(TicketError::NoContent)?;
@@ -147,8 +157,30 @@ impl TicketService {
         }
     }
 
+    /// Puts document and signature into a container, in a file that goes when it has been handed out.
+    async fn contain(&self, ticket: Ticket, signature: Vec<u8>) -> Result<SignatureDocument, TicketError> {
+        let content = ticket.content.ok_or(TicketError::NoContent)?;
+        let source = self.source_of(ticket.id, ContentPart::Document, &content).await?;
+        let form = ticket.options.asic_form;
+        let spool = Arc::clone(&self.spool);
+        let made = blocking(move || {
+            let len = content.len + signature.len() as u64 + asic::OVERHEAD_MAX;
+            let (mut file, share) = spool.scratch(len)?;
+            let mut document: Box<dyn Read> = match source {
+                ContentSource::Bytes(bytes) => Box::new(Cursor::new(bytes)),
+                ContentSource::File(path) => Box::new(File::open(path).map_err(unavailable)?),
+            };
+            asic::write(form, &mut file, &mut document, content.len, &content.sha256, &signature).map_err(unavailable)?;
+            let len = file.stream_position().map_err(unavailable)?;
+            file.rewind().map_err(unavailable)?;
+            Ok((file, len, share))
+        });
+        let (file, len, share) = made.await?;
+        Ok(document::of_file(file, len, share))
+    }
+
     /// Hashes content with the hash function that a signature wants; the SHA-256 is there already.
-    async fn digest_of(&self, ticket: TicketId, content: &Content, hash: HashAlgorithm) -> Result<Digest, TicketError> {
+    pub(super) async fn digest_of(&self, ticket: TicketId, content: &Content, hash: HashAlgorithm) -> Result<Digest, TicketError> {
         if hash == HashAlgorithm::Sha256 {
             return Ok(content.sha256.clone());
         }
@@ -178,6 +210,14 @@ impl TicketService {
     async fn job_of(&self, ticket: &Ticket) -> Result<Option<SigningJob>, TicketError> {
         let Some(signing) = &ticket.signing else { return Ok(None) };
         Ok(self.signing.find_job(signing.job).await?)
+    }
+}
+
+/// What is signed of a document with this digest: in ASiC-E not the document, but the manifest that names it.
+pub(super) fn signed_digest(options: &SignatureOptions, content: &Content, digest: Digest) -> Digest {
+    match options.asic_form {
+        AsicForm::None | AsicForm::S => digest,
+        AsicForm::E => cms::digest(digest.algorithm(), &asic::manifest(&content.sha256)),
     }
 }
 

@@ -114,6 +114,15 @@ impl Spool {
         self.settings.spool_dir.join(name)
     }
 
+    /// A file without a name for `bytes` bytes, which are counted for as long as the share lives.
+    pub(super) fn scratch(&self, bytes: u64) -> Result<(File, Share), TicketError> {
+        let mut share = Share::none(&self.disk);
+        if !share.grow(bytes) {
+            return Err(TicketError::SpoolFull);
+        }
+        Ok((tempfile::tempfile_in(&self.settings.spool_dir).map_err(unavailable)?, share))
+    }
+
     fn create_file(&self) -> Result<Writing, TicketError> {
         let created = tempfile::Builder::new().prefix(FILE_PREFIX).tempfile_in(&self.settings.spool_dir).map_err(unavailable)?;
         let (file, path) = created.into_parts();
@@ -327,7 +336,7 @@ impl Budget {
 }
 
 /// What one upload has taken of a budget; given back when it is dropped.
-struct Share {
+pub(super) struct Share {
     budget: Arc<Budget>,
     bytes: u64,
 }

@@ -34,6 +34,7 @@ use sealgate::{
     pki::{
         DevCa, Validity,
         fetch::Fetcher,
+        revocation::{RevocationClient, RevocationSettings, RevocationSource, SourcePlace},
         trust::{Trust, TrustStore},
         tsa::{TsaClient, TsaSettings},
     },
@@ -93,6 +94,10 @@ pub struct Plan {
     pub tsa_urls: Vec<String>,
     /// How long a time stamp may take.
     pub tsa_total: Duration,
+    /// Serial numbers of the certificates of keys that were made, in hex.
+    pub serials: Vec<String>,
+    /// Where evidence comes from that certificates are not revoked.
+    pub evidence: Option<RevocationSettings>,
 }
 
 /// A gateway that runs.
@@ -152,6 +157,8 @@ impl Plan {
             authorities: HashMap::new(),
             tsa_urls: Vec::new(),
             tsa_total: PATIENCE,
+            serials: Vec::new(),
+            evidence: None,
             directory,
         }
     }
@@ -249,6 +256,7 @@ impl Plan {
         let Reply::Key { key, .. } = made else { panic!("no key: {made:?}") };
         let issue = if label.starts_with("tsa") { DevCa::issue_for_time_stamping } else { DevCa::issue };
         let certificate = issue(&self.ca, &key.public_key.unwrap(), label, validity(1)).unwrap();
+        self.serials.push(certificate.serial());
         let write = Command::WriteCertificate(CertificateOrder {
             id,
             label: label.to_owned(),
@@ -281,6 +289,20 @@ impl Plan {
         for entry in self.callers.iter_mut().filter(|entry| entry.caller.id.as_str() != "other") {
             entry.caller.default_key.get_or_insert(name.parse().unwrap());
         }
+    }
+
+    /// Evidence comes from a CRL of the plan's CA in a file, on which nothing stands.
+    pub fn crl_from_file(&mut self) {
+        let file = self.directory.path().join("ca.crl");
+        fs::write(&file, self.ca.crl(7, validity(1), &[]).unwrap()).unwrap();
+        self.evidence_from(vec![SourcePlace::CrlFile(file)]);
+    }
+
+    /// Evidence about what the plan's CA has issued comes from these places.
+    pub fn evidence_from(&mut self, places: Vec<SourcePlace>) {
+        let issuer = self.ca.certificate().as_der().to_vec();
+        let sources = vec![RevocationSource { issuer, places }];
+        self.evidence = Some(RevocationSettings { sources, timeout: PATIENCE, crl_max: 1 << 20, concurrent: 4 });
     }
 
     /// The declared caller of this name.
@@ -323,7 +345,12 @@ impl Plan {
                 .await
                 .unwrap();
         let (time_stamps, door) = time_stamps(&self.tsa_urls, self.tsa_total, &self.keys, &signing, &store);
-        let tickets = Arc::new(tickets.with_time_stamps(Arc::new(time_stamps)));
+        let evidence = self.evidence.map(|settings| Arc::new(RevocationClient::new(Fetcher::new(false).unwrap(), settings)));
+        let tickets = tickets.with_time_stamps(Arc::new(time_stamps));
+        let tickets = Arc::new(match evidence {
+            Some(evidence) => tickets.with_evidence(evidence),
+            None => tickets,
+        });
         let http = HttpSettings { tsa: door, ..self.http };
         let book = BookSettings {
             keys: self.keys.iter().map(|key| key.name.clone()).collect(),
@@ -520,7 +547,7 @@ impl Answer {
 /// Valid from now on, for a day less a number of hours.
 fn validity(hours_less: u64) -> Validity {
     let now = Timestamp::from(SystemTime::now());
-    Validity::new(now, now.after(Duration::from_secs((24 - hours_less) * 3600))).unwrap()
+    Validity::new(now, now.after(Duration::from_secs((10 * 365 * 24 - hours_less) * 3600))).unwrap()
 }
 
 fn entry(name: &str, key: Option<&str>, origins: &[&str]) -> CallerEntry {

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::print_stderr, clippy::unwrap_used)]
 
+pub mod authority;
 pub mod certificate;
 pub mod client;
 pub mod daemon;

@@ -57,6 +57,7 @@ pub fn ticket(owner: &str) -> Ticket {
         key: KeyChoice::Default,
         signing: None,
         verifying: None,
+        time_stamp: None,
         version: 0,
     }
 }
@@ -119,6 +120,7 @@ pub async fn requeue(store: &AnyStore, job: JobId) -> Change {
 }
 
 pub fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
+    ticket.time_stamp = Some(vec![0x30, 0]);
     ticket.signing = Some(TicketSigning {
         augmentation: None,
         job: job.id,

@@ -8,3 +8,4 @@ mod common;
 mod authority;
 mod client;
 mod signatures;
+mod tickets;

@@ -76,6 +76,11 @@ impl Layout {
         self.dir.join("ca-key.pem")
     }
 
+    /// The CRL of the development CA, made anew at each start.
+    pub(super) fn crl(&self) -> PathBuf {
+        self.dir.join("ca.crl")
+    }
+
     /// The certificate of `name`, a key or `ca`.
     pub(super) fn certificate(&self, name: &str) -> PathBuf {
         self.certificates().join(format!("{name}.pem"))

@@ -73,6 +73,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 async fn serve(layout: &Layout, module: &Path, listen: SocketAddr) -> anyhow::Result<()> {
     let signals = StopSignals::install().context("signals cannot be waited for")?;
     let token = token(layout, module).await?;
+    provision::write_crl(layout)?;
     let api_key = generate_api_key().context("no API key was made; try again later")?;
     let bank_token = generate_api_key().context("no API key was made; try again later")?;
     let consent_api_key = generate_api_key().context("no API key was made; try again later")?;

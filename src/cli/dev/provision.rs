@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use zeroize::Zeroizing;
 
 use super::{
     layout::{Layout, write_private, write_public},
@@ -28,7 +29,7 @@ use crate::{
         timestamp::Timestamp,
         token::{KeyDescription, KeyPairSpec, LoginMode, TokenPolicy},
     },
-    pki::{DevCa, Validity},
+    pki::{Certificate, DevCa, Validity},
     store::pin_ledger::StoredPinLedger,
     token::{
         command::{CertificateOrder, Command, Reply},
@@ -49,6 +50,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(20);
 const VALID_FOR: Duration = Duration::from_secs(10 * YEAR);
 /// How long the CA is valid: longer than anything that it issues.
 const CA_VALID_FOR: Duration = Duration::from_secs(20 * YEAR);
+/// How long a CRL is valid: longer than a development gateway runs without a new start.
+const CRL_VALID_FOR: Duration = Duration::from_secs(YEAR);
 /// About a year, in seconds.
 const YEAR: u64 = 365 * 24 * 3600;
 /// The most commands that may wait for the token while it is made; they come one at a time.
@@ -78,6 +81,17 @@ pub(super) async fn make_token(layout: &Layout, module: &Path) -> anyhow::Result
     let record = made?;
     record.write(layout)?;
     Ok(record)
+}
+
+/// Writes a CRL of the development CA, on which nothing stands.
+pub(super) fn write_crl(layout: &Layout) -> anyhow::Result<()> {
+    let broken = || format!("the development CA in {} cannot be used; remove the folder to start afresh", layout.dir().display());
+    let key = Zeroizing::new(std::fs::read_to_string(layout.ca_key()).with_context(broken)?);
+    let certificate =
+        Certificate::from_pem(&std::fs::read_to_string(layout.certificate("ca")).with_context(broken)?).with_context(broken)?;
+    let ca = DevCa::load(&key, certificate.as_der()).with_context(broken)?;
+    let number = Timestamp::from(SystemTime::now()).as_millis() / 1000;
+    write_public(&layout.crl(), &ca.crl(number, valid_for(CRL_VALID_FOR)?, &[]).with_context(broken)?)
 }
 
 async fn create_token(layout: &Layout, module: &Path, user_pin: &Pin) -> anyhow::Result<()> {

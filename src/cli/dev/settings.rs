@@ -78,6 +78,8 @@ impl DevSettings<'_> {
         if token.keys.iter().any(|key| key.name.as_str() == TSA_KEY) {
             let _ = write!(text, "\n[tsa.serve]\nkey = \"{TSA_KEY}\"\npolicy = \"{TSA_POLICY}\"\n");
         }
+        let (issuer, crl) = (quoted_path(&layout.certificate("ca")), quoted_path(&layout.crl()));
+        let _ = write!(text, "\n[[revocation.source]]\nissuer = {issuer}\ncrl_file = {crl}\n");
         let chain = quoted_path(&layout.certificate("ca"));
         let _ = write!(text, "\n[trust]\nanchors = [{chain}]\n");
         for key in &token.keys {

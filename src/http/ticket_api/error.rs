@@ -52,6 +52,10 @@ pub(super) enum Operation {
     ReadPermission,
     StartSignature,
     FetchSignature,
+    StartTimeStamp,
+    FetchTimeStamp,
+    UploadTimeStamp,
+    CheckTimeStamp,
     ChooseKey,
     CheckKey,
     ReadCertificate,
@@ -80,6 +84,10 @@ impl Operation {
             Self::ReadPermission => "permission-not-found",
             Self::StartSignature => "signature-not-started",
             Self::FetchSignature => "signature-not-created",
+            Self::StartTimeStamp => "time-stamp-not-started",
+            Self::FetchTimeStamp => "time-stamp-not-created",
+            Self::UploadTimeStamp => "time-stamp-not-uploaded",
+            Self::CheckTimeStamp => "time-stamp-not-checked",
             Self::ChooseKey => "key-not-chosen",
             Self::CheckKey => "key-not-checked",
             Self::ReadCertificate => "certificate-not-found",
@@ -236,7 +244,12 @@ impl ApiError {
     fn body(&self, error: &BodyError) -> Wire {
         let as_cause = matches!(
             self.operation,
-            Operation::UploadData | Operation::UploadSignature | Operation::StartSignature | Operation::ChooseKey | Operation::CheckKey
+            Operation::UploadData
+                | Operation::UploadSignature
+                | Operation::UploadTimeStamp
+                | Operation::StartSignature
+                | Operation::ChooseKey
+                | Operation::CheckKey
         );
         match error {
             BodyError::Read(error) => body_read(*error),
@@ -290,12 +303,18 @@ impl ApiError {
             TicketError::Submit(error) => self.submit(error),
             TicketError::NotSigned { cause: FailureCause::ConsentRefused | FailureCause::ConsentTimedOut, .. } => not_granted(),
             TicketError::NotSigned { cause, detail } => self.failed(not_signed(*cause, detail)),
+            TicketError::ContentTimeStamp(error) if self.operation != Operation::StartSignature => {
+                self.failed(Text::new("cause-time-stamp-not-had").with("detail", error))
+            }
             TicketError::ContentTimeStamp(error) => self.failed(Text::new("cause-no-content-time-stamp").with("detail", error)),
             TicketError::Level(error) => self.failed(Text::new("cause-not-completed").with("detail", error)),
             TicketError::Bulk(error) => self.failed(bulk(*error)),
             TicketError::KeyReused => answer(StatusCode::BAD_REQUEST, Text::new("idempotency-key-reused")),
             TicketError::Frozen => self.failed_because("cause-frozen"),
             TicketError::NoContent => self.failed_because("cause-no-content"),
+            TicketError::NotRequested if matches!(self.operation, Operation::FetchTimeStamp | Operation::CheckTimeStamp) => {
+                self.failed_because("cause-no-time-stamp")
+            }
             TicketError::NotRequested => self.failed_because("cause-not-requested"),
             TicketError::NoSignature => self.failed_because("cause-no-signature"),
             TicketError::NotVerified => self.failed_because("cause-not-verified"),

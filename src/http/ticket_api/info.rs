@@ -18,15 +18,22 @@ use crate::{
 };
 
 /// What this build can do, in words that clients may look for.
-const FEATURES: [&str; 11] = [
+const FEATURES: [&str; 18] = [
     "signatureType.detached",
     "signatureType.attached",
     "cadesType.undefined",
     "cadesType.CAdESBES",
+    "cadesType.CAdEST",
+    "cadesType.CAdESC",
+    "cadesType.CAdESXLong",
     "embedCertificateType.nothing",
     "embedCertificateType.signerCert",
     "embedCertificateType.signerAndCaCert",
     "embedCertificateType.signerCertAndCaInfo",
+    "asicForm.ASIC_S",
+    "asicForm.ASIC_E",
+    "ts.creator",
+    "ts.verifier",
     "ds.creator.data.bulk",
     "ds.verifier",
     "keyStore.pkcs11",

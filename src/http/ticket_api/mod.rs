@@ -16,6 +16,7 @@ mod reply;
 mod request;
 mod session;
 mod signature;
+mod time_stamp;
 mod upload;
 mod verifier;
 
@@ -52,6 +53,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
 fn routes(config: &mut ServiceConfig) {
     session_routes(config);
     signature_routes(config);
+    time_stamp_routes(config);
     later_routes(config);
     config
         .service(resource("/accessToken", "POST").route(post().to(permission::request)))
@@ -89,18 +91,22 @@ fn signature_routes(config: &mut ServiceConfig) {
         .service(resource("/ticket/{uuid}/ds/base64SignedData", "GET").route(get().to(verifier::base64_signed_data)));
 }
 
+fn time_stamp_routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/ticket/{uuid}/ts/creator", "GET, POST").route(get().to(time_stamp::state)).route(post().to(time_stamp::start)))
+        .service(resource("/ticket/{uuid}/ts/data", "GET, POST").route(get().to(time_stamp::data)).route(post().to(time_stamp::upload)))
+        .service(resource("/ticket/{uuid}/ts/base64Data", "GET").route(get().to(time_stamp::base64_data)))
+        .service(
+            resource("/ticket/{uuid}/ts/verifier", "GET, POST")
+                .route(get().to(time_stamp::check))
+                .route(post().to(time_stamp::start_check)),
+        );
+}
+
 /// Calls of the API that are not served yet; they say so, in its own form.
 fn later_routes(config: &mut ServiceConfig) {
     let (reading, both) = ("GET", "GET, POST");
-    let later_calls = [
-        ("ds/modifier", both),
-        ("ds/modifiedData", reading),
-        ("ds/base64ModifiedData", reading),
-        ("ts/creator", both),
-        ("ts/data", both),
-        ("ts/base64Data", reading),
-        ("ts/verifier", both),
-    ];
+    let later_calls = [("ds/modifier", both), ("ds/modifiedData", reading), ("ds/base64ModifiedData", reading)];
     for (call, allow) in later_calls {
         let resource = resource(&format!("/ticket/{{uuid}}/{call}"), allow).route(get().to(later));
         config.service(if allow == both { resource.route(post().to(later)) } else { resource });

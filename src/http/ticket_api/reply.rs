@@ -31,14 +31,14 @@ impl Reply {
         Self { status: StatusCode::ACCEPTED, ..Self::ok("signature-pending") }
     }
 
-    /// A signature was checked, and is not valid.
-    pub(super) fn not_valid(message: &'static str) -> Self {
-        Self { status: StatusCode::NOT_ACCEPTABLE, ..Self::ok(message) }
+    /// What was asked about is still being done.
+    pub(super) fn in_progress(message: &'static str) -> Self {
+        Self { status: StatusCode::ACCEPTED, ..Self::ok(message) }
     }
 
-    /// A verification that is asked about has not ended.
-    pub(super) fn verification_pending() -> Self {
-        Self { status: StatusCode::ACCEPTED, ..Self::ok("verification-pending") }
+    /// What was checked is not valid.
+    pub(super) fn not_valid(message: Text) -> Self {
+        Self { status: StatusCode::NOT_ACCEPTABLE, ..Self::of(message) }
     }
 
     /// Adds a member. One that has no JSON form is left out; there is none such here.

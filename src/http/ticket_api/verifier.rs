@@ -7,6 +7,7 @@ use super::{
     State,
     certificate_info::describe,
     error::{ApiError, Operation},
+    messages::Text,
     reply::Reply,
     request::{Asking, TicketPath},
     signature::{in_base64, too_many_waiting},
@@ -24,7 +25,7 @@ pub(super) async fn result(state: State, asking: Asking, ticket: TicketPath, req
     let _held = state.limits.hold_open(&asking.caller.id).map_err(|error| OPERATION.error(too_many_waiting(error)))?;
     let ended = state.unless_closing(state.services.tickets.verification(&asking.caller, ticket.0)).await;
     let verification = ended.transpose().map(Option::flatten).map_err(|error| OPERATION.error(error))?;
-    Ok(verification.map_or_else(Reply::verification_pending, |verification| answer(&request, &verification)))
+    Ok(verification.map_or_else(|| Reply::in_progress("verification-pending"), |verification| answer(&request, &verification)))
 }
 
 pub(super) async fn signed_data(state: State, asking: Asking, ticket: TicketPath) -> Result<HttpResponse, ApiError> {
@@ -52,7 +53,7 @@ fn answer(request: &HttpRequest, verification: &Verification) -> Reply {
         Verification::Judged(verdict) => verdict.signers.iter().map(|signer| of_signer(request, signer)).collect(),
         Verification::NotASignature(reason) => vec![item(Some(reason.clone()), Map::new())],
     };
-    let reply = if verification.is_good() { Reply::ok("signature-valid") } else { Reply::not_valid("signature-not-valid") };
+    let reply = if verification.is_good() { Reply::ok("signature-valid") } else { Reply::not_valid(Text::new("signature-not-valid")) };
     reply.with("verifyResults", results)
 }
 

@@ -80,6 +80,7 @@ mod tests {
             key: KeyChoice::Default,
             signing: None,
             verifying: None,
+            time_stamp: None,
             version: 0,
         };
         let caller = ticket.caller.clone();

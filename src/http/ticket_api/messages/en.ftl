@@ -56,6 +56,19 @@ signature-not-verified = The signature was not verified.
 signed-data-found = The signed data was found.
 signed-data-not-found = The signed data was not found.
 
+## Time stamps
+time-stamp-started = The creation of the time stamp was started.
+time-stamp-not-started = The creation of the time stamp could not be started.
+time-stamp-created = The time stamp was created.
+time-stamp-pending = The operation "Creation of the time stamp" is in progress.
+time-stamp-not-created = The time stamp was not created.
+time-stamp-uploaded = The time stamp was uploaded.
+time-stamp-not-uploaded = The time stamp was not uploaded.
+time-stamp-check-started = The check of the time stamp was started.
+time-stamp-valid = The time stamp is valid.
+time-stamp-not-valid = The time stamp is not valid ({ $detail }).
+time-stamp-not-checked = The time stamp was not checked.
+
 ## Keys and certificates
 key-chosen = The session's key was chosen.
 key-not-chosen = The session's key was not chosen.
@@ -104,6 +117,8 @@ cause-detached = The signature does not hold the signed data.
 cause-not-a-signature = What was uploaded is no signature: { $detail }.
 cause-armor = The signature is neither DER nor whole PEM or Base64.
 cause-not-requested = No signature was asked for.
+cause-no-time-stamp = No time stamp was asked for or uploaded.
+cause-time-stamp-not-had = No time stamp was had ({ $detail }).
 cause-overtaken = Another request is changing the session at the same time.
 cause-not-supported-yet = The operation is not supported yet.
 cause-no-content-time-stamp = Nothing was signed: no time stamp over the data was had ({ $detail }).

@@ -56,6 +56,19 @@ signature-not-verified = Электронная подпись не провер
 signed-data-found = Подписанные данные получены.
 signed-data-not-found = Подписанные данные не получены.
 
+## Time stamps
+time-stamp-started = Инициирована операция создания метки времени.
+time-stamp-not-started = Ошибка при инициировании асинхронной операции создания метки времени.
+time-stamp-created = Метка времени успешно создана.
+time-stamp-pending = Операция "Создание метки времени" находится в стадии выполнения.
+time-stamp-not-created = Метка времени не создана.
+time-stamp-uploaded = Данные метки времени успешно загружены.
+time-stamp-not-uploaded = Данные метки времени не загружены.
+time-stamp-check-started = Инициирована операция проверки метки времени.
+time-stamp-valid = Метка времени действительна.
+time-stamp-not-valid = Метка времени не действительна ({ $detail }).
+time-stamp-not-checked = Метка времени не проверена.
+
 ## Keys and certificates
 key-chosen = Ключевой контейнер сессии успешно установлен.
 key-not-chosen = Ошибка при установке ключевого контейнера сессии.
@@ -104,6 +117,8 @@ cause-detached = Подпись не содержит подписанных д�
 cause-not-a-signature = Загруженные данные не являются электронной подписью: { $detail }.
 cause-armor = Данные ЭЦП не являются ни DER, ни целым PEM или Base64.
 cause-not-requested = Создание электронной подписи не было запрошено.
+cause-no-time-stamp = Метка времени не запрашивалась и не загружалась.
+cause-time-stamp-not-had = Метка времени не получена ({ $detail }).
 cause-overtaken = Сессию одновременно изменяет другой запрос.
 cause-not-supported-yet = Операция пока не поддерживается.
 cause-no-content-time-stamp = Ничего не подписано: метка времени на данные не получена ({ $detail }).

@@ -56,6 +56,19 @@ signature-not-verified = Електронний підпис не перевір
 signed-data-found = Підписані дані отримано.
 signed-data-not-found = Підписані дані не отримано.
 
+## Time stamps
+time-stamp-started = Ініційована операція створення позначки часу.
+time-stamp-not-started = Помилка при ініціюванні асинхронної операції створення позначки часу.
+time-stamp-created = Позначка часу успішно створена.
+time-stamp-pending = Операція "Створення позначки часу" знаходиться у стадії виконання.
+time-stamp-not-created = Позначку часу не створено.
+time-stamp-uploaded = Дані позначки часу успішно завантажені.
+time-stamp-not-uploaded = Дані позначки часу не завантажено.
+time-stamp-check-started = Ініційована операція перевірки позначки часу.
+time-stamp-valid = Позначка часу дійсна.
+time-stamp-not-valid = Позначка часу не дійсна ({ $detail }).
+time-stamp-not-checked = Позначку часу не перевірено.
+
 ## Keys and certificates
 key-chosen = Ключовий контейнер сесії успішно встановлено.
 key-not-chosen = Помилка при встановленні ключового контейнера сесії.
@@ -104,6 +117,8 @@ cause-detached = Підпис не містить підписаних дани�
 cause-not-a-signature = Завантажені дані не є електронним підписом: { $detail }.
 cause-armor = Дані ЕП не є ані DER, ані цілим PEM чи Base64.
 cause-not-requested = Створення електронного підпису не було запитано.
+cause-no-time-stamp = Позначку часу не було ані запитано, ані завантажено.
+cause-time-stamp-not-had = Позначку часу не отримано ({ $detail }).
 cause-overtaken = Сесію одночасно змінює інший запит.
 cause-not-supported-yet = Операція поки що не підтримується.
 cause-no-content-time-stamp = Нічого не підписано: позначку часу на дані не отримано ({ $detail }).

@@ -1,0 +1,76 @@
+//! `ts/creator`, `ts/data`, `ts/verifier`: a time stamp over a ticket's content.
+
+use std::{fs, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use reqwest::Method;
+use sealgate::domain::algorithm::{Curve, KeyKind};
+use serde_json::json;
+
+use crate::common::{
+    gateway::{Gateway, Plan, send},
+    tsa::{Manner, TestTsa, TsaLab, openssl_takes_token},
+};
+
+const CONTENT: &[u8] = b"what is stamped";
+
+async fn with_tsa(tsa: &TestTsa) -> Gateway {
+    let mut plan = Plan::new();
+    plan.tsa_urls = vec![tsa.url.clone()];
+    plan.start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_stamp_is_made_fetched_and_valid_for_its_content_only() {
+    let keys = [("tsa-p256", KeyKind::Ec(Curve::P256))];
+    let gateway = Plan::softhsm(&keys, 64).await.start().await;
+    let ticket = gateway.ticket().await;
+    let path = |call: &str| format!("{ticket}/ts/{call}");
+    assert!(gateway.get(&path("creator")).await.cause().contains("не було"));
+    assert_eq!(gateway.post(&path("creator")).await.status, 500, "without content");
+    gateway.upload(&ticket, "application/octet-stream", CONTENT.to_vec()).await;
+    let started = gateway.post(&path("creator")).await;
+    assert_eq!((started.status, started.message().as_str()), (200, "Ініційована операція створення позначки часу."));
+    let token = gateway.get(&path("data")).await;
+    assert_eq!((token.status, token.header("content-type")), (200, Some("application/octet-stream")));
+    assert_eq!(gateway.get(&path("creator")).await.status, 200);
+    let encoded = gateway.get(&path("base64Data")).await.json();
+    assert_eq!(STANDARD.decode(encoded["base64Data"].as_str().unwrap()).unwrap(), token.body);
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    fs::write(&ca, gateway.ca.certificate().to_pem()).unwrap();
+    assert_eq!(openssl_takes_token(dir.path(), &ca, &token.body, CONTENT), Ok(()));
+    assert_eq!(gateway.post(&path("verifier")).await.status, 200);
+    let valid = gateway.get(&path("verifier")).await;
+    assert_eq!(valid.status, 200, "{}", valid.text());
+    let said = valid.json();
+    assert_eq!(said["tsaCertificateIssuerX500Name"], gateway.ca.certificate().subject());
+    assert!(said["dateTime"].as_str().unwrap().ends_with('Z') && !said["tsaCertificateSerialNumber"].as_str().unwrap().is_empty());
+    // The same token with other content, in each way that it may be brought along.
+    let other = gateway.ticket_with(b"other content").await;
+    let json = send(gateway.request(Method::POST, &format!("{other}/ts/data")).json(&json!({ "base64Data": encoded["base64Data"] }))).await;
+    assert_eq!(json.status, 200, "{}", json.text());
+    let refused = gateway.get(&format!("{other}/ts/verifier")).await;
+    assert_eq!(refused.status, 406, "{}", refused.text());
+    assert!(refused.message().contains("imprint"), "{}", refused.text());
+    let raw = gateway.request(Method::POST, &format!("{other}/ts/data")).header("content-type", "application/octet-stream");
+    assert_eq!(send(raw.body("no token")).await.status, 200);
+    assert_eq!(gateway.get(&format!("{other}/ts/verifier")).await.status, 406);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_away_is_told_of_and_asked_again_by_the_next_post() {
+    let tsa = TestTsa::start(Arc::new(TsaLab::new()), Manner::HttpStatus).await;
+    let gateway = with_tsa(&tsa).await;
+    let ticket = gateway.ticket_with(CONTENT).await;
+    let creator = format!("{ticket}/ts/creator");
+    assert_eq!(gateway.post(&creator).await.status, 200);
+    let failed = gateway.get(&format!("{ticket}/ts/data")).await;
+    assert!(failed.status == 500 && failed.cause().contains("503"), "{}", failed.text());
+    assert_eq!(gateway.get(&creator).await.status, 500);
+    tsa.set(Manner::Good);
+    assert_eq!(gateway.post(&creator).await.status, 200);
+    assert_eq!(gateway.get(&format!("{ticket}/ts/data")).await.status, 200);
+    gateway.stop().await;
+}
