@@ -359,7 +359,7 @@ async fn the_service_says_what_it_has_also_where_it_has_nothing() {
 async fn calls_that_come_later_say_so_in_the_forms_of_the_api() {
     let gateway = Plan::new().start().await;
     let ticket = gateway.ticket_with(b"x").await;
-    for later in ["POST /ds/modifier", "POST /ts/creator", "GET /ts/data"] {
+    for later in ["POST /ds/modifier", "GET /ds/modifiedData"] {
         let (method, path) = later.split_once(' ').unwrap();
         let answer = call(&gateway, method, &format!("{ticket}{path}")).await;
         assert_eq!((answer.status, answer.cause().as_str()), (500, "Операція поки що не підтримується."), "{later}");
