@@ -477,7 +477,8 @@ impl<'de> Visitor<'de> for PinVisitor {
 }
 
 const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
-                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, `[consent]`, `[[webhook]]`, `[tsa]`, `[trust]`, `[revocation]` and `[enrolment]`";
+                        `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, \
+                        `[consent]`, `[[webhook]]`, `[tsa]`, `[trust]`, `[revocation]` and `[enrolment]`";
 
 impl RawConfig {
     /// Reads `text`, noting what cannot be read. A file that is not TOML gives nothing but its mistakes.
