@@ -67,7 +67,7 @@ uuid_id! {
     GatewayId
 }
 uuid_id! {
-    /// A certificate request; see [`EnrolmentId::of`](super::enrolment::EnrolmentId::of).
+    /// A certificate request; see [`EnrolmentId::of`].
     EnrolmentId
 }
 uuid_id! {

@@ -1,6 +1,6 @@
 //! Certificate requests: from a form and a key on a token to an active certificate, and on to its renewal.
 //!
-//! [`EnrolmentService`] is what the APIs and operators ask; [`ca`] is the port to whoever issues; the clerk ([`clerk`]) carries requests between
+//! [`EnrolmentService`] is what the APIs and operators ask; [`ca`] is the port to whoever issues; the clerk (`clerk`) carries requests between
 //! the two. Invariants: a request belongs to one organisation, and to everybody else it does not exist; what was done for a request is done
 //! once, however often it is asked for, and by however many gateways; a certificate is active only after its key has proved to be on the
 //! token and to sign; no step that fails changes what signs now.

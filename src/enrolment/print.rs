@@ -1,6 +1,6 @@
 //! The application as a PDF, for signing on paper: what the form says, the public key, and with the second edition the request itself.
 //!
-//! The same request gives the same bytes, so that a holder can also sign the PDF as it is: see [`confirm`](super::confirm).
+//! The same request gives the same bytes, so that a holder can also sign the PDF as it is: see `confirm`.
 
 use krilla::{
     Document,

@@ -1,7 +1,7 @@
 //! Consent: who may have how many signatures made, for how long, and who says so.
 //!
 //! Used by `signing` (a single-use permit in the same step as the job it pays for) and by the APIs (a permit for N signatures). Who decides is
-//! the caller's policy for the key: its configuration, or operators, whose side of it stands in [`operators`]. Invariants: a permit is good for
+//! the caller's policy for the key: its configuration, or operators, whose side of it stands in `operators`. Invariants: a permit is good for
 //! nothing before it was granted; what it pays for is counted by the store, by the rules of `domain::permit`; whoever waits for a decision
 //! does not wait beyond its time, and a request that nobody waits for is withdrawn.
 

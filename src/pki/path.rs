@@ -1,6 +1,6 @@
 //! Path validation: whether a certificate was good for a purpose at a time (RFC 5280 section 6), and if not, why.
 //!
-//! Paths are found here, within bounds; each is judged by a library ([`rules`]), and what a certificate may be used for by [`Purpose`].
+//! Paths are found here, within bounds; each is judged by a library (`rules`), and what a certificate may be used for by [`Purpose`].
 //! Nothing is fetched and no clock is read: certificates, time and revocation come with the request.
 //! Invariants: every signature on a path is verified with `domain::verify`; a failure names the certificate and the rule; a path that no
 //! rule forbids but that costs too much to find is refused.

@@ -37,7 +37,7 @@ pub(super) struct AddArgs {
     /// What it may use: ticket-api, csc-api, CRYPTO_CERT_REQUEST_EIO, CERTIFICATE_REQUEST, GET_CRYPTO_INFO_EIO, GET_CRYPTO_INFO; may be given several times.
     #[arg(long = "scope", value_name = "SCOPE", default_value = "ticket-api")]
     scopes: Vec<Scope>,
-    /// Who decides about its signatures, as `consent` of a [[caller]].
+    /// Who decides about its signatures, as `consent` of a `[[caller]]`.
     #[arg(long, value_name = "POLICY", value_parser = consent)]
     consent: Option<ConsentPolicy>,
     /// The login of its account; for the scopes of the certificate-request API.
@@ -52,7 +52,7 @@ pub(super) struct AddArgs {
     /// The account alone may act for the organisation.
     #[arg(long, requires = "login")]
     eio: bool,
-    /// An origin of its web pages, say https://example.org; may be given several times.
+    /// An origin of its web pages, say `https://example.org`; may be given several times.
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
     /// Its TLS client certificate: the SHA-256 of one, or a subject such as CN=erp,O=Example.
