@@ -391,6 +391,8 @@ fn a_gateway_that_signed_leaves_a_log_that_is_proved_offline_with_its_checkpoint
         exported.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["record"]["event"].as_str().unwrap().to_owned()).collect();
     let expected = [
         "configuration-loaded",
+        // The operator of development mode.
+        "operator-changed",
         "ticket-opened",
         "content-received",
         "consent-given",
@@ -409,7 +411,7 @@ fn a_gateway_that_signed_leaves_a_log_that_is_proved_offline_with_its_checkpoint
     assert!(python.status.success(), "{}", stdout(&python));
     let head = audit(["head", "--dir", text(&stopped.dir)]);
     assert_eq!(stdout(&python), stdout(&head));
-    let file = |extension: &str| copy.path().join(format!("8.{extension}"));
+    let file = |extension: &str| copy.path().join(format!("9.{extension}"));
     let mut openssl = Command::new("openssl");
     openssl.args(["dgst", "-sha256", "-keyform", "DER", "-verify"]).arg(file("key")).arg("-signature").arg(file("sig")).arg(file("txt"));
     let judged = openssl.output().unwrap();
@@ -421,7 +423,7 @@ fn a_second_run_continues_the_log_and_an_archive_continues_at_a_kept_head() {
     let stopped = Stopped::new();
     assert!(program::Gateway::dev(&stopped.dir).stop().0.success());
     let said = assert_sound(&audit(["verify", text(&stopped.dir), "--checkpoint-key", &stopped.key()]));
-    assert!(said.contains("records 1 to 11"), "{said}");
+    assert!(said.contains("records 1 to 13"), "{said}");
     let head: Value = serde_json::from_str(&fs::read_to_string(&stopped.head).unwrap()).unwrap();
     let next = (head["seq"].as_u64().unwrap() + 1).to_string();
     let exported = audit(["export", "--dir", text(&stopped.dir), "--from", &next]);
@@ -434,17 +436,17 @@ fn a_second_run_continues_the_log_and_an_archive_continues_at_a_kept_head() {
 #[test]
 fn a_log_that_was_tampered_with_in_the_database_is_found_and_the_first_broken_record_named() {
     let stopped = Stopped::new();
-    stopped.tamper("UPDATE audit SET text = replace(text, 'ec-p256', 'ec-p257') WHERE seq = 5");
-    assert_broken(&audit(["verify", text(&stopped.dir)]), "record 5 of gateway");
+    stopped.tamper("UPDATE audit SET text = replace(text, 'ec-p256', 'ec-p257') WHERE seq = 6");
+    assert_broken(&audit(["verify", text(&stopped.dir)]), "record 6 of gateway");
     let json = audit(["verify", "--json", text(&stopped.dir)]);
     assert_eq!(json.status.code(), Some(1));
     let said: Value = serde_json::from_str(&stdout(&json)).unwrap();
-    assert_eq!((&said["sound"], &said["record"]), (&json!(false), &json!(5)));
+    assert_eq!((&said["sound"], &said["record"]), (&json!(false), &json!(6)));
     let head = audit(["head", "--dir", text(&stopped.dir)]);
     assert_eq!((head.status.code(), stdout(&head)), (Some(1), String::new()));
-    assert!(stderr(&head).contains("record 5"), "{}", stderr(&head));
+    assert!(stderr(&head).contains("record 6"), "{}", stderr(&head));
     // The export of a broken log is as broken.
-    assert_broken(&audit(["verify", text(&stopped.export("broken.jsonl"))]), "record 5 of gateway");
+    assert_broken(&audit(["verify", text(&stopped.export("broken.jsonl"))]), "record 6 of gateway");
 }
 
 #[test]
