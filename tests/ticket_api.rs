@@ -147,7 +147,7 @@ async fn start(gateway: &Gateway, ticket: &str, body: Value) -> Answer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signatures_of_every_key_in_every_form_are_accepted_by_openssl_and_pyhanko() {
     let mut plan = Plan::softhsm(&KEYS, 1024).await;
-    plan.keys[2].chain = vec![plan.ca.certificate().as_der().to_vec()];
+    plan.keys.iter_mut().filter(|key| key.name.as_str() != "rsa-2048").for_each(|key| key.chain.clear());
     let gateway = plan.start().await;
     let content = "Договір № 1".as_bytes();
     let mut signatures = Vec::new();

@@ -20,7 +20,7 @@ fn commands() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_of_the_page_run_as_printed() {
-    let gateway = Plan::softhsm(&[("ec-p256", KeyKind::Ec(Curve::P256))], 1024).await.start().await;
+    let gateway = Plan::softhsm(&[("ec-p256", KeyKind::Ec(Curve::P256)), ("tsa-p256", KeyKind::Ec(Curve::P256))], 1024).await.start().await;
     let folder = tempfile::tempdir().unwrap();
     let dev = folder.path().join(".sealgate-dev");
     fs::create_dir(&dev).unwrap();

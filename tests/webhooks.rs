@@ -143,7 +143,8 @@ fn who_is_asked_for_consent_is_told_and_finds_the_inbox_open() {
     fs::write(&browser, format!("#!/bin/sh\necho \"$1\" > {}\n", pages.display())).unwrap();
     fs::set_permissions(&browser, fs::Permissions::from_mode(0o700)).unwrap();
     let text = fs::read_to_string(&config).unwrap();
-    let hook = format!("[consent]\nopen_browser = true\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\n");
+    let hook =
+        format!("[consent]\nopen_browser = true\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"consent-waiting\"]\n");
     fs::write(&config, format!("{text}\n{hook}")).unwrap();
     let added = run(["callers", "add", "erp", "--key", "ec-p256", "--consent", "operator", "--config", config.to_str().unwrap()]);
     assert!(added.status.success(), "{}", stderr(&added));
