@@ -210,7 +210,7 @@ fn slots_and_keys_are_shown_by_the_gateway_that_runs_and_without_one() {
         names.sort();
         names
     };
-    assert_eq!(named(&with.1), ["ec-p256", "ec-p384", "ed25519", "rsa-2048"]);
+    assert_eq!(named(&with.1), ["ec-p256", "ec-p384", "ed25519", "rsa-2048", "tsa-p256"]);
     for key in with.1["keys"].as_array().unwrap() {
         assert_eq!(key["protection"], serde_json::json!({"sensitive": true, "extractable": false, "local": true}), "{key}");
         assert_eq!(key["has_certificate"], true, "{key}");

@@ -129,6 +129,9 @@ pub struct UnpaidJob<'a> {
     pub document: Option<ShownDocument>,
 }
 
+/// How a request for consent can end, in the words of the metric.
+const DECISIONS: [&str; 5] = ["granted", "refused", "timed-out", "withdrawn", "restarted"];
+
 /// Asks for permits, gives them and takes them back.
 pub struct PermitService {
     store: Arc<dyn Store>,
@@ -143,6 +146,9 @@ impl PermitService {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, settings: PermitSettings) -> Self {
         let refusals = RefusalLog::new(Arc::clone(&store));
+        // A series that is there from the start shows its first event as an increase.
+        DECISIONS.iter().for_each(|result| CONSENT_DECISIONS.counter(&[result]).increment(0));
+        let _ = CONSENT_SECONDS.histogram(&[]);
         Self { store, settings, refusals, ended: Mutex::default() }
     }
 

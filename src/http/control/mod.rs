@@ -1,6 +1,5 @@
-//! What operators may see and do, served on the control socket and nowhere else: whoever can open the socket is an operator. Errors are an
-//! [`ErrorDto`](dto::ErrorDto): what went wrong, and what to do about it. [`jobs`], [`permits`], [`callers`], [`operators`] and
-//! certificate requests ([`enrol`]) have calls of their own.
+//! What operators may see and do, on the control socket alone: whoever can open it is one. Errors are an [`ErrorDto`](dto::ErrorDto): what
+//! went wrong, and what to do. [`jobs`], [`permits`], [`callers`], [`operators`] and certificate requests ([`enrol`]) have calls of their own.
 //!
 //! | call, with the JSON it takes | does | answers |
 //! |---|---|---|
