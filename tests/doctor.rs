@@ -141,7 +141,7 @@ fn a_gateway_that_is_well_is_proved_by_signing_after_one_login() {
     let report = patient.doctor();
     report.assert_well();
     let proved = report.findings().filter(|finding| finding["what"].as_str().unwrap().contains("proved by signing")).count();
-    // Six RSA algorithms, three ECDSA ones on either curve, and Ed25519.
+    // Six RSA algorithms, three ECDSA ones for each of three keys, and Ed25519.
     let log = patient.spy_log();
     assert_eq!((proved, spy_count(&log, "C_Login"), spy_count(&log, "C_Sign")), (5, 1, 16), "{:#}", report.json);
     let text = run(["doctor", "--config", patient.config.to_str().unwrap()]);
