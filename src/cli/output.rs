@@ -47,7 +47,12 @@ fn written(content: &[u8]) -> anyhow::Result<bool> {
 /// Tells the person at the terminal something that is not the result.
 pub(super) fn note(text: impl Display) {
     // Standard error may be closed; there is nobody left to tell.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = note_on(&mut io::stderr().lock(), text);
+}
+
+/// The line goes out in one write: the modules' processes and the log write to the same pipe and would come between its parts.
+fn note_on(out: &mut impl io::Write, text: impl Display) -> io::Result<()> {
+    out.write_all(format!("{text}\n").as_bytes())
 }
 
 /// Writes rows of text as columns, each as wide as its widest cell.
@@ -75,5 +80,23 @@ mod tests {
         let rows = [vec!["a".to_owned(), "state".to_owned()], vec!["токен".to_owned(), "x".to_owned()]];
         assert_eq!(padded(&rows[0], &widths(&rows)), "a      state");
         assert_eq!(padded(&rows[1], &widths(&rows)), "токен  x");
+    }
+
+    #[test]
+    fn a_note_is_written_at_once_so_that_no_other_process_comes_between_its_words() {
+        #[derive(Default)]
+        struct Writes(Vec<Vec<u8>>);
+        impl io::Write for Writes {
+            fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+                self.0.push(part.to_owned());
+                Ok(part.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut writes = Writes::default();
+        note_on(&mut writes, format_args!("serving on {}", "http://[::1]:1")).unwrap();
+        assert_eq!(writes.0, [b"serving on http://[::1]:1\n"]);
     }
 }
