@@ -11,3 +11,4 @@ mod est;
 mod flow;
 mod notices;
 mod rig;
+mod validity;

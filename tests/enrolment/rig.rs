@@ -164,3 +164,10 @@ pub async fn until(gateway: &Gateway, path: &str, key: &str, wanted: &str) {
 pub async fn newest(gateway: &Gateway) -> Enrolment {
     gateway.enrolment.list(&sealgate::store::EnrolmentFilter::default(), 1).await.unwrap().remove(0)
 }
+
+/// The records of an event in the gateway's audit log.
+pub async fn audited(gateway: &Gateway, event: &str) -> Vec<Value> {
+    let records = gateway.store.audit_records(gateway.store.gateway(), 1, 10_000).await.unwrap();
+    let read = records.iter().map(|record| serde_json::from_str::<Value>(&record.text).unwrap());
+    read.filter(|record| record["event"] == event).collect()
+}
