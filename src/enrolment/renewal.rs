@@ -28,6 +28,8 @@ pub struct Expiring {
     pub not_after: Timestamp,
     /// How long it is valid still; nothing once it is over.
     pub left: Duration,
+    /// How long it is valid in all.
+    pub lifetime: Duration,
 }
 
 /// What is told of a certificate that comes to its end.
@@ -68,7 +70,8 @@ impl EnrolmentService {
             let Some(validity) = enrolment.issued.as_ref().and_then(|issued| validity(&issued.certificate)) else { continue };
             let left = validity.not_after.since(now);
             if left <= DAY * days {
-                found.push(Expiring { enrolment, not_after: validity.not_after, left });
+                let lifetime = validity.not_after.since(validity.not_before);
+                found.push(Expiring { enrolment, not_after: validity.not_after, left, lifetime });
             }
         }
         found.sort_by_key(|expiring| expiring.not_after);
@@ -83,7 +86,8 @@ impl EnrolmentService {
         let renew_days = self.parts.renew_days.unwrap_or(0);
         for expiring in self.expiring(EXPIRY_MARKS[0].max(renew_days)).await? {
             let former = expiring.enrolment.id;
-            if expiring.left < DAY * renew_days
+            // One that lives shorter than that would be renewed again at once.
+            if expiring.left < (DAY * renew_days).min(expiring.lifetime / 2)
                 && let Err(error) = self.renew(&expiring.enrolment).await
                 && error != EnrolmentError::Overtaken
             {

@@ -116,7 +116,7 @@ pub struct Gateway {
     pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
     pub enrolment: Arc<EnrolmentService>,
-    signing: Arc<SigningService>,
+    pub signing: Arc<SigningService>,
     pub server: Server,
     http: reqwest::Client,
 }

@@ -10,5 +10,6 @@ mod checks;
 mod est;
 mod flow;
 mod notices;
+mod real_token;
 mod rig;
 mod validity;
