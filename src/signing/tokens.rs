@@ -11,7 +11,7 @@ use crate::{
         algorithm::SignatureAlgorithm,
         audit::{AuditEvent, PinIncident},
         caller::KeyAccess,
-        ids::{JobId, KeyName, ModuleName},
+        ids::{KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
@@ -176,9 +176,9 @@ impl TokenDesk {
         }
     }
 
-    /// Whether the store that holds tickets, permits and jobs answers.
-    pub async fn is_store_reachable(&self) -> bool {
-        self.0.store.find_job(JobId::random()).await.is_ok()
+    /// Whether the store that holds tickets, permits and jobs takes changes.
+    pub async fn is_store_ready(&self) -> bool {
+        self.0.store.check_ready().await.is_ok()
     }
 
     /// Sets the metrics that stand in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
