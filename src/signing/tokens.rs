@@ -259,7 +259,17 @@ impl TokenDesk {
         Ok(slot.token().clone())
     }
 
-    /// The configured keys, by name.
+    /// The certificates of the keys that have names, in DER. A token that takes no work now is not asked for what is not known yet.
+    pub async fn certificates(&self) -> Vec<(KeyName, Vec<u8>)> {
+        let targets = self.0.keyring.configured_targets().into_iter().filter(|(_, target)| target.site.status().state.takes_work());
+        let certificate = async |(name, target): (KeyName, Target)| {
+            let known = self.0.keyring.known(&target, None).await.ok()?;
+            known.key.certificate.clone().map(|certificate| (name, certificate))
+        };
+        join_all(targets.map(certificate)).await.into_iter().flatten().collect()
+    }
+
+    /// The keys that have names, those with a certificate that was requested here among them.
     #[must_use]
     pub fn key_names(&self) -> Vec<KeyName> {
         self.0.keyring.key_names()
