@@ -4,7 +4,7 @@
 //! Invariant: a key that made a wrong signature is quarantined until the gateway starts again.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -163,14 +163,13 @@ impl Keyring {
         self.entry_of(token, key).map(|entry| entry.name.clone())
     }
 
-    /// The configured keys, by name.
+    /// The names of configured keys, and of those with a certificate that was requested here.
     pub(super) fn key_names(&self) -> Vec<KeyName> {
-        let mut names: Vec<_> = self.configured.keys().cloned().collect();
-        names.sort_unstable();
-        names
+        let names: BTreeSet<_> = self.configured.keys().cloned().chain(self.enrolled().keys.keys().cloned()).collect();
+        names.into_iter().collect()
     }
 
-    /// Whether the key of this name is, or should be, on this token.
+    /// Whether a key of this name is, or should be, on this token.
     pub(super) fn is_on(&self, name: &KeyName, token: &TokenIdentity) -> bool {
         self.find(name).is_some_and(|entry| entry.uri.matches_token(token))
     }
@@ -182,8 +181,7 @@ impl Keyring {
             let certificate = self.find(&name)?.certificate.clone().or_else(cached)?;
             Some((name, validity(&certificate)?.not_after))
         };
-        let names: Vec<_> = self.configured.keys().chain(self.enrolled().keys.keys()).cloned().collect();
-        names.into_iter().filter_map(end).collect()
+        self.key_names().into_iter().filter_map(end).collect()
     }
 
     /// The certificate that the configuration, or a request, has for a key.
@@ -204,8 +202,7 @@ impl Keyring {
 
     /// Every configured key whose token is known.
     pub(super) fn configured_targets(&self) -> Vec<(KeyName, Target)> {
-        let names = self.configured.keys().cloned().chain(self.enrolled().keys.keys().cloned()).collect::<Vec<_>>();
-        names.into_iter().filter_map(|name| Some((name.clone(), self.target_of(&name)?.ok()?))).collect()
+        self.key_names().into_iter().filter_map(|name| Some((name.clone(), self.target_of(&name)?.ok()?))).collect()
     }
 
     /// The target of a configured key; `None` if there is no such key.

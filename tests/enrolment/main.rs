@@ -11,5 +11,6 @@ mod est;
 mod flow;
 mod notices;
 mod real_token;
-mod rig;
 mod validity;
+
+use common::bank as rig;
