@@ -184,7 +184,8 @@ impl FromStr for Pkcs11Uri {
         for (name, value) in attributes(query, '&') {
             uri.set_query(name, value.ok_or(UriError::Syntax)?)?;
         }
-        Ok(uri)
+        // What was taken is written down in its longest form, every byte of the id encoded, and has to be read again.
+        if uri.to_string().len() > URI_MAX { Err(UriError::TooLong) } else { Ok(uri) }
     }
 }
 
@@ -313,6 +314,14 @@ mod tests {
                 module_name,
             },
         )
+    }
+
+    #[test]
+    fn a_uri_that_would_be_too_long_in_its_written_form_is_refused() {
+        let longest = "a".repeat((URI_MAX - "pkcs11:id=".len()) / 3);
+        let uri: Pkcs11Uri = format!("pkcs11:id={longest}").parse().unwrap();
+        assert_eq!(uri.to_string().parse(), Ok(uri));
+        assert_eq!(format!("pkcs11:id={longest}aa").parse::<Pkcs11Uri>(), Err(UriError::TooLong));
     }
 
     proptest! {

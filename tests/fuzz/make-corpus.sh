@@ -12,7 +12,7 @@ for target in armor signature time_stamp_token time_stamp_response time_stamp_re
     certificate_request csr_attributes cms_content key_uri configuration audit_export; do
     mkdir -p "$corpus/$target"
 done
-find "$corpus" -type f ! -name 'sealgate-*' -delete
+find "$corpus" -type f ! -name 'sealgate-*' ! -name 'found-*' -delete
 cd "$work"
 
 printf 'what the fuzz targets know as signed content\n' > content
