@@ -57,6 +57,7 @@ pub fn ticket(owner: &str) -> Ticket {
         key: KeyChoice::Default,
         signing: None,
         verifying: None,
+        modifying: None,
         time_stamp: None,
         version: 0,
     }

@@ -134,7 +134,7 @@ pub async fn a_commit_sees_its_own_earlier_changes(store: AnyStore) {
 
 pub fn content(place: ContentPlace, bytes: &[u8]) -> Content {
     let sha256 = Digest::new(HashAlgorithm::Sha256, Sha256::of(bytes).as_bytes().to_vec()).unwrap();
-    Content { place, len: bytes.len() as u64, sha256 }
+    Content { place, len: bytes.len() as u64, sha256, objects: Vec::new() }
 }
 
 pub fn holding(ticket: &Ticket, place: ContentPlace, bytes: &[u8]) -> Ticket {
