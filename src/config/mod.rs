@@ -130,7 +130,10 @@ impl Config {
     }
 
     /// Checks the text of a configuration file; `file` is what the report calls it, relative paths start from `base`.
-    fn parse(text: &str, file: &Path, base: &Path) -> Result<Self, ConfigErrors> {
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn parse(text: &str, file: &Path, base: &Path) -> Result<Self, ConfigErrors> {
         let mut mistakes = Mistakes::default();
         let raw = RawConfig::read(text, &mut mistakes);
         if let Some(config) = check(raw, Sha256::of(text.as_bytes()), base, &mut mistakes)

@@ -37,14 +37,14 @@ use crate::{
         audit::AuditEvent,
         caller::{Account, Caller},
         enrolment::{
-            Enrolment, EnrolmentState, ExternalId, Step,
+            Enrolment, EnrolmentState, ExternalId, IssuedCertificate, Step,
             profile::{CaChoice, Profile},
         },
         ids::{EnrolmentId, KeyName, ProfileName},
         key::ConfiguredKey,
         key_uri::Pkcs11Uri,
     },
-    pki::Certificate,
+    pki::{Certificate, csr::CertificateRequest},
     signing::service::{EnrolledKeys, SigningService},
     store::{Change, Store},
     token::supervisor::Tokens,
@@ -238,4 +238,27 @@ pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
         serial: certificate.serial(),
         key_kind: certificate.key_kind().to_string(),
     })
+}
+
+/// What is told of a certificate request (PKCS#10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The subject that the CA is asked to certify, as RFC 4514 writes it.
+    pub subject: String,
+    /// What its key is.
+    pub key_kind: String,
+}
+
+/// Reads what is told of a request in DER; `None` if it is not one.
+#[must_use]
+pub fn request_facts(der: &[u8]) -> Option<RequestFacts> {
+    let request = CertificateRequest::from_der(der).ok()?;
+    Some(RequestFacts { subject: request.subject().to_string(), key_kind: request.key_kind().to_string() })
+}
+
+/// A certificate and its chain in PEM, nearest first.
+#[must_use]
+pub fn certificates_in_pem(issued: &IssuedCertificate) -> String {
+    let all = std::iter::once(issued.certificate.clone()).chain(issued.chain());
+    all.filter_map(|der| Certificate::from_der(&der).ok()).map(|certificate| certificate.to_pem()).collect()
 }

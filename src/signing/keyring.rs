@@ -4,7 +4,7 @@
 //! Invariant: a key that made a wrong signature is quarantined until the gateway starts again.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, SystemTime},
 };
@@ -155,16 +155,15 @@ impl Keyring {
         self.entry_of(token, key).map(|entry| entry.name.clone())
     }
 
-    /// The configured keys, by name.
+    /// The names of configured keys, and of those with a certificate that was requested here.
     pub(super) fn key_names(&self) -> Vec<KeyName> {
-        let mut names: Vec<_> = self.configured.keys().cloned().collect();
-        names.sort_unstable();
-        names
+        let names: BTreeSet<_> = self.configured.keys().cloned().chain(self.enrolled().keys.keys().cloned()).collect();
+        names.into_iter().collect()
     }
 
-    /// Whether a configured key is, or should be, on this token.
+    /// Whether a key of this name is, or should be, on this token.
     pub(super) fn is_on(&self, name: &KeyName, token: &TokenIdentity) -> bool {
-        self.configured.get(name).is_some_and(|entry| entry.uri.matches_token(token))
+        self.find(name).is_some_and(|entry| entry.uri.matches_token(token))
     }
 
     /// The certificate that the configuration has for a key.
@@ -185,8 +184,7 @@ impl Keyring {
 
     /// Every configured key whose token is known.
     pub(super) fn configured_targets(&self) -> Vec<(KeyName, Target)> {
-        let names = self.configured.keys().cloned().chain(self.enrolled().keys.keys().cloned()).collect::<Vec<_>>();
-        names.into_iter().filter_map(|name| Some((name.clone(), self.target_of(&name)?.ok()?))).collect()
+        self.key_names().into_iter().filter_map(|name| Some((name.clone(), self.target_of(&name)?.ok()?))).collect()
     }
 
     /// The target of a configured key; `None` if there is no such key.

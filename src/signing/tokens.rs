@@ -11,7 +11,7 @@ use crate::{
         algorithm::SignatureAlgorithm,
         audit::{AuditEvent, PinIncident},
         caller::KeyAccess,
-        ids::{JobId, KeyName, ModuleName},
+        ids::{KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
@@ -176,9 +176,9 @@ impl TokenDesk {
         }
     }
 
-    /// Whether the store that holds tickets, permits and jobs answers.
-    pub async fn is_store_reachable(&self) -> bool {
-        self.0.store.find_job(JobId::random()).await.is_ok()
+    /// Whether the store that holds tickets, permits and jobs takes changes.
+    pub async fn is_store_ready(&self) -> bool {
+        self.0.store.check_ready().await.is_ok()
     }
 
     /// Sets the metrics that stand in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
@@ -259,7 +259,17 @@ impl TokenDesk {
         Ok(slot.token().clone())
     }
 
-    /// The configured keys, by name.
+    /// The certificates of the keys that have names, in DER. A token that takes no work now is not asked for what is not known yet.
+    pub async fn certificates(&self) -> Vec<(KeyName, Vec<u8>)> {
+        let targets = self.0.keyring.configured_targets().into_iter().filter(|(_, target)| target.site.status().state.takes_work());
+        let certificate = async |(name, target): (KeyName, Target)| {
+            let known = self.0.keyring.known(&target, None).await.ok()?;
+            known.key.certificate.clone().map(|certificate| (name, certificate))
+        };
+        join_all(targets.map(certificate)).await.into_iter().flatten().collect()
+    }
+
+    /// The keys that have names, those with a certificate that was requested here among them.
     #[must_use]
     pub fn key_names(&self) -> Vec<KeyName> {
         self.0.keyring.key_names()

@@ -10,4 +10,5 @@ mod checks;
 mod est;
 mod flow;
 mod notices;
-mod rig;
+
+use common::bank as rig;

@@ -19,7 +19,7 @@ use sealgate::{
 };
 use serde_json::{Value, json};
 
-use crate::common::gateway::{Gateway, OTHER_KEY, PATIENCE, Plan};
+use super::gateway::{Gateway, OTHER_KEY, PATIENCE, Plan};
 
 /// The token of the person who alone may act for the company.
 pub const EIO_KEY: &str = "eio00000000000000000000000000000000eio";
