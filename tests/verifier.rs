@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)] // in the helpers of tests
 
 mod common;
+#[path = "signature_verification/edit.rs"]
+#[allow(dead_code)]
+mod edit;
 #[path = "signature_verification/lab.rs"]
 #[allow(dead_code)]
 mod lab;

@@ -27,7 +27,7 @@ use crate::{
         signature::SignatureValue,
         ticket::{Augmentation, CadesType, SignatureOptions, Ticket, TicketSigning},
     },
-    pki::revocation::{CheckedCrl, CheckedOcsp, Evidence, RevocationError},
+    pki::revocation::{CheckedCrl, CheckedOcsp, Evidence, Moment, RevocationError},
     stamping::StampError,
     store::{Change, Conflict, StoreError},
 };
@@ -252,7 +252,7 @@ impl TicketService {
         let path = [std::slice::from_ref(&signing.certificate), &authorities].concat();
         let mut evidence = Vec::new();
         for (number, pair) in (1..).zip(path.windows(2)) {
-            let had = client.evidence(&pair[0], &pair[1], self.store.now()).await;
+            let had = client.evidence(&pair[0], &pair[1], Moment::present(self.store.now())).await;
             evidence.push(path_evidence(had.map_err(|error| LevelError::Evidence { number, error })?));
         }
         evidence.push(PathEvidence::Trusted);

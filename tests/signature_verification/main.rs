@@ -6,6 +6,9 @@ mod broken;
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
+mod edit;
 mod flips;
 mod lab;
 mod others;
+mod revocation;
+mod stamps;

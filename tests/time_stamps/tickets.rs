@@ -16,7 +16,7 @@ const CONTENT: &[u8] = b"what is stamped";
 
 async fn with_tsa(tsa: &TestTsa) -> Gateway {
     let mut plan = Plan::new();
-    plan.tsa_urls = vec![tsa.url.clone()];
+    plan.stamped_by(tsa);
     plan.start().await
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Outline {
     pub(super) content: Option<Vec<Segment>>,
     pub(super) certificates: Vec<Vec<u8>>,
     pub(super) crls: Vec<Vec<u8>>,
+    /// `OtherRevocationInfoFormat`s, whole.
+    pub(super) other_revocation: Vec<Vec<u8>>,
     pub(super) signer_infos: Vec<Vec<u8>>,
 }
 
@@ -103,13 +105,13 @@ impl<R: Read + Seek> Walk<R> {
             if self.is_next(tag, signed_data)? { self.take_all(tag, EMBEDDED_MAX, what) } else { Ok(Vec::new()) }
         };
         let mut certificates = embedded(context(0), "certificates")?;
-        let mut crls = embedded(context(1), "CRLs")?;
+        let revocation = embedded(context(1), "CRLs")?;
         // Attribute certificates, OCSP answers and whatever else may stand there have tags of their own.
         certificates.retain(|der| der.first() == Some(&SEQUENCE));
-        crls.retain(|der| der.first() == Some(&SEQUENCE));
+        let (crls, other_revocation) = revocation.into_iter().partition(|der| der.first() == Some(&SEQUENCE));
         let signer_infos = self.take_all(SET, SIGNERS_MAX, "signers")?;
         self.leave(signed_data)?;
-        Ok(Outline { content_type, content, certificates, crls, signer_infos })
+        Ok(Outline { content_type, content, certificates, crls, other_revocation, signer_infos })
     }
 
     /// `eContent [0] EXPLICIT OCTET STRING`, in one piece or in many.
