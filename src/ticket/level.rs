@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use super::{CHANGE_TRIES, TicketError, TicketService, signature::value_of};
+use super::{CHANGE_TRIES, TicketError, TicketService, options::path_up_to, signature::value_of};
 use crate::{
     cms::{
         digest,
@@ -46,6 +46,9 @@ pub enum LevelError {
     /// The form wants the signer's path, and the key's CA certificates are not configured.
     #[error("the CA certificates of the key are not configured")]
     NoPath,
+    /// The key's certificate does not come from the CA that `caId` names.
+    #[error("the key's certificate does not come from the CA that caId names")]
+    OtherPath,
     /// No evidence was had about a certificate of the signer's path.
     #[error("certificate {number} of the signer's path: {error}")]
     Evidence {
@@ -237,15 +240,19 @@ impl TicketService {
         let time_stamp = self.time_stamps()?.stamp(&imprint).await.map_err(LevelError::from)?;
         let mut unsigned_attrs = vec![unsigned::signature_time_stamp(&time_stamp)?];
         if matches!(options.cades_type, CadesType::C | CadesType::XLong) {
-            unsigned_attrs.extend(self.path_material(signing).await?.attributes(options.cades_type)?);
+            unsigned_attrs.extend(self.path_material(options, signing).await?.attributes(options.cades_type)?);
         }
         Ok(Augmentation { unsigned_attrs, time_stamps: vec![time_stamp.serial()] })
     }
 
-    /// The signer's path as it is configured, and evidence about all of it but the CA at its end, which is the one that is trusted.
-    async fn path_material(&self, signing: &TicketSigning) -> Result<PathMaterial, LevelError> {
+    /// The signer's path as it is configured, up to the CA that `caId` names if it names one, and evidence about all of it but the CA at its
+    /// end, which is the one that is trusted.
+    async fn path_material(&self, options: &SignatureOptions, signing: &TicketSigning) -> Result<PathMaterial, LevelError> {
         let client = self.evidence.as_ref().ok_or(LevelError::NoPath)?;
-        let authorities = signing.chain.clone();
+        let authorities = match &options.ca_id {
+            Some(id) => path_up_to(&signing.chain, id).ok_or(LevelError::OtherPath)?.to_vec(),
+            None => signing.chain.clone(),
+        };
         if authorities.is_empty() {
             return Err(LevelError::NoPath);
         }

@@ -57,8 +57,11 @@ pub struct KnownEvidence {
     /// `BasicOCSPResponse`s.
     answers: Vec<Result<Vec<u8>, RevocationError>>,
     /// What is known of signatures of lists: by list and signer.
-    verified: Mutex<HashMap<(usize, [u8; 32]), Result<(), RevocationError>>>,
+    verified: Mutex<HashMap<ListAndSigner, Result<(), RevocationError>>>,
 }
+
+/// The number of a list, and the fingerprint of a certificate that may have signed it.
+type ListAndSigner = (usize, [u8; 32]);
 
 impl KnownEvidence {
     /// Adds a CRL in DER.
@@ -154,7 +157,7 @@ impl Inquiry {
             let moment = Moment { at: wanted.at, now };
             let had = client.evidence(wanted.certificate.as_der(), wanted.issuer.as_der(), moment);
             let had = tokio::time::timeout(ROUND_TIMEOUT, had).await;
-            (wanted.question(), had.unwrap_or_else(|_| Err(RevocationError::TooSlow(ROUND_TIMEOUT))))
+            (wanted.question(), had.unwrap_or(Err(RevocationError::TooSlow(ROUND_TIMEOUT))))
         };
         for (question, had) in join_all(wanted.into_iter().map(ask)).await {
             let outcome = had.map(|evidence| match evidence {
