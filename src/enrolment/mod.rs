@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tracing::warn;
 
 pub use crate::{pki::csr::request_pem as request_in_pem, store::EnrolmentFilter};
@@ -31,20 +31,21 @@ pub use self::{
     create::{KeyWish, NewRequest, read_request},
     error::{EnrolmentError, Fault, RequestFault},
     operator::UploadedCertificate,
+    renewal::{Expiring, ExpiryWarning},
 };
 use crate::{
     domain::{
         audit::AuditEvent,
         caller::{Account, Caller},
         enrolment::{
-            Enrolment, EnrolmentState, ExternalId, Step,
+            Enrolment, EnrolmentState, ExternalId, IssuedCertificate, Step,
             profile::{CaChoice, Profile},
         },
         ids::{EnrolmentId, KeyName, ProfileName},
         key::ConfiguredKey,
         key_uri::Pkcs11Uri,
     },
-    pki::Certificate,
+    pki::{Certificate, csr::CertificateRequest},
     signing::service::{EnrolledKeys, SigningService},
     store::{Change, Store},
     token::supervisor::Tokens,
@@ -86,6 +87,8 @@ pub struct EnrolmentParts {
     pub authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>>,
     /// Certificates are renewed by themselves so many days before they expire, where the CA can; `None` for never.
     pub renew_days: Option<u32>,
+    /// Where it is told that certificates come to their end, for whoever listens.
+    pub warnings: Option<mpsc::Sender<ExpiryWarning>>,
 }
 
 /// Certificate requests.
@@ -237,4 +240,27 @@ pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
         serial: certificate.serial(),
         key_kind: certificate.key_kind().to_string(),
     })
+}
+
+/// What is told of a certificate request (PKCS#10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The subject that the CA is asked to certify, as RFC 4514 writes it.
+    pub subject: String,
+    /// What its key is.
+    pub key_kind: String,
+}
+
+/// Reads what is told of a request in DER; `None` if it is not one.
+#[must_use]
+pub fn request_facts(der: &[u8]) -> Option<RequestFacts> {
+    let request = CertificateRequest::from_der(der).ok()?;
+    Some(RequestFacts { subject: request.subject().to_string(), key_kind: request.key_kind().to_string() })
+}
+
+/// A certificate and its chain in PEM, nearest first.
+#[must_use]
+pub fn certificates_in_pem(issued: &IssuedCertificate) -> String {
+    let all = std::iter::once(issued.certificate.clone()).chain(issued.chain());
+    all.filter_map(|der| Certificate::from_der(&der).ok()).map(|certificate| certificate.to_pem()).collect()
 }

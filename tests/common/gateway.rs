@@ -93,6 +93,7 @@ pub struct Plan {
     pub permits: PermitSettings,
     pub store: Arc<dyn Store>,
     pub profiles: Vec<Profile>,
+    pub renew_days: Option<u32>,
     pub authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>>,
     /// Time-stamping authorities; without any, a key whose name begins with `tsa` makes the time stamps.
     pub tsa_urls: Vec<String>,
@@ -118,7 +119,7 @@ pub struct Gateway {
     pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
     pub enrolment: Arc<EnrolmentService>,
-    signing: Arc<SigningService>,
+    pub signing: Arc<SigningService>,
     pub server: Server,
     http: reqwest::Client,
 }
@@ -158,6 +159,7 @@ impl Plan {
             permits: PermitSettings::default(),
             store: Arc::new(MemoryStore::new()),
             profiles: Vec::new(),
+            renew_days: None,
             authorities: HashMap::new(),
             tsa_urls: Vec::new(),
             tsa_total: PATIENCE,
@@ -377,7 +379,8 @@ impl Plan {
             tokens: tokens.clone(),
             profiles: self.profiles,
             authorities: self.authorities,
-            renew_days: None,
+            renew_days: self.renew_days,
+            warnings: None,
         };
         let enrolment = Arc::new(EnrolmentService::new(parts).await.unwrap());
         let services = Services {

@@ -8,9 +8,11 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::print_stderr, clippy::unwrap_used)]
 
 pub mod authority;
+pub mod bank;
 pub mod browser;
 pub mod certificate;
 pub mod client;
+pub mod console;
 pub mod daemon;
 pub mod gateway;
 pub mod kryoptic;

@@ -10,10 +10,10 @@ use askama::Template;
 
 use super::{
     State,
+    choice::{self, KeyBoxes, Secret},
     error::ConsoleError,
     form::Form,
     frame::{self, Done, Frame, Place},
-    operators::keys_chosen,
     overview::framed,
     visit::Visit,
 };
@@ -21,7 +21,7 @@ use crate::{
     auth::{CallerError, ListedCaller},
     domain::{
         caller::ConsentPolicy,
-        ids::{CallerId, KeyName},
+        ids::CallerId,
         stored_caller::{CallerState, NewCaller},
         timestamp::Timestamp,
     },
@@ -37,8 +37,7 @@ const GRACE_HOURS_MAX: u64 = 90 * 24;
 struct CallersPage {
     frame: Frame,
     callers: Vec<Row>,
-    boxes: Vec<(KeyName, bool)>,
-    keys: Vec<KeyName>,
+    keys: KeyBoxes,
 }
 
 #[derive(Template)]
@@ -57,24 +56,12 @@ struct Row {
     ends: Option<Timestamp>,
 }
 
-#[derive(Template)]
-#[template(path = "once.html")]
-struct OncePage<'a> {
-    frame: Frame,
-    what: &'a str,
-    whose: &'a str,
-    secret: &'a str,
-    back: &'a str,
-}
-
 pub(super) async fn list(state: State, visit: Visit, done: Query<Done>) -> Result<HttpResponse, ConsoleError> {
     visit.administrator()?;
-    let keys = state.services.desk.key_names();
     frame::page(&CallersPage {
         frame: framed(&state, &visit, Place::Callers, "Callers").await.noting(done.done.as_deref()),
         callers: state.services.callers.list().await?.into_iter().map(row).collect(),
-        boxes: keys.iter().map(|key| (key.clone(), false)).collect(),
-        keys,
+        keys: KeyBoxes::unticked(&state),
     })
 }
 
@@ -117,7 +104,7 @@ pub(super) async fn add(state: State, visit: Visit, form: Form) -> Result<HttpRe
     let with_api_key = form.is_ticked("with_api_key");
     let new = NewCaller {
         id: id.clone(),
-        keys: keys_chosen(&form)?,
+        keys: KeyBoxes::chosen(&form)?,
         default_key,
         consent,
         scopes: Default::default(),
@@ -151,7 +138,7 @@ pub(super) async fn change(state: State, visit: Visit, path: Path<(String, Strin
 }
 
 fn once(visit: &Visit, whose: &str, secret: &str) -> Result<HttpResponse, ConsoleError> {
-    frame::page(&OncePage { frame: Frame::new(visit, Place::Callers, "API key"), what: "API key", whose, secret, back: "callers" })
+    choice::once(visit, Place::Callers, Secret { what: "API key", whose, secret })
 }
 
 /// When a key ends; `None` for never.

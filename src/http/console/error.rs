@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use crate::{
     auth::{CallerError, HashError, LoginError, OperatorError},
     domain::{consent::DecisionRefusal, pin::PinFormatError},
+    enrolment::{EnrolmentError, Fault},
     http::extract::BodyReadError,
     permit::DecisionError,
     signing::{jobs::JobCommandError, tokens::TokenCommandError},
@@ -51,6 +52,8 @@ pub(super) enum ConsoleError {
     Caller(CallerError),
     #[error("{0}")]
     Decision(#[from] DecisionError),
+    #[error("{0}")]
+    Certificate(#[from] EnrolmentError),
     #[error("the store is not available")]
     Store,
     #[error("the page could not be made")]
@@ -90,6 +93,18 @@ impl ConsoleError {
             Self::Operator(_) => "Load the page anew and try again.",
             Self::Decision(DecisionError::Refused(DecisionRefusal::Uses { .. })) => "Go back and choose another number.",
             Self::Decision(_) => "The consent page shows what still waits.",
+            Self::Certificate(EnrolmentError::NotFound | EnrolmentError::Overtaken) => {
+                "The certificates' page shows how the requests stand."
+            }
+            Self::Certificate(EnrolmentError::Fault(Fault::Certificate(_))) => {
+                "Bring what the CA has issued for this very request, in PEM. A file in DER is converted with: openssl x509 -inform der -in FILE"
+            }
+            Self::Certificate(EnrolmentError::Fault(Fault::State(_))) => "Somebody else may have moved it. Load its page anew.",
+            Self::Certificate(EnrolmentError::Fault(Fault::Path(_))) => {
+                "Bring the certificates of its CAs with it, or add their root to the profile's anchors in the configuration."
+            }
+            Self::Certificate(EnrolmentError::Fault(_)) => "Nothing that signs has changed. The request's page shows where it stands.",
+            Self::Certificate(EnrolmentError::Unavailable(_)) => "Nothing was changed. Look at the tokens' page, and try again.",
             Self::Job(_) | Self::Store => "The gateway's log says what its database lacks. Nothing was changed; try again.",
             Self::Broken => "Try again; if it stays, report it with the request's id from the gateway's log.",
         }
@@ -128,6 +143,10 @@ impl ResponseError for ConsoleError {
             | Self::Operator(OperatorError::Known | OperatorError::Changed | OperatorError::TooMany | OperatorError::LastAdministrator) => {
                 StatusCode::CONFLICT
             }
+            Self::Certificate(EnrolmentError::NotFound) => StatusCode::NOT_FOUND,
+            Self::Certificate(EnrolmentError::Fault(Fault::Certificate(_))) => StatusCode::BAD_REQUEST,
+            Self::Certificate(EnrolmentError::Fault(_) | EnrolmentError::Overtaken) => StatusCode::CONFLICT,
+            Self::Certificate(EnrolmentError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Decision(DecisionError::Refused(DecisionRefusal::Uses { .. })) => StatusCode::BAD_REQUEST,
             Self::Decision(DecisionError::Refused(_) | DecisionError::NotGranted(_)) => StatusCode::CONFLICT,
             Self::Decision(DecisionError::StoreUnavailable)

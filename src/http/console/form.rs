@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     cookies::Cookie,
     error::ConsoleError,
+    guard::is_login,
     visit::{Arrival, Visit},
 };
 use crate::http::extract::{Pace, header_text, host, read_whole};
@@ -89,14 +90,14 @@ impl FromRequest for Form {
     }
 }
 
-/// The token that the form must carry: of the session, or, before there is one, of the login page.
+/// The token that the form must carry: of the session, or, on the login page, of that page: a session may have begun meanwhile in another tab.
 fn wanted_token(request: &HttpRequest) -> Option<crate::auth::FormToken> {
     let extensions = request.extensions();
-    if let Some(visit) = extensions.get::<Visit>() {
-        return Some(visit.form_token.clone());
+    if is_login(request.path()) {
+        let arrival = extensions.get::<Arrival>()?;
+        return Cookie::Login.token(request, arrival.secure).map(|token| token.form_token());
     }
-    let arrival = extensions.get::<Arrival>()?;
-    Cookie::Login.token(request, arrival.secure).map(|token| token.form_token())
+    extensions.get::<Visit>().map(|visit| visit.form_token.clone())
 }
 
 /// Whether the browser says that the form comes from a page of this very host, and it is a form.

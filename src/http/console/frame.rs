@@ -25,6 +25,7 @@ pub(super) enum Place {
     Tokens,
     Jobs,
     Permits,
+    Certificates,
     Audit,
     Callers,
     Operators,
@@ -43,16 +44,36 @@ pub(super) struct Entry {
 }
 
 /// The menu, in its order; the last ones are for administrators.
-const MENU: [(Place, &str, &str, Role); 8] = [
-    (Place::Consent, "consent", "Consent", Role::Approver),
-    (Place::Overview, "overview", "Overview", Role::Approver),
-    (Place::Tokens, "tokens", "Tokens", Role::Approver),
-    (Place::Jobs, "jobs", "Jobs", Role::Approver),
-    (Place::Permits, "permits", "Permits", Role::Approver),
-    (Place::Audit, "audit", "Audit log", Role::Administrator),
-    (Place::Callers, "callers", "Callers", Role::Administrator),
-    (Place::Operators, "operators", "Operators", Role::Administrator),
+const MENU: [(Place, &str, Role); 9] = [
+    (Place::Consent, "Consent", Role::Approver),
+    (Place::Overview, "Overview", Role::Approver),
+    (Place::Tokens, "Tokens", Role::Approver),
+    (Place::Jobs, "Jobs", Role::Approver),
+    (Place::Permits, "Permits", Role::Approver),
+    (Place::Certificates, "Certificates", Role::Administrator),
+    (Place::Audit, "Audit log", Role::Administrator),
+    (Place::Callers, "Callers", Role::Administrator),
+    (Place::Operators, "Operators", Role::Administrator),
 ];
+
+impl Place {
+    /// Its path below the console's.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "overview",
+            Self::Consent => "consent",
+            Self::Tokens => "tokens",
+            Self::Jobs => "jobs",
+            Self::Permits => "permits",
+            Self::Certificates => "certificates",
+            Self::Audit => "audit",
+            Self::Callers => "callers",
+            Self::Operators => "operators",
+            Self::Account => "account",
+            Self::Elsewhere => "",
+        }
+    }
+}
 
 /// What surrounds a page.
 pub(super) struct Frame {
@@ -92,9 +113,9 @@ impl Frame {
     }
 
     pub(super) fn menu(&self) -> Vec<Entry> {
-        let lawful = MENU.iter().filter(|(_, _, _, role)| self.operator.role >= *role);
-        let entry = |(place, path, name, _): &(Place, &'static str, &'static str, Role)| Entry {
-            path,
+        let lawful = MENU.iter().filter(|(_, _, role)| self.operator.role >= *role);
+        let entry = |(place, name, _): &(Place, &'static str, Role)| Entry {
+            path: place.path(),
             name,
             is_here: *place == self.place,
             count: if *place == Place::Consent { self.waiting } else { 0 },
@@ -108,7 +129,11 @@ impl Frame {
 }
 
 /// What pages say after something was done; the address has the code, so that nobody can make a page say anything else.
-const NOTICES: [(&str, &str); 21] = [
+const NOTICES: [(&str, &str); 25] = [
+    ("certificate-approved", "Approved. The request goes to its CA."),
+    ("certificate-brought", "The certificate was taken. It signs once it is activated."),
+    ("certificate-refused", "The request was refused."),
+    ("certificate-activated", "The certificate is active; the key signs with it now."),
     ("caller-added", "The caller was added."),
     ("caller-revoked", "The caller cannot come in any more."),
     ("caller-removed", "The caller was removed."),

@@ -93,8 +93,16 @@ async fn admit(state: &AppState, request: &HttpRequest) -> Result<Option<Visit>,
 }
 
 fn is_open_to_all(path: &str) -> bool {
-    let below = path.strip_prefix(BASE).unwrap_or(path).trim_end_matches('/');
-    below == "/login" || below.starts_with("/assets/")
+    is_login(path) || below(path).starts_with("/assets/")
+}
+
+/// Whether a path is that of the login page.
+pub(super) fn is_login(path: &str) -> bool {
+    below(path) == "/login"
+}
+
+fn below(path: &str) -> &str {
+    path.strip_prefix(BASE).unwrap_or(path).trim_end_matches('/')
 }
 
 /// A page that says what went wrong; whoever wants a page and is not logged in is sent to where they can.

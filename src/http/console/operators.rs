@@ -8,6 +8,7 @@ use askama::Template;
 
 use super::{
     State,
+    choice::{self, KeyBoxes, Secret},
     error::ConsoleError,
     form::Form,
     frame::{self, Done, Frame, Place},
@@ -18,7 +19,7 @@ use crate::{
     auth::{OperatorError, PASSWORD_MIN, Password},
     domain::{
         caller::KeyAccess,
-        ids::{KeyName, OperatorName},
+        ids::OperatorName,
         operator::{Operator, OperatorAccount, OperatorSession, Role},
     },
 };
@@ -29,8 +30,7 @@ struct OperatorsPage {
     frame: Frame,
     accounts: Vec<OperatorAccount>,
     is_administrator: bool,
-    has_all: bool,
-    boxes: Vec<(KeyName, bool)>,
+    keys: KeyBoxes,
 }
 
 #[derive(Template)]
@@ -40,20 +40,8 @@ struct OperatorPage {
     account: OperatorAccount,
     sessions: Vec<OperatorSession>,
     is_administrator: bool,
-    has_all: bool,
-    /// Each key, and whether it is theirs by name.
-    boxes: Vec<(KeyName, bool)>,
+    keys: KeyBoxes,
     is_self: bool,
-}
-
-#[derive(Template)]
-#[template(path = "once.html")]
-struct OncePage<'a> {
-    frame: Frame,
-    what: &'a str,
-    whose: &'a str,
-    secret: &'a str,
-    back: &'a str,
 }
 
 pub(super) async fn list(state: State, visit: Visit, done: Query<Done>) -> Result<HttpResponse, ConsoleError> {
@@ -62,8 +50,7 @@ pub(super) async fn list(state: State, visit: Visit, done: Query<Done>) -> Resul
         frame: framed(&state, &visit, Place::Operators, "Operators").await.noting(done.done.as_deref()),
         accounts: state.services.operators.list().await?,
         is_administrator: false,
-        has_all: true,
-        boxes: state.services.desk.key_names().into_iter().map(|key| (key, false)).collect(),
+        keys: KeyBoxes::unticked(&state),
     })
 }
 
@@ -72,20 +59,12 @@ pub(super) async fn show(state: State, visit: Visit, name: Path<String>, done: Q
     let name = name_of(&name)?;
     let account = state.services.operators.list().await?.into_iter().find(|account| account.operator.name == name);
     let account = account.ok_or(OperatorError::Gone)?;
-    let own = |key: &KeyName| matches!(&account.operator.keys, KeyAccess::Only(keys) if keys.contains(key));
-    let mut boxes: Vec<_> = state.services.desk.key_names().into_iter().map(|key| (key.clone(), own(&key))).collect();
-    if let KeyAccess::Only(named) = &account.operator.keys {
-        // Keys that the configuration has no more are still theirs, should they come back.
-        let gone = named.iter().filter(|key| !boxes.iter().any(|(known, _)| known == *key)).cloned().collect::<Vec<_>>();
-        boxes.extend(gone.into_iter().map(|key| (key, true)));
-    }
     frame::page(&OperatorPage {
         frame: framed(&state, &visit, Place::Operators, name.as_str()).await.noting(done.done.as_deref()),
         sessions: state.services.operators.sessions(&name).await?,
         is_self: name == *visit.name(),
         is_administrator: account.operator.is_administrator(),
-        has_all: account.operator.keys == KeyAccess::All,
-        boxes,
+        keys: KeyBoxes::of(&state, &account.operator.keys),
         account,
     })
 }
@@ -126,10 +105,8 @@ pub(super) async fn change(state: State, visit: Visit, path: Path<(String, Strin
     }
 }
 
-/// The page with a secret that is shown once.
 fn once(visit: &Visit, whose: &str, made: &Password) -> Result<HttpResponse, ConsoleError> {
-    let frame = Frame::new(visit, Place::Operators, "Password");
-    frame::page(&OncePage { frame, what: "password", whose, secret: made.reveal(), back: "operators" })
+    choice::once(visit, Place::Operators, Secret { what: "password", whose, secret: made.reveal() })
 }
 
 fn rights(form: &Form) -> Result<(Role, KeyAccess), ConsoleError> {
@@ -138,17 +115,7 @@ fn rights(form: &Form) -> Result<(Role, KeyAccess), ConsoleError> {
         Some("approver") => Role::Approver,
         _ => return Err(ConsoleError::Form("choose a role".to_owned())),
     };
-    Ok((role, keys_chosen(form)?))
-}
-
-/// The keys that a form chooses: all, or some by name.
-pub(super) fn keys_chosen(form: &Form) -> Result<KeyAccess, ConsoleError> {
-    if form.text("keys") == Some("all") {
-        return Ok(KeyAccess::All);
-    }
-    let keys = form.all("key").map(str::parse).collect::<Result<Vec<KeyName>, _>>();
-    let keys = keys.map_err(|error| ConsoleError::Form(error.to_string()))?;
-    if keys.is_empty() { Err(ConsoleError::Form("choose at least one key, or all".to_owned())) } else { Ok(KeyAccess::Only(keys)) }
+    Ok((role, KeyBoxes::chosen(form)?))
 }
 
 /// The password that was typed; or one that is made, and its copy to be shown.

@@ -1,17 +1,21 @@
 //! The overview: how much was signed in the last hour, how long it took, and what needs a person.
 
+use std::time::{Duration, SystemTime};
+
 use actix_web::HttpResponse;
 use askama::Template;
+use tokio::time::timeout;
 
 use super::{
     BASE, State,
     error::ConsoleError,
     frame::{self, Frame, Place},
     plot::{self, Figure, Series},
+    tokens::ending,
     visit::Visit,
 };
 use crate::{
-    domain::{job::JobState, token::SlotReport},
+    domain::{certificate::CertificateSummary, ids::KeyName, job::JobState, timestamp::Timestamp, token::SlotReport},
     http::app::AppState,
     signing::{
         activity::{STEP, StepReport, Times},
@@ -19,6 +23,8 @@ use crate::{
     },
 };
 
+/// How long tokens may take to show certificates that are not known yet.
+const CERTIFICATES_MAX: Duration = Duration::from_secs(1);
 /// Steps that make one point of a plot: a minute.
 const STEPS_A_POINT: usize = 4;
 
@@ -33,7 +39,16 @@ struct OverviewPage {
     doubts: usize,
     problems: Vec<(String, String)>,
     needing: Vec<SlotReport>,
+    ends: Vec<Ending>,
     figures: Vec<Figure>,
+}
+
+/// A certificate whose validity wants attention.
+struct Ending {
+    key: KeyName,
+    /// What is to be said of it.
+    how: &'static str,
+    not_after: Timestamp,
 }
 
 /// A frame with the number of requests that wait.
@@ -65,8 +80,23 @@ pub(super) async fn show(state: State, visit: Visit) -> Result<HttpResponse, Con
         doubts: doubts.jobs.len(),
         problems: problems.into_iter().map(|(module, problem)| (module.to_string(), problem)).collect(),
         needing: slots.into_iter().filter(|slot| slot.status.state.needs_a_person()).collect(),
+        ends: ends(&state, &visit).await,
         figures: figures(&steps),
     })
+}
+
+/// The certificates of this operator's keys that have ended, end soon, or are not valid yet; what ends first comes first.
+async fn ends(state: &AppState, visit: &Visit) -> Vec<Ending> {
+    let now = Timestamp::from(SystemTime::now());
+    let known = timeout(CERTIFICATES_MAX, state.services.desk.certificates()).await.unwrap_or_default();
+    let own = known.into_iter().filter(|(key, _)| visit.has_key(Some(key)));
+    let read = own.filter_map(|(key, certificate)| {
+        let summary = CertificateSummary::of(&certificate)?;
+        Some(Ending { key, how: ending(&summary, now), not_after: summary.not_after })
+    });
+    let mut ends: Vec<_> = read.filter(|end| !end.how.is_empty()).collect();
+    ends.sort_by_key(|end| end.not_after);
+    ends
 }
 
 fn figures(steps: &[StepReport]) -> Vec<Figure> {

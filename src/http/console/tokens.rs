@@ -86,6 +86,9 @@ pub(super) async fn show(state: State, visit: Visit, done: Query<Done>) -> Resul
 fn card(slot: SlotReport, keys: &[KeyReport], visit: &Visit, now: Timestamp) -> TokenCard {
     let state = slot.status.state;
     let of_this = keys.iter().filter(|key| key.token == slot.token && visit.has_key(key.name.as_ref()));
+    let mut rows: Vec<_> = of_this.map(|key| key_row(key, now)).collect();
+    // Those that sign for callers come first.
+    rows.sort_by(|a, b| b.is_named.cmp(&a.is_named).then_with(|| a.name.cmp(&b.name)));
     let label = if slot.token.label.is_empty() { &slot.token.model } else { &slot.token.label };
     TokenCard {
         uri: slot.token.uri().to_string(),
@@ -96,7 +99,7 @@ fn card(slot: SlotReport, keys: &[KeyReport], visit: &Visit, now: Timestamp) -> 
         can_unlock: matches!(state, SlotState::NeedsPin | SlotState::PinRejected) && slot.login != LoginMode::PerRequest,
         at_reader: slot.login == LoginMode::Protected,
         can_lock: state.takes_work() && slot.login != LoginMode::PerRequest,
-        keys: of_this.map(|key| key_row(key, now)).collect(),
+        keys: rows,
         slot,
     }
 }
@@ -127,13 +130,7 @@ const fn tries(slot: &SlotReport) -> &'static str {
 
 fn key_row(key: &KeyReport, now: Timestamp) -> KeyRow {
     let certificate = key.certificate.as_deref().and_then(CertificateSummary::of);
-    let ends = match &certificate {
-        None => "",
-        Some(summary) if summary.not_after <= now => "expired",
-        Some(summary) if summary.not_after <= now.after(ENDS_SOON) => "ends soon",
-        Some(summary) if summary.not_before > now => "not valid yet",
-        Some(_) => "",
-    };
+    let ends = certificate.as_ref().map_or("", |summary| ending(summary, now));
     let label = if key.key.label.is_empty() { hex::encode(&key.key.id) } else { key.key.label.clone() };
     KeyRow {
         is_named: key.name.is_some(),
@@ -141,6 +138,19 @@ fn key_row(key: &KeyReport, now: Timestamp) -> KeyRow {
         kind: key.key.kind.to_string(),
         certificate,
         ends,
+    }
+}
+
+/// What is to be said of a certificate's validity; nothing if all is well.
+pub(super) fn ending(certificate: &CertificateSummary, now: Timestamp) -> &'static str {
+    if certificate.not_after <= now {
+        "expired"
+    } else if certificate.not_after <= now.after(ENDS_SOON) {
+        "ends soon"
+    } else if certificate.not_before > now {
+        "not valid yet"
+    } else {
+        ""
     }
 }
 

@@ -48,10 +48,17 @@
   const prepare = (root) => {
     localise(root);
     for (const button of root.querySelectorAll('[data-copy]')) button.hidden = !navigator.clipboard;
+    for (const label of root.querySelectorAll('[data-file-of]')) label.hidden = false;
     for (const button of root.querySelectorAll('[data-notify]')) {
       button.hidden = !('Notification' in window) || Notification.permission !== 'default';
     }
   };
+  // A file is read here and goes with its form as text, so that forms stay what they are.
+  document.addEventListener('change', async (event) => {
+    const into = event.target.dataset?.into && document.getElementById(event.target.dataset.into);
+    const [file] = event.target.files ?? [];
+    if (into && file) into.value = file.size > into.maxLength ? '' : await file.text();
+  });
   document.addEventListener('submit', (event) => {
     const question = event.target.dataset.confirm;
     if (question && !window.confirm(question)) event.preventDefault();
@@ -78,7 +85,7 @@
 
   const isTyping = () => {
     const active = document.activeElement;
-    return active && main.contains(active) && active.matches('input:not([type=radio]):not([type=checkbox]), select') && active.value !== active.defaultValue;
+    return active && main.contains(active) && active.matches('input:not([type=radio]):not([type=checkbox]), select, textarea') && active.value !== active.defaultValue;
   };
   const replace = (fresh) => {
     const known = new Map([...main.querySelectorAll(':scope > [data-key]')].map((part) => [part.dataset.key, part]));

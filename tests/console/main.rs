@@ -1,24 +1,28 @@
 //! The operators' console over real SoftHSM, as a browser without a script uses it: logging in, pages and forms, who sees what, what answers say to
 //! browsers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
 
-use std::collections::HashMap;
+mod certificates;
+mod routes;
 
-use common::gateway::{Gateway, Plan};
+use common::{
+    console::{Browser, PASSWORD, Page, add, encode, events, logged_in},
+    gateway::{Gateway, Plan},
+};
 use futures_util::StreamExt as _;
-use reqwest::{Client, Method, Response, StatusCode, header::HeaderMap, redirect::Policy};
+use reqwest::{Method, Response, StatusCode};
 use sealgate::{
-    auth::Password,
     domain::{
         algorithm::{Curve, KeyKind},
-        audit::{AuditEvent, AuditRecord},
+        audit::AuditEvent,
         caller::{ConsentPolicy, KeyAccess, Provenance},
         ids::TicketId,
         job::{FailureCause, JobOutcome, JobState},
-        operator::{Operator, Role},
+        operator::Role,
         token::{LoginMode, SlotState},
     },
     store::Change,
@@ -26,98 +30,7 @@ use sealgate::{
 };
 use serde_json::json;
 
-const PASSWORD: &str = "a good long password";
 const HOSTILE: &str = "<script>alert(1)</script>\"'&lt;";
-
-/// A browser: cookies, and no following of redirects.
-struct Browser {
-    http: Client,
-    base: String,
-    cookies: HashMap<String, String>,
-}
-
-/// An answer, read.
-struct Page {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
-}
-
-impl Browser {
-    fn new(gateway: &Gateway) -> Self {
-        let http = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
-        Self { http, base: gateway.urls[0].clone(), cookies: HashMap::new() }
-    }
-
-    async fn send(&mut self, method: Method, path: &str, body: Option<String>) -> Page {
-        let answer = self.request(method, path, body).await;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        for cookie in headers.get_all("set-cookie") {
-            let (pair, _) = cookie.to_str().unwrap().split_once(';').unwrap();
-            let (name, value) = pair.split_once('=').unwrap();
-            self.cookies.insert(name.to_owned(), value.to_owned());
-        }
-        Page { status, headers, body: answer.text().await.unwrap() }
-    }
-
-    async fn request(&self, method: Method, path: &str, body: Option<String>) -> Response {
-        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut request = self.http.request(method, format!("{}/console{path}", self.base)).header("accept", "text/html");
-        if !cookies.is_empty() {
-            request = request.header("cookie", cookies.join("; "));
-        }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
-        }
-        request.send().await.unwrap()
-    }
-
-    async fn get(&mut self, path: &str) -> Page {
-        self.send(Method::GET, path, None).await
-    }
-
-    /// Sends a form as it stands on the page at `from`.
-    async fn post(&mut self, from: &str, path: &str, fields: &[(&str, &str)]) -> Page {
-        let token = self.get(from).await.token();
-        self.post_with(&token, path, fields).await
-    }
-
-    async fn post_with(&mut self, token: &str, path: &str, fields: &[(&str, &str)]) -> Page {
-        let fields = fields.iter().copied().chain([("token", token)]);
-        let body = fields.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&");
-        self.send(Method::POST, path, Some(body)).await
-    }
-
-    async fn log_in(&mut self, name: &str, password: &str) -> Page {
-        self.post("/login", "/login", &[("name", name), ("password", password)]).await
-    }
-}
-
-impl Page {
-    /// The token of the page's forms.
-    fn token(&self) -> String {
-        let (_, rest) = self.body.split_once(r#"name="token" value=""#).unwrap_or_else(|| panic!("no form: {} {}", self.status, self.body));
-        rest.split_once('"').unwrap().0.to_owned()
-    }
-
-    fn location(&self) -> &str {
-        self.headers["location"].to_str().unwrap()
-    }
-
-    fn set_cookie(&self, name: &str) -> &str {
-        let cookies = self.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap());
-        cookies.into_iter().find(|cookie| cookie.starts_with(name)).unwrap()
-    }
-}
-
-fn encode(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-async fn add(gateway: &Gateway, name: &str, role: Role, keys: KeyAccess) {
-    let operator = Operator { name: name.parse().unwrap(), role, keys };
-    gateway.operators.add(operator, Password::chosen(PASSWORD).unwrap(), "test").await.unwrap();
-}
 
 fn only(key: &str) -> KeyAccess {
     KeyAccess::Only(vec![key.parse().unwrap()])
@@ -132,19 +45,6 @@ async fn gateway() -> Gateway {
     gateway
 }
 
-async fn logged_in(gateway: &Gateway, name: &str) -> Browser {
-    let mut browser = Browser::new(gateway);
-    let page = browser.log_in(name, PASSWORD).await;
-    assert_eq!((page.status, page.location()), (StatusCode::SEE_OTHER, "/console"));
-    browser
-}
-
-async fn events(gateway: &Gateway) -> Vec<AuditEvent> {
-    let head = gateway.store.audit_head().await.unwrap();
-    let records = gateway.store.audit_records(head.gateway, 1, 10_000).await.unwrap();
-    records.iter().map(|record| serde_json::from_str::<AuditRecord>(&record.text).unwrap().event).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_logs_in_and_out_and_the_cookie_is_the_browsers_alone() {
     let gateway = gateway().await;
@@ -157,6 +57,7 @@ async fn an_operator_logs_in_and_out_and_the_cookie_is_the_browsers_alone() {
     assert!(cookie.ends_with("; Path=/console; HttpOnly; SameSite=Strict"), "{cookie}");
     assert_eq!(browser.get("/tokens").await.status, StatusCode::OK);
 
+    assert_eq!(browser.log_in("ann", "wrong").await.status, StatusCode::UNAUTHORIZED, "the login page works beside a session, too");
     let kept = browser.cookies.clone();
     let page = browser.post("/tokens", "/logout", &[]).await;
     assert!(page.status == StatusCode::SEE_OTHER && page.set_cookie("sealgate-session=").contains("Max-Age=0"));
@@ -187,98 +88,6 @@ async fn wrong_passwords_look_all_the_same_and_then_one_has_to_wait() {
     assert_eq!((last.status, last.headers.contains_key("retry-after")), (StatusCode::TOO_MANY_REQUESTS, true));
     assert_eq!(browser.log_in("ann", PASSWORD).await.status, StatusCode::TOO_MANY_REQUESTS, "the right one has to wait as well");
     assert_eq!(browser.log_in("root", PASSWORD).await.status, StatusCode::SEE_OTHER, "another operator has not");
-    gateway.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_form_is_taken_without_the_token_of_its_session() {
-    let gateway = gateway().await;
-    let mut browser = logged_in(&gateway, "root").await;
-    let foreign = logged_in(&gateway, "ann").await.get("/tokens").await.token();
-    let forms = [
-        "/logout",
-        "/tokens/unlock",
-        "/tokens/lock",
-        "/tokens/restart",
-        "/jobs/0190163d-8694-4399-bea5-966c26f8ad91/resolve",
-        "/audit/verify",
-        "/operators",
-        "/operators/ann/remove",
-        "/operators/ann/disable",
-        "/operators/ann/password",
-        "/account/password",
-        "/account/logout",
-    ];
-    for form in forms {
-        for body in [String::new(), "token=".to_owned(), format!("token={foreign}")] {
-            let page = browser.send(Method::POST, form, Some(body.clone())).await;
-            assert_eq!(page.status, StatusCode::FORBIDDEN, "{form} {body}");
-        }
-    }
-    // The right token does not help a page of another site, nor one that sends it as something else than a form.
-    let token = browser.get("/tokens").await.token();
-    let session = browser.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
-    for (origin, kind) in
-        [("https://evil.example", "application/x-www-form-urlencoded"), ("null", "application/x-www-form-urlencoded"), ("", "text/plain")]
-    {
-        let mut request =
-            browser.http.post(format!("{}/console/logout", browser.base)).header("cookie", &session).header("content-type", kind);
-        if !origin.is_empty() {
-            request = request.header("origin", origin);
-        }
-        assert_eq!(request.body(format!("token={token}")).send().await.unwrap().status(), StatusCode::FORBIDDEN, "{origin} {kind}");
-    }
-    assert_eq!(browser.get("/tokens").await.status, StatusCode::OK);
-    let mut stranger = Browser::new(&gateway);
-    assert_eq!(
-        stranger.send(Method::POST, "/login", Some(format!("name=root&password={}", encode(PASSWORD)))).await.status,
-        StatusCode::FORBIDDEN
-    );
-    assert_eq!(stranger.send(Method::POST, "/tokens/lock", Some("uri=pkcs11:".to_owned())).await.status, StatusCode::UNAUTHORIZED);
-    gateway.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_tells_the_browser_what_it_may_not_do() {
-    let gateway = gateway().await;
-    let mut browser = logged_in(&gateway, "root").await;
-    let mut stranger = Browser::new(&gateway);
-    let mut answers =
-        vec![stranger.get("/login").await, stranger.get("/tokens").await, stranger.get("/%ff").await, stranger.get("/assets/none").await];
-    for path in [
-        "",
-        "/overview",
-        "/tokens",
-        "/jobs",
-        "/audit",
-        "/audit/export",
-        "/operators",
-        "/operators/ann",
-        "/operators/none",
-        "/account",
-        "/nothing",
-        "/assets/console.js",
-    ] {
-        answers.push(browser.get(path).await);
-    }
-    for page in &answers {
-        let header = |name: &str| page.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
-        let policy = header("content-security-policy");
-        assert!(
-            policy.starts_with("default-src 'none'; ") && policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"),
-            "{policy}"
-        );
-        assert_eq!(
-            (header("x-content-type-options"), header("x-frame-options"), header("referrer-policy")),
-            ("nosniff", "DENY", "same-origin")
-        );
-        assert!(["no-store", "no-cache"].contains(&header("cache-control")), "{}", header("cache-control"));
-        // Neither script nor style in a page, so that the policy costs nothing.
-        assert!(!page.body.contains(" style=") && !page.body.contains(" onclick=") && !page.body.contains("<style"), "{}", page.body);
-        assert!(!page.body.contains("//cdn") && !page.body.contains("src=\"http"), "{}", page.body);
-    }
-    let foreign = browser.http.get(format!("{}/console/login", browser.base)).header("host", "evil.example").send().await.unwrap();
-    assert_eq!(foreign.status(), StatusCode::MISDIRECTED_REQUEST);
     gateway.stop().await;
 }
 
