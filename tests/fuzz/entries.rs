@@ -19,7 +19,7 @@ use sealgate::{
         Certificate,
         csr::CertificateRequest,
         path::{PathRequest, Policies, Purpose, validate_path},
-        revocation::{self, Subject, ocsp::OcspQuery},
+        revocation::{self, Moment, Subject, ocsp::OcspQuery},
         trust::{TrustStore, read_certificates},
     },
     verification::{Judgement, judge},
@@ -116,12 +116,12 @@ fn about_signer(check: impl FnOnce(&Subject<'_>) -> bool) -> bool {
 
 /// What an OCSP responder answers, or a signature carries.
 fn ocsp_response(bytes: &[u8]) -> bool {
-    about_signer(|subject| OcspQuery::new(subject).expect("random numbers").accept(bytes, subject, NOW).is_ok())
+    about_signer(|subject| OcspQuery::new(subject).expect("random numbers").accept(bytes, subject, Moment::present(NOW)).is_ok())
 }
 
 /// What a CRL's address has, or a signature carries.
 fn crl(bytes: &[u8]) -> bool {
-    about_signer(|subject| revocation::crl::check(bytes, subject, NOW).is_ok())
+    about_signer(|subject| revocation::crl::check(bytes, subject, Moment::present(NOW)).is_ok())
 }
 
 /// One certificate or a file of them, with all that is read out of it.
@@ -147,6 +147,7 @@ fn path(bytes: &[u8]) -> bool {
         leaf,
         intermediates: &intermediates,
         anchors: &[&ROOT],
+        through: None,
         at: NOW,
         purpose: Purpose::DocumentSigning,
         revocation: None,
