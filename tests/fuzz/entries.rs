@@ -13,7 +13,7 @@ use sealgate::{
         verify::SignedMessage,
     },
     config::Config,
-    domain::{algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, timestamp::Timestamp},
+    domain::{algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, revocation::RevocationCheck, timestamp::Timestamp},
     enrolment::{ca::est::wanted_attributes, read_request},
     pki::{
         Certificate,
@@ -79,7 +79,8 @@ fn armor(bytes: &[u8]) -> bool {
 fn signature(bytes: &[u8]) -> bool {
     let Ok(mut message) = SignedMessage::read(Cursor::new(bytes)) else { return false };
     let detached = !message.is_attached();
-    let judgement = Judgement::of_documents(&TRUST, NOW);
+    // The signer's certificate names places that are not asked here.
+    let judgement = Judgement { revocation: RevocationCheck::IfKnown, ..Judgement::of_documents(&TRUST, NOW) };
     let verdict = judge(&mut message, detached.then_some(&mut &*CONTENT), &judgement);
     let Ok(verdict) = verdict else { return false };
     if verdict.is_good() {

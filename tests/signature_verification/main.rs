@@ -10,5 +10,7 @@ mod edit;
 mod flips;
 mod lab;
 mod others;
+mod over_http;
 mod revocation;
 mod stamps;
+mod tools;
