@@ -47,12 +47,13 @@ async def main(manifest):
         "plain-attached": await sign(plain, detached=False),
         "plain-sha512": await sign(plain, "sha512"),
         "bes": await sign(plain, use_cades=True),
-        "bes-pss": await sign(pss, use_cades=True),
         "t": await sign(plain, use_cades=True, timestamper=stamper),
         "t-attached": await sign(plain, use_cades=True, timestamper=stamper, detached=False),
         "content-stamp": await sign(plain, use_cades=True, timestamper=stamper, signed_attr_settings=stamped_content),
         "lt": with_lists(await sign(plain, use_cades=True, timestamper=stamper), lists),
     }
+    if plain.signing_cert.public_key.algorithm == "rsa":
+        made["bes-pss"] = await sign(pss, use_cades=True)
     for name, signature in made.items():
         (Path(manifest["out"]) / f"{name}.p7s").write_bytes(signature.dump())
     print(json.dumps(list(made)))
