@@ -18,6 +18,7 @@ pub use signer::{SignerCheck, SignerFault};
 pub use values::CarriedValues;
 
 use self::outline::Outline;
+use super::reworked::{Existing, Reworked};
 use crate::domain::{
     algorithm::HashAlgorithm,
     digest::{Digest, MESSAGE_MAX},
@@ -110,13 +111,29 @@ impl<R: Read + Seek> SignedMessage<R> {
     /// The OCSP answers in the signature (RFC 5940), in DER, in their order; each an `OCSPResponse`.
     #[must_use]
     pub fn ocsp_responses(&self) -> Vec<Vec<u8>> {
-        self.outline.other_revocation.iter().filter_map(|info| values::ocsp_response(info)).collect()
+        self.outline.other_crls.iter().filter_map(|info| values::ocsp_response(info)).collect()
     }
 
     /// How many signers there are.
     #[must_use]
     pub const fn signer_count(&self) -> usize {
         self.outline.signer_infos.len()
+    }
+
+    /// All that is in the signature but its content, to be put together again with something added.
+    ///
+    /// # Errors
+    /// [`CmsError::Encoding`](super::CmsError::Encoding) never for what was read.
+    pub fn rework(&self) -> Result<Reworked, super::CmsError> {
+        let outline = &self.outline;
+        Reworked::new(Existing {
+            version: outline.version.clone(),
+            digest_algorithms: outline.digest_algorithms.clone(),
+            content_type: outline.content_type,
+            certificates: [outline.certificates.as_slice(), &outline.other_certificates].concat(),
+            crls: [outline.crls.as_slice(), &outline.other_crls].concat(),
+            signer_infos: outline.signer_infos.clone(),
+        })
     }
 
     /// Copies the content that is in the signature; returns its length.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{Cursor, Read},
     path::{Path, PathBuf},
     thread,
     time::{Duration, SystemTime},
@@ -122,7 +123,7 @@ fn write_certificates(dir: &Path, gateway: &Gateway, cases: &[Case]) {
         let info = cms::content_info::ContentInfo::from_der(&case.der).unwrap();
         let data: cms::signed_data::SignedData = info.content.decode_as().unwrap();
         let certificate = data.certificates.unwrap().0.get(0).unwrap().to_der().unwrap();
-        let certificate = Certificate::from_der(&certificate).unwrap();
+        let certificate = sealgate::pki::Certificate::from_der(&certificate).unwrap();
         fs::write(dir.join(format!("{}.der", case.key)), certificate.as_der()).unwrap();
         fs::write(dir.join(format!("{}.pem", case.key)), certificate.to_pem()).unwrap();
     }
@@ -182,6 +183,27 @@ impl Judge<'_> {
         taken.err().map(|error| format!("{}: {error}", case.name))
     }
 
+    /// Why we do not take it ourselves: now, and one of the form X Long five years on, with nobody to be asked.
+    fn ourselves(&self, case: &Case) -> Option<String> {
+        let read = |name: &str| Certificate::from_der(&fs::read(self.path(name)).unwrap()).unwrap();
+        let (trust, leaf) = (TrustStore::new(vec![read("root.der")], Vec::new()), read(&format!("{}.der", case.key)));
+        let stamped = matches!(case.form, "CAdEST" | "CAdESC" | "CAdESXLong");
+        let now = Timestamp::from(SystemTime::now());
+        let later = (case.form == "CAdESXLong").then(|| now.after(Duration::from_secs(5 * 365 * 24 * 3600)));
+        [Some(now), later].into_iter().flatten().find_map(|at| {
+            let judgement = Judgement {
+                certificates: if case.embed == "nothing" { std::slice::from_ref(&leaf) } else { &[] },
+                signature_time_stamp: if stamped { TimeStampCheck::VerifyOrFailIfNotPresent } else { TimeStampCheck::Ignore },
+                revocation: if case.form == "CAdESXLong" { RevocationCheck::Required } else { RevocationCheck::WhereNamed },
+                ..Judgement::of_documents(&trust, at)
+            };
+            let mut message = SignedMessage::read(Cursor::new(&case.der)).unwrap();
+            let mut content = CONTENT;
+            let verdict = judge(&mut message, (!case.attached).then_some(&mut content as &mut dyn Read), &judgement).unwrap();
+            verdict.reason().map(|reason| format!("{} at {}: {reason}", case.name, at.to_rfc3339()))
+        })
+    }
+
     fn manifest(&self, number: usize, case: &Case) -> Value {
         let (leaf, root) = (self.path(&format!("{}.der", case.key)), self.path("root.der"));
         let embedded = match case.embed {
@@ -206,30 +228,7 @@ impl Judge<'_> {
     }
 }
 
-/// Why we do not take the signature ourselves: now, and one of the form X Long five years on, with nobody to be asked.
-fn own(dir: &Path, case: &Case) -> Option<String> {
-    let read = |name: &str| Certificate::from_der(&fs::read(dir.join(name)).unwrap()).unwrap();
-    let trust = TrustStore::new(vec![read("root.der")], Vec::new());
-    let given = if case.embed == "nothing" { vec![read(&format!("{}.der", case.key))] } else { Vec::new() };
-    let now = Timestamp::from(SystemTime::now());
-    let later = (case.form == "CAdESXLong").then(|| now.after(Duration::from_secs(5 * 365 * 24 * 3600)));
-    [Some(now), later].into_iter().flatten().find_map(|at| {
-        let stamped = matches!(case.form, "CAdEST" | "CAdESC" | "CAdESXLong");
-        let judgement = Judgement {
-            certificates: &given,
-            signature_time_stamp: if stamped { TimeStampCheck::VerifyOrFailIfNotPresent } else { TimeStampCheck::Ignore },
-            revocation: if case.form == "CAdESXLong" { RevocationCheck::Required } else { RevocationCheck::WhereNamed },
-            ..Judgement::of_documents(&trust, at)
-        };
-        let mut message = SignedMessage::read(std::io::Cursor::new(&case.der)).unwrap();
-        let mut content = CONTENT;
-        let content = (!case.attached).then_some(&mut content as &mut dyn std::io::Read);
-        let verdict = judge(&mut message, content, &judgement).unwrap();
-        verdict.reason().map(|reason| format!("{} at {}: {reason}", case.name, at.to_rfc3339()))
-    })
-}
-
-fn run(script: &str, dir: &Path, manifest: &Value) {
+pub fn run(script: &str, dir: &Path, manifest: &Value) {
     let file = dir.join(format!("{script}.json"));
     fs::write(&file, manifest.to_string()).unwrap();
     let output = pyhanko::run(script, [file.as_os_str()]);
@@ -237,7 +236,7 @@ fn run(script: &str, dir: &Path, manifest: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openssl_pyhanko_asn1crypto_and_we_ourselves_take_every_signature_of_the_matrix() {
+async fn openssl_pyhanko_and_asn1crypto_take_every_signature_of_the_matrix() {
     let (gateway, keys) = gateway().await;
     let cases: Vec<Case> = stream::iter(cases(&keys)).map(|case| signed(&gateway, case)).buffered(8).collect().await;
     // Eight ways to sign, each in 2 × (4 + 4 × 3) ways.
@@ -255,7 +254,7 @@ async fn openssl_pyhanko_asn1crypto_and_we_ourselves_take_every_signature_of_the
                 scope.spawn(|| {
                     chunk
                         .iter()
-                        .filter_map(|(number, case)| judge.openssl(*number, case).or_else(|| own(judge.dir, case)))
+                        .filter_map(|(number, case)| judge.openssl(*number, case).or_else(|| judge.ourselves(case)))
                         .collect::<Vec<_>>()
                 })
             })
