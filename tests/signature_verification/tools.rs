@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     common::{openssl::openssl_ok, pyhanko},
-    lab::{CONTENT, Lab, P256, RSA, days, judgement, now},
+    lab::{CONTENT, Lab, P256, RSA, TSA, days, judgement, now},
 };
 
 /// The verdict on a file, as far as stamps are there with them.
@@ -42,7 +42,8 @@ fn verdict(lab: &Lab, file: &Path, attached: bool, check: RevocationCheck) -> Ve
 #[test]
 fn what_pyhanko_signs_holds_in_every_form_that_it_has() {
     let lab = Lab::new();
-    lab.authority("tsa");
+    // pyHanko's own authority signs with RSA only.
+    lab.certificate("tsa", RSA, TSA, "3000");
     let week = [days(-1), days(6)];
     let (of_ca, of_root) = (lab.crl("ca", &[], week), lab.crl("root", &[], week));
     let lists = [lab.write("ca.crl", &of_ca), lab.write("root.crl", &of_root)];
