@@ -156,6 +156,8 @@ pub(super) struct RawKey {
     #[serde(default)]
     pub(super) ignore_validity: bool,
     #[serde(default)]
+    pub(super) ignore_purpose: bool,
+    #[serde(default)]
     pub(super) allow_unverified: bool,
 }
 

@@ -208,6 +208,7 @@ fn key_of(enrolment: &Enrolment) -> Option<ConfiguredKey> {
         certificate: Some(issued.certificate.clone()),
         chain: issued.chain(),
         ignore_validity: false,
+        ignore_purpose: false,
         allow_unverified: false,
     })
 }

@@ -413,6 +413,7 @@ impl Keyring {
             algorithms,
             in_force,
             replaced,
+            ignore_purpose: configured.is_some_and(|entry| entry.ignore_purpose),
         };
         Ok(KnownKey { key: Arc::new(signing_key), algorithm: configured.and_then(|entry| entry.algorithm), verifier })
     }

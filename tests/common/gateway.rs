@@ -286,6 +286,7 @@ impl Plan {
             algorithm: None,
             certificate,
             ignore_validity: false,
+            ignore_purpose: false,
             chain: vec![self.ca.certificate().as_der().to_vec()],
             allow_unverified: false,
         });
