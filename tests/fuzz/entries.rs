@@ -75,7 +75,8 @@ fn armor(bytes: &[u8]) -> bool {
     whole.is_ok_and(|bare| !bare.is_empty())
 }
 
-/// A signature, attached or of [`CONTENT`]. A good one is of that content and by a certificate of the material's CA.
+/// A signature, attached or of [`CONTENT`]. A good one is of that content and by a certificate of the material's CA; what was read can be put
+/// together again, without its content, and is then as good or as bad as it was.
 fn signature(bytes: &[u8]) -> bool {
     let Ok(mut message) = SignedMessage::read(Cursor::new(bytes)) else { return false };
     let detached = !message.is_attached();
@@ -83,6 +84,16 @@ fn signature(bytes: &[u8]) -> bool {
     let judgement = Judgement { revocation: RevocationCheck::IfKnown, ..Judgement::of_documents(&TRUST, NOW) };
     let verdict = judge(&mut message, detached.then_some(&mut &*CONTENT), &judgement);
     let Ok(verdict) = verdict else { return false };
+    if let Ok(frame) = message.rework().and_then(|reworked| reworked.frame(None)) {
+        let again = [frame.head, frame.tail].concat();
+        let mut again = SignedMessage::read(Cursor::new(&again)).expect("what was put together is read");
+        // A set has each member once.
+        assert!(again.signer_count() <= message.signer_count(), "a signer came from nowhere");
+        if verdict.is_good() && again.signer_count() == message.signer_count() {
+            let same = judge(&mut again, Some(&mut &*CONTENT), &judgement).expect("it can be judged again");
+            assert!(same.is_good(), "a good signature is not good any more");
+        }
+    }
     if verdict.is_good() {
         for signer in &verdict.signers {
             let signed = signer.content_digest.as_ref().expect("the digest of a good signature's content");
