@@ -6,8 +6,7 @@
 //! | `GET /health` | | [`HealthDto`] |
 //! | `GET /slots` | every token that was seen, here and by other gateways on the same store, with its state now | [`SlotsDto`] |
 //! | `GET /slots/changes?since=N` | the same when something has changed since change N (at once without it), after 25 s in any case | [`SlotChangesDto`] |
-//! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`] |
-//! | `GET /offers` | what tokens can make and sign; asks each token | [`OffersDto`] |
+//! | `GET /keys`, `/offers` | every key that can be seen now, what tokens can do; asks each token | [`KeysDto`], [`OffersDto`] |
 //! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
