@@ -164,6 +164,7 @@ async fn check_path(profile: Profile, leaf: Certificate, issued: IssuedCertifica
             leaf: &leaf,
             intermediates: &intermediates.iter().collect::<Vec<_>>(),
             anchors: &anchors.iter().collect::<Vec<_>>(),
+            through: None,
             at,
             purpose: Purpose::Any,
             revocation: None,

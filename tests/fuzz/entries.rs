@@ -13,13 +13,13 @@ use sealgate::{
         verify::SignedMessage,
     },
     config::Config,
-    domain::{algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, timestamp::Timestamp},
+    domain::{algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, revocation::RevocationCheck, timestamp::Timestamp},
     enrolment::{ca::est::wanted_attributes, read_request},
     pki::{
         Certificate,
         csr::CertificateRequest,
         path::{PathRequest, Policies, Purpose, validate_path},
-        revocation::{self, Subject, ocsp::OcspQuery},
+        revocation::{self, Moment, Subject, ocsp::OcspQuery},
         trust::{TrustStore, read_certificates},
     },
     verification::{Judgement, judge},
@@ -80,7 +80,8 @@ fn armor(bytes: &[u8]) -> bool {
 fn signature(bytes: &[u8]) -> bool {
     let Ok(mut message) = SignedMessage::read(Cursor::new(bytes)) else { return false };
     let detached = !message.is_attached();
-    let judgement = Judgement::of_documents(&TRUST, NOW);
+    // The signer's certificate names places that are not asked here.
+    let judgement = Judgement { revocation: RevocationCheck::IfKnown, ..Judgement::of_documents(&TRUST, NOW) };
     let verdict = judge(&mut message, detached.then_some(&mut &*CONTENT), &judgement);
     let Ok(verdict) = verdict else { return false };
     if let Ok(frame) = message.rework().and_then(|reworked| reworked.frame(None)) {
@@ -127,12 +128,12 @@ fn about_signer(check: impl FnOnce(&Subject<'_>) -> bool) -> bool {
 
 /// What an OCSP responder answers, or a signature carries.
 fn ocsp_response(bytes: &[u8]) -> bool {
-    about_signer(|subject| OcspQuery::new(subject).expect("random numbers").accept(bytes, subject, NOW).is_ok())
+    about_signer(|subject| OcspQuery::new(subject).expect("random numbers").accept(bytes, subject, Moment::present(NOW)).is_ok())
 }
 
 /// What a CRL's address has, or a signature carries.
 fn crl(bytes: &[u8]) -> bool {
-    about_signer(|subject| revocation::crl::check(bytes, subject, NOW).is_ok())
+    about_signer(|subject| revocation::crl::check(bytes, subject, Moment::present(NOW)).is_ok())
 }
 
 /// One certificate or a file of them, with all that is read out of it.
@@ -158,6 +159,7 @@ fn path(bytes: &[u8]) -> bool {
         leaf,
         intermediates: &intermediates,
         anchors: &[&ROOT],
+        through: None,
         at: NOW,
         purpose: Purpose::DocumentSigning,
         revocation: None,
