@@ -85,17 +85,8 @@ impl Rig {
         tokens.settled(PATIENCE).await;
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
-        let key = ConfiguredKey {
-            name: "one".parse().unwrap(),
-            uri: "pkcs11:object=one".parse().unwrap(),
-            algorithm: None,
-            certificate: None,
-            chain: Vec::new(),
-            ignore_validity: false,
-            ignore_purpose: false,
-            allow_unverified: false,
-        };
-        let service = SigningService::start(tokens.clone(), vec![key], Arc::clone(&store), Arc::clone(&permits), settings).unwrap();
+        let keys = vec![key("one")];
+        let service = SigningService::start(tokens.clone(), keys, Arc::clone(&store), Arc::clone(&permits), settings).unwrap();
         Self { script, tokens, store, permits, service }
     }
 
@@ -136,6 +127,20 @@ impl Rig {
     async fn uses(&self, permit: PermitId) -> (u32, u32) {
         let permit = self.store.find_permit(permit).await.unwrap().unwrap();
         (permit.reserved, permit.committed)
+    }
+}
+
+/// A name for the key of the scripted token.
+fn key(name: &str) -> ConfiguredKey {
+    ConfiguredKey {
+        name: name.parse().unwrap(),
+        uri: "pkcs11:object=one".parse().unwrap(),
+        algorithm: None,
+        certificate: None,
+        chain: Vec::new(),
+        ignore_validity: false,
+        ignore_purpose: false,
+        allow_unverified: false,
     }
 }
 
@@ -218,6 +223,21 @@ async fn an_unknown_outcome_is_in_doubt_and_keeps_its_use() {
     // The slot goes on with the next job.
     let next = rig.submit(&ci, Payment::AskNow).await.unwrap();
     assert_eq!(rig.ended(next).await.state, JobState::Signed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_two_names_of_a_key_keeps_what_is_configured_for_it() {
+    let rig = Rig::unlocked().await;
+    let (store, permits) = (Arc::clone(&rig.store), Arc::clone(&rig.permits));
+    let keys = vec![key("one"), ConfiguredKey { ignore_purpose: true, ..key("seal") }];
+    let service = SigningService::start(rig.tokens.clone(), keys, store, permits, SigningSettings::default()).unwrap();
+    // Both ways round, and again when they are known.
+    for name in ["one", "seal", "seal", "one"] {
+        let authorised = service.authorise(&caller("ci"), &KeyChoice::Named(name.parse().unwrap()), None, None).await.unwrap();
+        let key = authorised.key();
+        assert_eq!(key.address.name.as_ref().map(|name| name.as_str()), Some(name));
+        assert_eq!(key.ignore_purpose, name == "seal");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@
 //! Invariant: a key that made a wrong signature is quarantined until the gateway starts again.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -115,8 +115,14 @@ pub(super) struct Target {
     generation: u64,
 }
 
-/// A token, and how a URI or a job names a key on it.
-type Place = (TokenIdentity, KeySelector);
+impl Target {
+    fn place(&self) -> Place {
+        (self.site.token().clone(), self.selector.clone(), self.configured.as_ref().map(|entry| entry.name.clone()))
+    }
+}
+
+/// A token, how a URI or a job names a key on it, and the name that was asked for: each has a certificate, an algorithm and rules of its own.
+type Place = (TokenIdentity, KeySelector, Option<KeyName>);
 
 /// [`SlotHandle::epoch`] of the time when something was read.
 type Epoch = u64;
@@ -125,7 +131,7 @@ type Epoch = u64;
 pub(super) struct Keyring {
     tokens: Tokens,
     /// Keys that the configuration names.
-    configured: HashMap<KeyName, Arc<ConfiguredKey>>,
+    configured: BTreeMap<KeyName, Arc<ConfiguredKey>>,
     /// Keys with a certificate that was requested here, and certificates that have been replaced.
     enrolled: RwLock<EnrolledKeys>,
     /// Counts the times at which those were others.
@@ -318,7 +324,7 @@ impl Keyring {
 
     /// What is known of the target's key without asking anybody.
     pub(super) fn cached(&self, target: &Target) -> Option<Arc<KnownKey>> {
-        let place = (target.site.token().clone(), target.selector.clone());
+        let place = target.place();
         match &target.site {
             Site::Here(slot) => {
                 lock(&self.known).get(&place).filter(|(epoch, _)| *epoch == slot.epoch()).map(|(_, known)| Arc::clone(known))
@@ -359,8 +365,8 @@ impl Keyring {
         if self.generation() != target.generation {
             return Ok(known);
         }
-        cache.retain(|(token, _), (key, _)| token != remote.token.token() || remote.token.announced.keys.contains(key));
-        cache.insert((remote.token.token().clone(), target.selector.clone()), (announced, Arc::clone(&known)));
+        cache.retain(|(token, ..), (key, _)| token != remote.token.token() || remote.token.announced.keys.contains(key));
+        cache.insert(target.place(), (announced, Arc::clone(&known)));
         Ok(known)
     }
 
@@ -379,10 +385,11 @@ impl Keyring {
         if self.generation() != target.generation {
             return Ok(known);
         }
-        cache.retain(|(of, _), (since, _)| of != token || *since == epoch);
+        cache.retain(|(of, ..), (since, _)| of != token || *since == epoch);
         // Under the URI's words and under the key's own, which is how its jobs name it.
-        for selector in [target.selector.clone(), known.key.address.selector.clone()] {
-            cache.insert((token.clone(), selector), (epoch, Arc::clone(&known)));
+        let address = known.key.address.clone();
+        for place in [target.place(), (address.token, address.selector, address.name)] {
+            cache.insert(place, (epoch, Arc::clone(&known)));
         }
         Ok(known)
     }
@@ -425,7 +432,7 @@ impl Keyring {
 
     /// Forgets what was read from a token, because it was changed.
     pub(super) fn forget(&self, token: &TokenIdentity) {
-        lock(&self.known).retain(|(of, _), _| of != token);
+        lock(&self.known).retain(|(of, ..), _| of != token);
         self.leases.token_changed(token);
     }
 }
