@@ -131,7 +131,7 @@ async fn one_job(store: &SqliteStore) -> Result<()> {
     let opened = AuditEvent::TicketOpened { ticket: ticket.id, caller: ticket.caller.clone(), from: Provenance::default() };
     store.commit(vec![Change::InsertTicket { ticket: ticket.clone(), limit: 10_000 }, Change::Audit(opened)]).await?;
     let bytes = vec![7; 1024];
-    let content = Content { place: ContentPlace::Stored, len: 1024, sha256: digest(HashAlgorithm::Sha256, &bytes) };
+    let content = Content { place: ContentPlace::Stored, len: 1024, sha256: digest(HashAlgorithm::Sha256, &bytes), objects: Vec::new() };
     let uploaded = Ticket { content: Some(content), ..ticket.clone() };
     store
         .commit(vec![
@@ -190,6 +190,7 @@ fn ticket(store: &SqliteStore) -> Ticket {
         key: KeyChoice::Default,
         signing: None,
         verifying: None,
+        modifying: None,
         time_stamp: None,
         version: 0,
     }

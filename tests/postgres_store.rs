@@ -106,6 +106,7 @@ fn ticket() -> Ticket {
         key: KeyChoice::Default,
         signing: None,
         verifying: None,
+        modifying: None,
         time_stamp: None,
         version: 0,
     }

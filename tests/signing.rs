@@ -92,6 +92,7 @@ impl Rig {
             certificate: None,
             chain: Vec::new(),
             ignore_validity: false,
+            ignore_purpose: false,
             allow_unverified: false,
         };
         let service = SigningService::start(tokens.clone(), vec![key], Arc::clone(&store), Arc::clone(&permits), settings).unwrap();

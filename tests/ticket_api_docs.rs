@@ -20,13 +20,15 @@ fn commands() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_of_the_page_run_as_printed() {
-    let gateway = Plan::softhsm(&[("ec-p256", KeyKind::Ec(Curve::P256)), ("tsa-p256", KeyKind::Ec(Curve::P256))], 1024).await.start().await;
+    let keys =
+        [("ec-p256", KeyKind::Ec(Curve::P256)), ("rsa-2048", KeyKind::Rsa { modulus_bits: 2048 }), ("tsa-p256", KeyKind::Ec(Curve::P256))];
+    let gateway = Plan::softhsm(&keys, 1024).await.start().await;
     let folder = tempfile::tempdir().unwrap();
     let dev = folder.path().join(".sealgate-dev");
     fs::create_dir(&dev).unwrap();
     let ca = dev.join("ca.pem");
     fs::write(&ca, gateway.ca.certificate().to_pem()).unwrap();
-    let keys = [json!({ "name": "ec-p256", "uri": gateway.keys[0].uri.to_string() })];
+    let keys: Vec<_> = gateway.keys.iter().map(|key| json!({ "name": key.name.as_str(), "uri": key.uri.to_string() })).collect();
     let record = json!({ "url": gateway.urls[0], "api_key": CI_KEY, "ca_certificate": ca, "keys": keys });
     fs::write(dev.join("dev.json"), record.to_string()).unwrap();
 
@@ -36,7 +38,7 @@ async fn the_commands_of_the_page_run_as_printed() {
     let output = tokio::task::spawn_blocking(move || bash.output()).await.unwrap().unwrap();
     let said = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n(curl, jq and openssl must be installed: scripts/setup.sh --tests)");
-    assert_eq!(said.matches("CMS Verification successful").count() + said.matches("CAdES Verification successful").count(), 3, "{said}");
+    assert_eq!(said.matches("CMS Verification successful").count() + said.matches("CAdES Verification successful").count(), 5, "{said}");
     for expected in ["{\"message\":\"There is no such session.\"}", "\nec-p256\n", "\ntrue\n", "\n0\n"] {
         assert!(said.contains(expected), "{expected} is not in {said}");
     }

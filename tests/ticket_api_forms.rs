@@ -232,7 +232,6 @@ async fn an_option_that_cannot_be_served_is_named() {
         ("cadesType", json!("CAdESXLong")),
         ("embedSignatureTs", json!(true)),
         ("embedDataTs", json!("true")),
-        ("dataToSignQualifier", json!("alreadySigned")),
     ];
     for (name, value) in later {
         let answer = gateway.put_json(&option, json!({ name: value })).await;
@@ -353,17 +352,6 @@ async fn the_service_says_what_it_has_also_where_it_has_nothing() {
         assert_eq!(gateway.get(path).await.json(), json!({}), "{path}");
     }
     assert_eq!(gateway.get("/certificateInfo/other").await.status, 400);
-}
-
-#[tokio::test]
-async fn calls_that_come_later_say_so_in_the_forms_of_the_api() {
-    let gateway = Plan::new().start().await;
-    let ticket = gateway.ticket_with(b"x").await;
-    for later in ["POST /ds/modifier", "GET /ds/modifiedData"] {
-        let (method, path) = later.split_once(' ').unwrap();
-        let answer = call(&gateway, method, &format!("{ticket}{path}")).await;
-        assert_eq!((answer.status, answer.cause().as_str()), (500, "Операція поки що не підтримується."), "{later}");
-    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, sync::Arc};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use tokio::task::AbortHandle;
+use tokio::{sync::mpsc, task::AbortHandle};
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -13,7 +13,7 @@ use crate::{
     config::{Config, EstCredentials as ConfiguredCredentials, EstSettings as ConfiguredEst},
     domain::enrolment::profile::CaChoice,
     enrolment::{
-        EnrolmentParts, EnrolmentService,
+        EnrolmentParts, EnrolmentService, ExpiryWarning,
         ca::{
             CertificateAuthority, DevelopmentCa,
             est::{EstCa, EstCredentials, EstSettings},
@@ -25,13 +25,18 @@ use crate::{
     token::supervisor::Tokens,
 };
 
+/// The most warnings that wait to be told.
+const WARNINGS_MAX: usize = 256;
+
+/// The service, its clerk, and what is told of certificates that come to their end.
+pub(super) struct Started {
+    pub(super) service: Arc<EnrolmentService>,
+    pub(super) clerk: AbortHandle,
+    pub(super) warnings: mpsc::Receiver<ExpiryWarning>,
+}
+
 /// Puts the service together.
-pub(super) async fn start(
-    config: &Config,
-    store: Arc<dyn Store>,
-    signing: Arc<SigningService>,
-    tokens: Tokens,
-) -> anyhow::Result<(Arc<EnrolmentService>, AbortHandle)> {
+pub(super) async fn start(config: &Config, store: Arc<dyn Store>, signing: Arc<SigningService>, tokens: Tokens) -> anyhow::Result<Started> {
     let settings = &config.enrolment;
     let mut authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>> = HashMap::new();
     if let Some((key, certificate)) = &settings.dev_ca {
@@ -47,10 +52,11 @@ pub(super) async fn start(
         authorities.insert(CaChoice::Est, Arc::new(EstCa::new(est_settings(est)?).context("`[enrolment.est]` cannot be used")?));
     }
     let (profiles, renew_days) = (settings.profiles.clone(), settings.renew_days);
-    let parts = EnrolmentParts { store, signing, tokens, profiles, authorities, renew_days };
+    let (sender, warnings) = mpsc::channel(WARNINGS_MAX);
+    let parts = EnrolmentParts { store, signing, tokens, profiles, authorities, renew_days, warnings: Some(sender) };
     let service = Arc::new(EnrolmentService::new(parts).await.context("the active certificates cannot be read")?);
     let clerk = tokio::spawn(Arc::clone(&service).work_forever()).abort_handle();
-    Ok((service, clerk))
+    Ok(Started { service, clerk, warnings })
 }
 
 fn est_settings(settings: &ConfiguredEst) -> anyhow::Result<EstSettings> {

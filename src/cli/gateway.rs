@@ -128,8 +128,8 @@ impl Gateway {
         .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
         let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client).with_evidence(evidence(&config.revocation)?));
-        let (enrolment, clerk) = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
-        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), clerk];
+        let enrolment = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
+        let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), enrolment.clerk];
         let operators = Arc::new(Operators::new(Arc::clone(&store), session_settings(config)));
         let services = Services {
             callers,
@@ -137,7 +137,7 @@ impl Gateway {
             permits: Arc::clone(&permits),
             desk: signing.desk(),
             operators: Arc::clone(&operators),
-            enrolment,
+            enrolment: enrolment.service,
             audit: AuditDesk::new(Arc::clone(&store)),
         };
         let control = data.bind_control()?;
@@ -148,7 +148,8 @@ impl Gateway {
             server.serve_metrics(socket).context("the HTTP server did not start")?;
             info!("metrics are at http://{address}/metrics");
         }
-        let watched = Watched { tokens: tokens.clone(), permits, store, gateway: data.gateway_id()? };
+        let gateway = data.gateway_id()?;
+        let watched = Watched { tokens: tokens.clone(), permits, store, gateway, certificates: enrolment.warnings };
         let watching = notices::watch(config, watched, server.urls())?;
         Ok(Self { data, store: durable, tokens, pins: ledger, signing, operators, checkpoints, server, tls, trust, housekeeping, watching })
     }

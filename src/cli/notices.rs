@@ -1,4 +1,4 @@
-//! What webhooks are told, as it happens: tokens that need a PIN or are gone, operators who are asked. And the browser that is opened for them.
+//! What webhooks are told, as it happens: tokens that need a PIN or are gone, operators who are asked, certificates that come to their end. And the browser that is opened for them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
-use tokio::{task::AbortHandle, time::sleep};
+use tokio::{sync::mpsc, task::AbortHandle, time::sleep};
 use zeroize::Zeroizing;
 
 use super::{browser::Browser, secret};
@@ -20,6 +20,7 @@ use crate::{
         operator::{Operator, Role},
         token::{SlotState, TokenIdentity},
     },
+    enrolment::ExpiryWarning,
     notify::{Notice, Notifier, Webhook, WebhookSecret, What},
     permit::PermitService,
     store::Store,
@@ -35,6 +36,15 @@ pub(super) struct Watched {
     pub(super) permits: Arc<PermitService>,
     pub(super) store: Arc<dyn Store>,
     pub(super) gateway: GatewayId,
+    pub(super) certificates: mpsc::Receiver<ExpiryWarning>,
+}
+
+/// What is asked again and again.
+struct Sources {
+    tokens: Tokens,
+    permits: Arc<PermitService>,
+    store: Arc<dyn Store>,
+    gateway: GatewayId,
 }
 
 /// Starts to tell the webhooks of this configuration, and to open a browser if it says so; `urls` is where the gateway is reached.
@@ -46,10 +56,12 @@ pub(super) fn watch(config: &Config, watched: Watched, urls: &[String]) -> anyho
     if notifier.is_empty() && browser.is_none() {
         return Ok(Vec::new());
     }
-    let (watched, notifier) = (Arc::new(watched), Arc::new(notifier));
+    let Watched { tokens, permits, store, gateway, certificates } = watched;
+    let (watched, notifier) = (Arc::new(Sources { tokens, permits, store, gateway }), Arc::new(notifier));
+    let certificates = tokio::spawn(watch_certificates(Arc::clone(&watched), Arc::clone(&notifier), certificates));
     let tokens = tokio::spawn(watch_tokens(Arc::clone(&watched), Arc::clone(&notifier)));
     let consent = tokio::spawn(watch_consent(watched, notifier, browser));
-    Ok(vec![tokens.abort_handle(), consent.abort_handle()])
+    Ok(vec![tokens.abort_handle(), consent.abort_handle(), certificates.abort_handle()])
 }
 
 /// Makes a webhook, with its secret.
@@ -61,8 +73,8 @@ pub(super) fn webhook(settings: &WebhookSettings) -> anyhow::Result<Webhook> {
 }
 
 /// Tells of tokens for as long as it is polled.
-async fn watch_tokens(watched: Arc<Watched>, notifier: Arc<Notifier>) {
-    let Watched { tokens, store, gateway, .. } = &*watched;
+async fn watch_tokens(watched: Arc<Sources>, notifier: Arc<Notifier>) {
+    let Sources { tokens, store, gateway, .. } = &*watched;
     let mut changes = tokens.changes();
     let mut seen: HashMap<TokenIdentity, SlotState> = HashMap::new();
     loop {
@@ -84,8 +96,8 @@ async fn watch_tokens(watched: Arc<Watched>, notifier: Arc<Notifier>) {
 }
 
 /// Tells of requests that wait for operators, and opens a browser for them, for as long as it is polled.
-async fn watch_consent(watched: Arc<Watched>, notifier: Arc<Notifier>, mut browser: Option<Browser>) {
-    let Watched { permits, store, gateway, .. } = &*watched;
+async fn watch_consent(watched: Arc<Sources>, notifier: Arc<Notifier>, mut browser: Option<Browser>) {
+    let Sources { permits, store, gateway, .. } = &*watched;
     // Whoever is told sees nothing of what is asked but that it is.
     let Ok(name) = "webhook".parse() else { return };
     let everybody = Operator { name, role: Role::Approver, keys: KeyAccess::All };
@@ -111,6 +123,13 @@ async fn watch_consent(watched: Arc<Watched>, notifier: Arc<Notifier>, mut brows
         if changes.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Tells of certificates that come to their end, for as long as it is polled.
+async fn watch_certificates(watched: Arc<Sources>, notifier: Arc<Notifier>, mut warnings: mpsc::Receiver<ExpiryWarning>) {
+    while let Some(ExpiryWarning { key, not_after, days_left }) = warnings.recv().await {
+        notifier.tell(Notice::new(watched.gateway, watched.store.now(), What::CertificateExpiring { key, not_after, days_left }));
     }
 }
 

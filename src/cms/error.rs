@@ -46,6 +46,12 @@ pub enum CmsError {
         /// Its length in bytes.
         got: u64,
     },
+    /// More of something than a signature is read back with.
+    #[error("the signature would have more {0} than are looked at")]
+    TooMuch(&'static str),
+    /// A signer that is not there.
+    #[error("the signature has no such signer")]
+    NoSuchSigner,
     /// Something has no DER form.
     #[error("no DER form: {0}")]
     Encoding(String),

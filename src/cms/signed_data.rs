@@ -113,7 +113,7 @@ impl SignedData<'_> {
     /// `ContentInfo { id-signedData, [0] EXPLICIT SignedData }` round `e_content`, which may be empty.
     fn content_info(&self, content_type: &ObjectIdentifier, e_content: Frame) -> Result<Frame, CmsError> {
         let version = if *content_type == rfc5911::ID_DATA { VERSION_1 } else { VERSION_3 };
-        let digest_algorithms = wrap(SET, &[&digest_algorithm(self.algorithm.message_digest_hash())?]);
+        let digest_algorithms = wrap(SET, &[&self.digest_algorithm()?]);
         Ok(e_content
             .before(&content_type.to_der()?)
             .wrap(SEQUENCE)
@@ -129,6 +129,14 @@ impl SignedData<'_> {
 
     /// `certificates [0] IMPLICIT CertificateSet OPTIONAL`: empty if there are none.
     fn certificate_set(&self) -> Result<Vec<u8>, CmsError> {
+        match self.checked_certificates()? {
+            [] => Ok(Vec::new()),
+            some => Ok(set_of(context(0), some.iter().map(|certificate| certificate.to_vec()).collect())),
+        }
+    }
+
+    /// The certificates to embed, of which each is one and there are not too many.
+    pub(super) fn checked_certificates(&self) -> Result<&[&[u8]], CmsError> {
         let got = self.certificates.len();
         if got > CERTIFICATES_MAX {
             return Err(CmsError::TooManyCertificates { got });
@@ -136,10 +144,12 @@ impl SignedData<'_> {
         for certificate in self.certificates {
             IssuerAndSerialNumber::of(certificate)?;
         }
-        if got == 0 {
-            return Ok(Vec::new());
-        }
-        Ok(set_of(context(0), self.certificates.iter().map(|certificate| certificate.to_vec()).collect()))
+        Ok(self.certificates)
+    }
+
+    /// The hash function of the content.
+    pub(super) fn digest_algorithm(&self) -> Result<Vec<u8>, CmsError> {
+        Ok(digest_algorithm(self.algorithm.message_digest_hash())?)
     }
 
     /// `SignerInfo`, named by issuer and serial number.
@@ -150,7 +160,7 @@ impl SignedData<'_> {
             &[
                 VERSION_1,
                 &wrap(SEQUENCE, &[issuer, serial_number]),
-                &digest_algorithm(self.algorithm.message_digest_hash())?,
+                &self.digest_algorithm()?,
                 &self.signed_attrs.to_implicit(),
                 &signature_algorithm(self.algorithm)?,
                 &wrap(OCTET_STRING, &[&self.signature_bytes()?]),

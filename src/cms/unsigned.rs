@@ -16,7 +16,7 @@ use super::{
 use crate::domain::{algorithm::HashAlgorithm, ticket::CadesType};
 
 /// `id-aa-signatureTimeStampToken`.
-const ID_AA_SIGNATURE_TIME_STAMP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.14");
+pub(super) const ID_AA_SIGNATURE_TIME_STAMP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.14");
 /// `id-aa-ets-certificateRefs`.
 const ID_AA_ETS_CERTIFICATE_REFS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.21");
 /// `id-aa-ets-revocationRefs`.
@@ -25,6 +25,15 @@ const ID_AA_ETS_REVOCATION_REFS: ObjectIdentifier = ObjectIdentifier::new_unwrap
 const ID_AA_ETS_CERT_VALUES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.23");
 /// `id-aa-ets-revocationValues`.
 const ID_AA_ETS_REVOCATION_VALUES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.24");
+
+/// Attributes that are about the ones above: the time stamps of the forms X (EN 319 122-1 clause A.1.5) and archive time stamps (clause 5.5).
+pub(super) const FORMS_DEPENDENTS: [ObjectIdentifier; 5] = [
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.25"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.26"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.27"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.48"),
+    ObjectIdentifier::new_unwrap("0.4.0.1733.2.4"),
+];
 
 /// Evidence that one certificate of a path was good, with what a reference says about it; every field is DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +79,18 @@ pub struct PathMaterial {
 /// [`CmsError::Encoding`].
 pub fn signature_time_stamp(time_stamp: &TimeStamp) -> Result<Vec<u8>, CmsError> {
     attribute(ID_AA_SIGNATURE_TIME_STAMP, time_stamp.as_der())
+}
+
+/// The form of a signer with these unsigned attributes: [`CadesType::Bes`] where there are none of the forms above it.
+pub(super) fn form_of(has: impl Fn(ObjectIdentifier) -> bool) -> CadesType {
+    let references = has(ID_AA_ETS_CERTIFICATE_REFS) && has(ID_AA_ETS_REVOCATION_REFS);
+    let values = has(ID_AA_ETS_CERT_VALUES) && has(ID_AA_ETS_REVOCATION_VALUES);
+    match (has(ID_AA_SIGNATURE_TIME_STAMP), references, values) {
+        (true, true, true) => CadesType::XLong,
+        (true, true, false) => CadesType::C,
+        (true, false, _) => CadesType::T,
+        (false, ..) => CadesType::Bes,
+    }
 }
 
 impl PathMaterial {

@@ -16,6 +16,7 @@ use const_oid::{ObjectIdentifier, db::rfc5911};
 pub use signer::{SignerCheck, SignerFault};
 
 use self::outline::Outline;
+use super::reworked::{Existing, Reworked};
 use crate::domain::{
     algorithm::HashAlgorithm,
     digest::{Digest, MESSAGE_MAX},
@@ -109,6 +110,22 @@ impl<R: Read + Seek> SignedMessage<R> {
     #[must_use]
     pub const fn signer_count(&self) -> usize {
         self.outline.signer_infos.len()
+    }
+
+    /// All that is in the signature but its content, to be put together again with something added.
+    ///
+    /// # Errors
+    /// [`CmsError::Encoding`](super::CmsError::Encoding) never for what was read.
+    pub fn rework(&self) -> Result<Reworked, super::CmsError> {
+        let outline = &self.outline;
+        Reworked::new(Existing {
+            version: outline.version.clone(),
+            digest_algorithms: outline.digest_algorithms.clone(),
+            content_type: outline.content_type,
+            certificates: [outline.certificates.as_slice(), &outline.other_certificates].concat(),
+            crls: [outline.crls.as_slice(), &outline.other_crls].concat(),
+            signer_infos: outline.signer_infos.clone(),
+        })
     }
 
     /// Copies the content that is in the signature; returns its length.

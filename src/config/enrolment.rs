@@ -12,7 +12,7 @@ use super::{
     tokens::pin_source,
 };
 use crate::domain::{
-    enrolment::profile::{CaChoice, Profile, ProfileExtension, SubjectRule, key_kind, key_usages},
+    enrolment::profile::{CaChoice, Centre, Profile, ProfileExtension, SubjectRule, key_kind, key_usages},
     ids::ProfileName,
     key_uri::Pkcs11Uri,
     token::PinSource,
@@ -57,9 +57,20 @@ pub enum EstCredentials {
     Certificate(PathBuf, PathBuf),
 }
 
-pub(super) fn check(raw: Option<Item<RawEnrolment>>, names: &Names, base: &Path, mistakes: &mut Mistakes) -> EnrolmentSettings {
+pub(super) fn check(
+    raw: Option<Item<RawEnrolment>>,
+    development: bool,
+    names: &Names,
+    base: &Path,
+    mistakes: &mut Mistakes,
+) -> EnrolmentSettings {
     let Some(Item { at, raw }) = raw else { return EnrolmentSettings::default() };
     let est = raw.est.and_then(|est| self::est(est, &at, base, mistakes));
+    if raw.dev_ca.is_some() && !development {
+        let what = "this CA certifies whoever asks, with a key in a file; use another `ca`, or, for development alone, write `development = true` \
+                    as the first line of this file";
+        mistakes.note(&at, "dev_ca", what);
+    }
     let dev_ca = raw.dev_ca.map(|ca| (base.join(ca.key), base.join(ca.certificate)));
     let renew_days = raw.renew_days.map(|days| mistakes.bounded(&at, "renew_days", Some(days), 0, (1, 365)));
     let mut profiles: Vec<Profile> = Vec::new();
@@ -113,6 +124,7 @@ fn profile(
         );
     }
     let anchors = raw.anchors.iter().flat_map(|file| certificates(&base.join(file), at, &field("anchors"), mistakes)).collect();
+    let centre = centre(raw.centre_code, raw.centre_number, at, &field("centre_code"), mistakes);
     Some(Profile {
         name: name?,
         token: token?,
@@ -127,7 +139,25 @@ fn profile(
         approval: approval?,
         confirm: raw.confirm,
         anchors,
+        centre,
     })
+}
+
+/// How a bank numbers its CA: the two make at most the eight characters that a key identifier begins with.
+fn centre(code: Option<String>, number: Option<String>, at: &Place, field: &str, mistakes: &mut Mistakes) -> Option<Centre> {
+    let (code, number) = match (code, number) {
+        (None, None) => return None,
+        (code, number) => (code.unwrap_or_default(), number.unwrap_or_default()),
+    };
+    let centre = Centre::new(code, number);
+    if centre.is_none() {
+        mistakes.note(
+            at,
+            field,
+            "write `centre_code` with 4 or 6 digits and capital letters, and `centre_number` with the digits that make up eight",
+        );
+    }
+    centre
 }
 
 fn check_token(token: &Pkcs11Uri, at: &Place, field: &str, names: &Names, mistakes: &mut Mistakes) {

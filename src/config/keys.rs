@@ -42,6 +42,7 @@ fn one(item: &Item<RawKey>, names: &Names, base: &Path, unique: &mut Unique<Stri
         certificate,
         chain,
         ignore_validity: raw.ignore_validity,
+        ignore_purpose: raw.ignore_purpose,
         allow_unverified: raw.allow_unverified,
     })
 }

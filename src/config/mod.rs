@@ -130,7 +130,10 @@ impl Config {
     }
 
     /// Checks the text of a configuration file; `file` is what the report calls it, relative paths start from `base`.
-    fn parse(text: &str, file: &Path, base: &Path) -> Result<Self, ConfigErrors> {
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn parse(text: &str, file: &Path, base: &Path) -> Result<Self, ConfigErrors> {
         let mut mistakes = Mistakes::default();
         let raw = RawConfig::read(text, &mut mistakes);
         if let Some(config) = check(raw, Sha256::of(text.as_bytes()), base, &mut mistakes)
@@ -165,7 +168,8 @@ fn check(raw: RawConfig, sha256: Sha256, base: &Path, mistakes: &mut Mistakes) -
     let store = store::check(raw.store, base, mistakes);
     let open_browser = raw.consent.is_some_and(|consent| consent.raw.open_browser);
     let webhooks = webhooks::check(raw.webhooks, base, mistakes);
-    let enrolment = enrolment::check(raw.enrolment, &names, base, mistakes);
+    let development = raw.development.is_some_and(|development| development.raw);
+    let enrolment = enrolment::check(raw.enrolment, development, &names, base, mistakes);
     let tsa = tsa::check(raw.tsa, &names, mistakes);
     let trust = trust::check(raw.trust, base, mistakes);
     let revocation = revocation::check(raw.revocation, base, mistakes);

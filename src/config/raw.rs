@@ -21,6 +21,7 @@ use super::mistakes::{Mistakes, Place};
 #[derive(Default)]
 pub(super) struct RawConfig {
     pub(super) data_dir: Option<Item<PathBuf>>,
+    pub(super) development: Option<Item<bool>>,
     pub(super) listeners: Vec<Item<RawListener>>,
     pub(super) modules: Vec<Item<RawModule>>,
     pub(super) token_lists: Vec<Item<RawToken>>,
@@ -154,6 +155,8 @@ pub(super) struct RawKey {
     pub(super) chain: Vec<PathBuf>,
     #[serde(default)]
     pub(super) ignore_validity: bool,
+    #[serde(default)]
+    pub(super) ignore_purpose: bool,
     #[serde(default)]
     pub(super) allow_unverified: bool,
 }
@@ -423,6 +426,8 @@ pub(super) struct RawProfile {
     #[serde(default)]
     pub(super) extensions: Vec<RawExtension>,
     pub(super) ca: Option<String>,
+    pub(super) centre_code: Option<String>,
+    pub(super) centre_number: Option<String>,
     pub(super) approval: Option<String>,
     #[serde(default)]
     pub(super) confirm: bool,
@@ -476,7 +481,7 @@ impl<'de> Visitor<'de> for PinVisitor {
     }
 }
 
-const SECTIONS: &str = "`data_dir`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
+const SECTIONS: &str = "`data_dir`, `development`, `[[listener]]`, `[[module]]`, `[[token]]`, `[tokens]`, `[[key]]`, `[[caller]]`, `[ticket_api]`, \
                         `[permit]`, `[http]`, `[limits]`, `[metrics]`, `[console]`, `[log]`, `[audit]`, `[store]`, \
                         `[consent]`, `[[webhook]]`, `[tsa]`, `[trust]`, `[revocation]` and `[enrolment]`";
 
@@ -511,6 +516,7 @@ impl Reader<'_> {
     fn section(&mut self, raw: &mut RawConfig, key: &str, start: usize, value: Spanned<DeValue<'_>>) {
         match key {
             "data_dir" => raw.data_dir = self.one(key, start, value),
+            "development" => raw.development = self.one(key, start, value),
             "listener" => raw.listeners = self.many(key, start, value),
             "module" => raw.modules = self.many(key, start, value),
             "token" => raw.token_lists = self.many(key, start, value),

@@ -10,7 +10,7 @@ use crate::domain::{
     algorithm::KeyKind,
     caller::{ConsentPolicy, KeyAccess, Rate, Scope, Scopes},
     certificate::ClientCertificateId,
-    enrolment::profile::CaChoice,
+    enrolment::profile::{CaChoice, Centre},
     fence::FileFence,
     notice::NoticeKind,
     token::{LoginMode, PinSource},
@@ -83,7 +83,7 @@ fn the_smallest_file_gets_every_default() {
 #[test]
 fn a_full_file_is_read_as_written() {
     let folder = Folder::new();
-    let config = folder.load(&format!("{SMALLEST}{}", include_str!("tests_full.toml"))).unwrap();
+    let config = folder.load(&format!("development = true\n{SMALLEST}{}", include_str!("tests_full.toml"))).unwrap();
     assert_eq!(config.listeners.len(), 2);
     assert_eq!(config.listeners[0].caller.as_ref().unwrap().as_str(), "kiosk");
     assert_eq!(config.modules[1].isolation, Isolation::Thread);
@@ -132,6 +132,7 @@ fn check_enrolment(enrolment: &EnrolmentSettings) {
     assert_eq!((profile.name.as_str(), &profile.key_kind), ("bank", &KeyKind::Rsa { modulus_bits: 3072 }));
     assert_eq!((profile.ca, profile.approval, profile.confirm, profile.email), (CaChoice::Est, false, true, true));
     assert_eq!((profile.subject.len(), profile.extensions.len(), profile.anchors.len()), (3, 1, 1));
+    assert_eq!(profile.centre, Centre::new("A00B".to_owned(), "0001".to_owned()));
     let est = enrolment.est.as_ref().unwrap();
     assert!(matches!(&est.credentials, EstCredentials::Password(user, _) if user == "gateway"));
     assert_eq!((est.url.as_str(), est.anchors.len()), ("https://ca.example.org/.well-known/est", 1));
@@ -140,13 +141,24 @@ fn check_enrolment(enrolment: &EnrolmentSettings) {
 #[test]
 fn every_mistake_of_a_profile_is_told_with_its_field() {
     let profile = "[[enrolment.profile]]\nname = \"a b\"\ntoken = \"pkcs11:id=%01\"\nkey_type = \"GOST\"\nkey_name = \"{name}\"\n\
-                   subject = [\"XX=1\"]\nkey_usage = [\"signing\"]\nca = \"est\"\napproval = \"no\"\n\
+                   subject = [\"XX=1\"]\nkey_usage = [\"signing\"]\ncentre_code = \"x\"\nca = \"est\"\napproval = \"no\"\n\
                    extensions = [{ oid = \"x\", der = \"zz\" }]\n[enrolment.est]\nurl = \"http://ca\"\n";
     let errors = Folder::new().errors(&format!("{SMALLEST}{profile}"));
     for field in ["name", "token", "key_type", "key_name", "subject", "key_usage", "ca", "approval", "extensions", "anchors"] {
         assert!(errors.contains(&format!("profile[1].{field}")), "{field} is not in {errors}");
     }
+    assert!(errors.contains("centre_code"), "{errors}");
     assert!(errors.contains("est.url") && errors.contains("est.ca") && errors.contains("`user` and `password`"), "{errors}");
+}
+
+#[test]
+fn a_ca_that_certifies_whoever_asks_is_for_development_only() {
+    let folder = Folder::new();
+    let section = "[enrolment]\ndev_ca = { key = \"ca.key\", certificate = \"ca.pem\" }\n";
+    let errors = folder.errors(&format!("{SMALLEST}{section}"));
+    assert!(errors.contains("`enrolment.dev_ca`") && errors.contains("`development = true`"), "{errors}");
+    assert!(folder.errors(&format!("development = false\n{SMALLEST}{section}")).contains("dev_ca"));
+    assert!(folder.load(&format!("development = true\n{SMALLEST}{section}")).unwrap().enrolment.dev_ca.is_some());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{
     algorithm::{HashAlgorithm, SignatureAlgorithm},
     caller::{ConsentPolicy, KeyAccess, Provenance, Scopes},
     consent::RefusalReason,
-    digest::ToSign,
+    digest::{Digest, ToSign},
     enrolment::{Enrolment, ExternalId, IssuedCertificate, StepKind},
     hash::digest,
     ids::{CallerId, EnrolmentId, GatewayId, JobId, KeyName, ModuleName, OperatorName, PermitId, TicketId},
@@ -34,8 +34,15 @@ impl Sha256 {
     /// Hashes `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
+        Self::of_digest(&digest(HashAlgorithm::Sha256, bytes))
+    }
+
+    /// The value of a digest that was made with SHA-256.
+    #[must_use]
+    pub fn of_digest(digest: &Digest) -> Self {
         let mut value = [0; 32];
-        value.copy_from_slice(digest(HashAlgorithm::Sha256, bytes).as_bytes());
+        // INVARIANT: callers have hashed with SHA-256 in this very step, or keep the digest under that name.
+        value.copy_from_slice(digest.as_bytes());
         Self(value)
     }
 
@@ -340,6 +347,17 @@ pub enum AuditEvent {
         job: JobId,
         /// The ticket that it is for.
         ticket: TicketId,
+        /// Serial numbers of the time stamps that it got, in hex.
+        time_stamps: Vec<String>,
+    },
+    /// A signature that was uploaded was changed: its content put in or taken out, or unsigned attributes added.
+    SignatureModified {
+        /// The ticket.
+        ticket: TicketId,
+        /// Who asked.
+        caller: CallerId,
+        /// SHA-256 of the signature as it was uploaded.
+        sha256: Sha256,
         /// Serial numbers of the time stamps that it got, in hex.
         time_stamps: Vec<String>,
     },

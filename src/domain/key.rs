@@ -25,6 +25,8 @@ pub struct ConfiguredKey {
     pub chain: Vec<Vec<u8>>,
     /// It signs although its certificate has expired or is not valid yet.
     pub ignore_validity: bool,
+    /// It signs documents although its certificate is for time stamps alone.
+    pub ignore_purpose: bool,
     /// Signatures may leave although the gateway cannot verify them.
     pub allow_unverified: bool,
 }

@@ -36,6 +36,8 @@ pub struct Ticket {
     pub signing: Option<TicketSigning>,
     /// When the uploaded signature was last asked to be verified: it is judged as of then.
     pub verifying: Option<Timestamp>,
+    /// What the uploaded signature was last asked to be changed into.
+    pub modifying: Option<Box<TicketModification>>,
     /// A time-stamp token over the content, made here or uploaded.
     pub time_stamp: Option<Vec<u8>>,
     /// Counts changes, so that two writers do not overwrite each other.
@@ -62,6 +64,13 @@ impl Ticket {
     pub const fn frozen(&self) -> bool {
         self.signing.is_some()
     }
+
+    /// Whether the uploaded signature may no longer be changed: a signer was added to it.
+    #[must_use]
+    pub fn signature_frozen(&self) -> bool {
+        let beside = self.signing.as_ref().and_then(|signing| signing.beside.as_ref());
+        beside.is_some_and(|beside| beside.part == ContentPart::Signature)
+    }
 }
 
 /// The bytes to be signed.
@@ -73,21 +82,80 @@ pub struct Content {
     pub len: u64,
     /// Their SHA-256, computed while they were received.
     pub sha256: Digest,
+    /// The data objects that they are, one behind the other; none where they came without a form to say so, as one object without a name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<DataObject>,
+}
+
+/// One of the data objects of a content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataObject {
+    /// What it is called in a container.
+    pub name: String,
+    /// Its media type, as its sender says.
+    pub media_type: String,
+    /// How many bytes it has.
+    pub len: u64,
+    /// Their SHA-256.
+    pub sha256: Digest,
+}
+
+/// What a data object is called that came without a name.
+pub const DOCUMENT_NAME: &str = "document";
+/// The media type of a data object of which nothing is said.
+pub const UNKNOWN_MEDIA_TYPE: &str = "application/octet-stream";
+/// The longest name of a data object, in bytes.
+const OBJECT_NAME_MAX: usize = 255;
+/// The longest media type, in bytes.
+const MEDIA_TYPE_MAX: usize = 127;
+
+impl DataObject {
+    /// What a file of this name is called: the name without the folders before it. `None` if nothing is left that a container may hold.
+    #[must_use]
+    pub fn name_of(file: &str) -> Option<&str> {
+        let name = file.rsplit(['/', '\\']).next()?.trim();
+        // The names that mean something in a container are not for objects.
+        let reserved = ["", ".", "..", "mimetype", "meta-inf"].iter().any(|reserved| name.eq_ignore_ascii_case(reserved));
+        (!reserved && name.len() <= OBJECT_NAME_MAX && !name.chars().any(char::is_control)).then_some(name)
+    }
+
+    /// The media type that this says, if it is the plain form of one.
+    #[must_use]
+    pub fn media_type_of(text: &str) -> Option<&str> {
+        let is_token =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte));
+        let (kind, rest) = text.split_once('/')?;
+        (text.len() <= MEDIA_TYPE_MAX && is_token(kind) && is_token(rest)).then_some(text)
+    }
 }
 
 impl Content {
+    /// Its data objects; one, where nothing was said.
+    #[must_use]
+    pub fn data_objects(&self) -> Vec<DataObject> {
+        if !self.objects.is_empty() {
+            return self.objects.clone();
+        }
+        let (name, media_type) = (DOCUMENT_NAME.to_owned(), UNKNOWN_MEDIA_TYPE.to_owned());
+        vec![DataObject { name, media_type, len: self.len, sha256: self.sha256.clone() }]
+    }
+
+    /// Whether it is several data objects.
+    #[must_use]
+    pub fn is_several(&self) -> bool {
+        self.objects.len() > 1
+    }
+
     /// Its SHA-256 as the audit log has it.
     #[must_use]
     pub fn sha256_value(&self) -> Sha256 {
-        let mut value = [0; 32];
-        // INVARIANT: `sha256` is what its name says.
-        value.copy_from_slice(self.sha256.as_bytes());
-        value.into()
+        Sha256::of_digest(&self.sha256)
     }
 }
 
 /// What a ticket keeps bytes of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ContentPart {
     /// The document.
     Document,
@@ -129,6 +197,38 @@ pub struct TicketSigning {
     /// What was fetched for the signature after it was made; `None` until then, and where nothing is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augmentation: Option<Augmentation>,
+    /// The signature that this one stands beside; `None` where it is the first of its document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Box<Beside>>,
+}
+
+/// An existing signature that a signer is added to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// What was uploaded as the signature.
+    pub part: ContentPart,
+    /// Whether the document is in the signature.
+    pub attached: bool,
+    /// The document's SHA-256.
+    pub sha256: Sha256,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// A change of an uploaded signature that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketModification {
+    /// When.
+    pub asked: Timestamp,
+    /// Where the content is to be; `None` for where it is.
+    pub signature_type: Option<SignatureType>,
+    /// The form that every signer is to have at least; [`CadesType::Undefined`] for the one it has.
+    pub cades_type: CadesType,
+    /// Every signer is to have a signature time stamp, whatever its form.
+    pub signature_ts: bool,
+    /// What every signer gets for that, in their order; `None` until it was had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<Vec<Augmentation>>,
 }
 
 /// What stands beside a signature in the forms that want more than a signer makes alone.
@@ -165,6 +265,23 @@ pub enum CadesType {
     C,
     /// CAdES-X Long.
     XLong,
+}
+
+impl CadesType {
+    /// Whether a signature of this form has all that another one wants.
+    #[must_use]
+    pub const fn reaches(self, other: Self) -> bool {
+        const fn height(form: CadesType) -> u8 {
+            match form {
+                CadesType::Undefined => 0,
+                CadesType::Bes => 1,
+                CadesType::T => 2,
+                CadesType::C => 3,
+                CadesType::XLong => 4,
+            }
+        }
+        height(self) >= height(other)
+    }
 }
 
 /// Which certificates are embedded.
@@ -220,6 +337,9 @@ pub enum AsicForm {
 pub struct SignatureOptions {
     /// `signatureType`.
     pub signature_type: SignatureType,
+    /// Whether the caller has set `signatureType`, and does not just have its default.
+    #[serde(default)]
+    pub signature_type_set: bool,
     /// `cadesType`.
     pub cades_type: CadesType,
     /// `embedCertificateType`.
@@ -242,4 +362,30 @@ pub struct SignatureOptions {
     pub ca_id: Option<String>,
     /// `asicForm`.
     pub asic_form: AsicForm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_object_keeps_the_name_of_its_file_without_the_way_to_it() {
+        for (file, name) in
+            [("a.txt", "a.txt"), ("/home/x/a b.txt", "a b.txt"), (r"C:\x\акт.pdf", "акт.pdf"), ("../../etc/passwd", "passwd"), (" a ", "a")]
+        {
+            assert_eq!(DataObject::name_of(file), Some(name), "{file}");
+        }
+        let long = "a".repeat(256);
+        for bad in ["", "/", "..", "x/.", "mimetype", "META-INF", "a\0b", "a\nb", long.as_str()] {
+            assert_eq!(DataObject::name_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_a_plain_one_or_none() {
+        assert_eq!(DataObject::media_type_of("application/vnd.ms-excel"), Some("application/vnd.ms-excel"));
+        for bad in ["", "text", "text/", "/x", "a/b\"c", "a/b c", "text/plain; charset=utf-8"] {
+            assert_eq!(DataObject::media_type_of(bad), None, "{bad}");
+        }
+    }
 }

@@ -2,24 +2,17 @@
 //!
 //! Several gateways may have clerks on one store: a request is taken by moving its time on, a compare-and-set, before its CA is asked.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     EnrolmentError, EnrolmentService,
     ca::{CaAnswer, CaError, CaRequest},
 };
 use crate::{
-    domain::{
-        enrolment::{Enrolment, EnrolmentState, Refusal, Step},
-        ids::EnrolmentId,
-    },
+    domain::enrolment::{Enrolment, EnrolmentState, Refusal, Step, StepKind},
     store::Change,
 };
 
@@ -38,13 +31,9 @@ const BY_CA: &str = "CA";
 /// What the gateway itself is called there.
 pub(super) const BY_GATEWAY: &str = "gateway";
 
-/// Which certificates' ends have been told of, and how many days before.
-pub(super) type Told = Mutex<HashMap<EnrolmentId, u32>>;
-
 impl EnrolmentService {
     /// Does the clerk's work for ever; whoever spawns it aborts it.
     pub async fn work_forever(self: Arc<Self>) {
-        let told = Told::default();
         let mut looked: Option<Instant> = None;
         loop {
             if let Err(error) = self.work_once().await {
@@ -52,7 +41,7 @@ impl EnrolmentService {
             }
             if looked.is_none_or(|at| at.elapsed() >= EXPIRY_EVERY) {
                 looked = Some(Instant::now());
-                if let Err(error) = self.look_at_validity(&told).await {
+                if let Err(error) = self.look_at_validity().await {
                     warn!(error = %error, "the validity of certificates could not be looked at");
                 }
             }
@@ -88,7 +77,7 @@ impl EnrolmentService {
             None => None,
         };
         let order = CaRequest { request: &request.0, renews: renews.as_ref().map(|issued| issued.certificate.as_slice()) };
-        let was_submitted = enrolment.history.iter().any(|entry| entry.what == crate::domain::enrolment::StepKind::Submitted);
+        let was_submitted = enrolment.history.iter().any(|entry| entry.what == StepKind::Submitted);
         let answer = if was_submitted { ca.poll(enrolment.ca_reference.as_deref(), order).await } else { ca.submit(order).await };
         let step = self.step_of(&enrolment, answer);
         self.step(&mut enrolment, step, BY_CA, Vec::new()).await?;
@@ -134,15 +123,4 @@ impl EnrolmentService {
             }
         }
     }
-}
-
-/// Whether something is told now, at most once for each mark that it has come below.
-pub(super) fn is_news(told: &Told, id: EnrolmentId, mark: u32) -> bool {
-    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    let news = told.get(&id).is_none_or(|before| mark < *before);
-    if news {
-        told.insert(id, mark);
-        debug!(enrolment.id = %id, "told of {mark} days");
-    }
-    news
 }

@@ -10,7 +10,7 @@ use crate::{
         algorithm::KeyKind,
         audit::{AuditEvent, Sha256},
         enrolment::{
-            Application, Enrolment, EnrolmentState, ExternalId, HistoryEntry, Step, StepKind,
+            Application, Draft, Enrolment, EnrolmentState, ExternalId, Step,
             profile::{CaChoice, Profile},
         },
         ids::{EnrolmentId, ProfileName},
@@ -79,7 +79,7 @@ impl EnrolmentService {
         if let Some(known) = self.parts.store.find_enrolment(id).await? {
             return self.take_again(who, known, &new).await;
         }
-        let draft = self.draft(who, id, &new).await?;
+        let draft = self.draft(who, &new).await?;
         let changes = vec![Change::InsertEnrolment(Box::new(draft.clone())), Change::Audit(AuditEvent::of_step(&draft))];
         match self.parts.store.commit(changes).await {
             Ok(()) => self.prepare(who, draft, &new).await,
@@ -99,7 +99,7 @@ impl EnrolmentService {
         if known.state == EnrolmentState::Accepted { self.prepare(who, known, new).await } else { Ok(known) }
     }
 
-    async fn draft(&self, who: &Requester, id: EnrolmentId, new: &NewRequest) -> Result<Enrolment, EnrolmentError> {
+    async fn draft(&self, who: &Requester, new: &NewRequest) -> Result<Enrolment, EnrolmentError> {
         let account = &who.account;
         let login = new.login.as_deref().filter(|_| who.for_all).unwrap_or(account.login.as_str());
         if login == account.login.as_str() && new.application.full_name != account.full_name.as_str() {
@@ -117,10 +117,7 @@ impl EnrolmentService {
         }
         self.check_request(who, new, profile).await?;
         self.check_room(account.organisation.as_str()).await?;
-        let now = self.parts.store.now();
-        let by = who.caller.id.to_string();
-        Ok(Enrolment {
-            id,
+        let draft = Draft {
             organisation: account.organisation.as_str().to_owned(),
             external_id: new.external_id.clone(),
             caller: who.caller.id.clone(),
@@ -130,23 +127,10 @@ impl EnrolmentService {
             application: new.application.clone(),
             body: new.body.clone(),
             fingerprint: new.fingerprint,
-            key: None,
             key_made_here: matches!(new.key, KeyWish::Make(_)),
-            request: None,
-            state: EnrolmentState::Accepted,
-            approved: false,
-            active: false,
-            comment: String::new(),
-            ca_reference: None,
-            due: None,
-            attempts: 0,
-            issued: None,
             renews: None,
-            activated: None,
-            history: vec![HistoryEntry { at: now, what: StepKind::Created, by, detail: String::new() }],
-            created: now,
-            version: 0,
-        })
+        };
+        Ok(draft.accepted(self.parts.store.now(), who.caller.id.as_str()))
     }
 
     /// Refuses what will not work before anything is stored.

@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tracing::warn;
 
 pub use crate::{pki::csr::request_pem as request_in_pem, store::EnrolmentFilter};
@@ -31,6 +31,7 @@ pub use self::{
     create::{KeyWish, NewRequest, read_request},
     error::{EnrolmentError, Fault, RequestFault},
     operator::UploadedCertificate,
+    renewal::{Expiring, ExpiryWarning},
 };
 use crate::{
     domain::{
@@ -86,6 +87,8 @@ pub struct EnrolmentParts {
     pub authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>>,
     /// Certificates are renewed by themselves so many days before they expire, where the CA can; `None` for never.
     pub renew_days: Option<u32>,
+    /// Where it is told that certificates come to their end, for whoever listens.
+    pub warnings: Option<mpsc::Sender<ExpiryWarning>>,
 }
 
 /// Certificate requests.
@@ -205,6 +208,7 @@ fn key_of(enrolment: &Enrolment) -> Option<ConfiguredKey> {
         certificate: Some(issued.certificate.clone()),
         chain: issued.chain(),
         ignore_validity: false,
+        ignore_purpose: false,
         allow_unverified: false,
     })
 }

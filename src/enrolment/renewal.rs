@@ -2,25 +2,20 @@
 
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{
-    ACTIVE_MAX, EnrolmentError, EnrolmentService,
-    clerk::{BY_GATEWAY, Told, is_news},
-};
+use super::{ACTIVE_MAX, EnrolmentError, EnrolmentService, clerk::BY_GATEWAY};
 use crate::{
     domain::{
         audit::AuditEvent,
         certificate::validity,
-        enrolment::{Enrolment, EnrolmentState, ExternalId, HistoryEntry, Step, StepKind},
-        ids::EnrolmentId,
+        enrolment::{Draft, EXPIRY_MARKS, Enrolment, EnrolmentState, ExternalId, Step},
+        ids::{EnrolmentId, KeyName},
+        timestamp::Timestamp,
     },
     store::{Change, EnrolmentFilter},
 };
-
-/// So many days before its end a certificate is told of, each once.
-pub const WARN_DAYS: [u32; 4] = [30, 7, 1, 0];
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,10 +24,37 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct Expiring {
     /// Its request.
     pub enrolment: Enrolment,
-    /// Whole days until its end; 0 on its last day and afterwards.
+    /// The beginning of its last second.
+    pub not_after: Timestamp,
+    /// How long it is valid still; nothing once it is over.
+    pub left: Duration,
+    /// How long it is valid in all.
+    pub lifetime: Duration,
+}
+
+/// What is told of a certificate that comes to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiryWarning {
+    /// The key that signs with it.
+    pub key: KeyName,
+    /// Its end.
+    pub not_after: Timestamp,
+    /// Whole days until then.
     pub days_left: u32,
-    /// It is over.
-    pub expired: bool,
+}
+
+impl Expiring {
+    /// Whole days until its end; 0 on its last day and afterwards.
+    #[must_use]
+    pub fn days_left(&self) -> u32 {
+        u32::try_from(self.left.as_secs() / DAY.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub const fn expired(&self) -> bool {
+        self.left.is_zero()
+    }
 }
 
 impl EnrolmentService {
@@ -47,42 +69,46 @@ impl EnrolmentService {
         for enrolment in self.parts.store.list_enrolments(&active, ACTIVE_MAX).await? {
             let Some(validity) = enrolment.issued.as_ref().and_then(|issued| validity(&issued.certificate)) else { continue };
             let left = validity.not_after.since(now);
-            let days_left = u32::try_from(left.as_secs() / DAY.as_secs()).unwrap_or(u32::MAX);
-            if days_left <= days {
-                found.push((validity.not_after, Expiring { enrolment, days_left, expired: left.is_zero() }));
+            if left <= DAY * days {
+                let lifetime = validity.not_after.since(validity.not_before);
+                found.push(Expiring { enrolment, not_after: validity.not_after, left, lifetime });
             }
         }
-        found.sort_by_key(|(end, _)| *end);
-        Ok(found.into_iter().map(|(_, expiring)| expiring).collect())
+        found.sort_by_key(|expiring| expiring.not_after);
+        Ok(found)
     }
 
-    /// Tells of certificates that come to their end, and renews those that the CA renews.
-    pub(super) async fn look_at_validity(&self, told: &Told) -> Result<(), EnrolmentError> {
+    /// Tells of certificates that come to their end, and renews those that the CA renews. Of several gateways on one store one tells.
+    ///
+    /// # Errors
+    /// The store was not reached.
+    pub async fn look_at_validity(&self) -> Result<(), EnrolmentError> {
         let renew_days = self.parts.renew_days.unwrap_or(0);
-        for expiring in self.expiring(WARN_DAYS[0].max(renew_days)).await? {
-            let Expiring { enrolment, days_left, expired } = &expiring;
-            if let Some(mark) = WARN_DAYS.into_iter().filter(|mark| days_left <= mark).min()
-                && is_news(told, enrolment.id, mark)
+        for expiring in self.expiring(EXPIRY_MARKS[0].max(renew_days)).await? {
+            let former = expiring.enrolment.id;
+            // One that lives shorter than that would be renewed again at once.
+            if expiring.left < (DAY * renew_days).min(expiring.lifetime / 2)
+                && let Err(error) = self.renew(&expiring.enrolment).await
+                && error != EnrolmentError::Overtaken
             {
-                self.tell(enrolment, *days_left, *expired).await?;
+                warn!(enrolment.id = %former, error = %error, "a certificate could not be renewed");
             }
-            if *days_left < renew_days {
-                match self.renew(enrolment).await {
-                    Ok(()) | Err(EnrolmentError::Overtaken) => {}
-                    Err(error) => warn!(enrolment.id = %enrolment.id, error = %error, "a certificate could not be renewed"),
-                }
+            match self.tell(expiring).await {
+                Ok(()) | Err(EnrolmentError::Overtaken | EnrolmentError::NotFound) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    async fn tell(&self, enrolment: &Enrolment, days_left: u32, expired: bool) -> Result<(), EnrolmentError> {
-        let name = &enrolment.key_name;
-        if expired {
-            warn!(key.name = %name, "the certificate of {name} has expired; the key signs nothing until it is renewed");
-        } else {
-            warn!(key.name = %name, days = days_left, "the certificate of {name} expires in {days_left} days; renew it");
+    /// Tells of a certificate if a mark was reached that was not told of. It is told once it is stored that it is told.
+    async fn tell(&self, expiring: Expiring) -> Result<(), EnrolmentError> {
+        let (days_left, expired, not_after) = (expiring.days_left(), expiring.expired(), expiring.not_after);
+        let mut enrolment = expiring.enrolment;
+        if !enrolment.note_expiry(expiring.left) {
+            return Ok(());
         }
+        let name = enrolment.key_name.clone();
         let event = AuditEvent::CertificateExpires {
             enrolment: enrolment.id,
             organisation: enrolment.organisation.clone(),
@@ -91,7 +117,17 @@ impl EnrolmentService {
             days_left,
             expired,
         };
-        Ok(self.parts.store.commit(vec![Change::Audit(event)]).await?)
+        self.parts.store.commit(vec![Change::UpdateEnrolment(Box::new(enrolment)), Change::Audit(event)]).await?;
+        if expired {
+            warn!(key.name = %name, "the certificate of {name} has expired; the key signs nothing until it is renewed");
+        } else {
+            warn!(key.name = %name, days = days_left, "the certificate of {name} expires at {}; renew it", not_after.to_rfc3339());
+        }
+        // Nobody may listen, or too slowly; the log and the metric tell as well.
+        if let Some(warnings) = &self.parts.warnings {
+            let _ = warnings.try_send(ExpiryWarning { key: name, not_after, days_left });
+        }
+        Ok(())
     }
 
     /// Asks the CA for another certificate of the same key, unless that was done or the CA does not renew.
@@ -103,34 +139,27 @@ impl EnrolmentService {
         let (Some(request), Some(_)) = (&former.request, &former.key) else { return Ok(()) };
         // Made of the former one's id, so that it is made once, by however many gateways.
         let external_id: ExternalId = renewal_id(former.id);
-        let now = self.parts.store.now();
-        let mut renewal = Enrolment {
-            id: EnrolmentId::of(&former.organisation, &external_id),
-            external_id,
-            state: EnrolmentState::Accepted,
-            approved: false,
-            active: false,
-            comment: String::new(),
-            ca_reference: None,
-            due: None,
-            attempts: 0,
-            issued: None,
-            renews: Some(former.id),
-            activated: None,
-            history: vec![HistoryEntry { at: now, what: StepKind::Created, by: BY_GATEWAY.to_owned(), detail: String::new() }],
-            created: now,
-            version: 0,
-            ..former.clone()
-        };
-        if self.parts.store.find_enrolment(renewal.id).await?.is_some() {
-            return Ok(());
+        match self.parts.store.find_enrolment(EnrolmentId::of(&former.organisation, &external_id)).await? {
+            // Its token was away when the CA had issued.
+            Some(renewal) if renewal.state == EnrolmentState::Issued => {
+                self.activate_renewal(renewal).await;
+                return Ok(());
+            }
+            Some(_) => return Ok(()),
+            None => {}
         }
+        let Enrolment { organisation, caller, login, profile, key_name, application, body, fingerprint, .. } = former.clone();
+        let (key_made_here, renews) = (former.key_made_here, Some(former.id));
+        let draft =
+            Draft { organisation, external_id, caller, login, profile, key_name, application, body, fingerprint, key_made_here, renews };
+        let now = self.parts.store.now();
+        let mut renewal = draft.accepted(now, BY_GATEWAY);
         let created = AuditEvent::of_step(&renewal);
         let step = Step::Prepared { request: request.0.clone(), key: former.key.clone(), confirm: false, approved: true };
         renewal.step(step, now, BY_GATEWAY)?;
-        let changes =
-            vec![Change::InsertEnrolment(Box::new(renewal.clone())), Change::Audit(created), Change::Audit(AuditEvent::of_step(&renewal))];
-        self.parts.store.commit(changes).await?;
+        let prepared = AuditEvent::of_step(&renewal);
+        info!(enrolment.id = %renewal.id, key.name = %renewal.key_name, "the certificate of {} is renewed", renewal.key_name);
+        self.parts.store.commit(vec![Change::InsertEnrolment(Box::new(renewal)), Change::Audit(created), Change::Audit(prepared)]).await?;
         self.wake.notify_one();
         Ok(())
     }

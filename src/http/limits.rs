@@ -62,13 +62,14 @@ pub(super) struct Limits {
 
 /// What is counted for a caller.
 struct OfCaller {
-    requests: ArcSwap<RateLimiter<()>>,
+    /// By what is counted apart: an API's method, or nothing.
+    requests: ArcSwap<RateLimiter<&'static str>>,
     held: Mutex<usize>,
 }
 
 impl OfCaller {
     /// The count of its requests at this rate, begun anew where it had another one.
-    fn requests(&self, rate: Rate) -> Arc<RateLimiter<()>> {
+    fn requests(&self, rate: Rate) -> Arc<RateLimiter<&'static str>> {
         let known = self.requests.load_full();
         if known.rate() == rate {
             return known;
@@ -92,11 +93,16 @@ impl Limits {
 
     /// Takes a request of `caller`, before anything is done for it.
     pub(super) fn take_caller(&self, caller: &Caller, peer: Option<Peer>) -> Result<(), TooMany> {
+        self.take_method(caller, "", peer)
+    }
+
+    /// As [`take_caller`](Self::take_caller), of an API whose methods are counted each by itself.
+    pub(super) fn take_method(&self, caller: &Caller, method: &'static str, peer: Option<Peer>) -> Result<(), TooMany> {
         if peer.is_some_and(|peer| !self.applies_to(peer)) {
             return Ok(());
         }
         let rate = caller.rate.unwrap_or(self.settings.per_caller);
-        self.of(&caller.id).requests(rate).take((), Instant::now()).map_err(TooMany::of)
+        self.of(&caller.id).requests(rate).take(method, Instant::now()).map_err(TooMany::of)
     }
 
     /// Lets a request of `caller` wait, for as long as the value lives.

@@ -56,6 +56,8 @@ pub enum What {
         key: KeyName,
         /// When, in milliseconds since the Unix epoch.
         not_after: Timestamp,
+        /// Whole days until then; 0 on the last day, and when it is over.
+        days_left: u32,
     },
 }
 

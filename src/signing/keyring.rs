@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -94,7 +97,7 @@ impl Site {
 }
 
 /// Keys whose certificates were requested through the gateway.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct EnrolledKeys {
     /// Those whose certificate is active, by name.
     pub keys: HashMap<KeyName, Arc<ConfiguredKey>>,
@@ -108,6 +111,8 @@ pub(super) struct Target {
     pub(super) site: Site,
     selector: KeySelector,
     configured: Option<Arc<ConfiguredKey>>,
+    /// [`Keyring::generation`] before it was looked for.
+    generation: u64,
 }
 
 /// A token, and how a URI or a job names a key on it.
@@ -123,6 +128,8 @@ pub(super) struct Keyring {
     configured: HashMap<KeyName, Arc<ConfiguredKey>>,
     /// Keys with a certificate that was requested here, and certificates that have been replaced.
     enrolled: RwLock<EnrolledKeys>,
+    /// Counts the times at which those were others.
+    generation: AtomicU64,
     /// Who has which token.
     pub(super) leases: LeaseBook,
     known: Mutex<HashMap<Place, (Epoch, Arc<KnownKey>)>>,
@@ -139,6 +146,7 @@ impl Keyring {
             tokens,
             configured,
             enrolled: RwLock::default(),
+            generation: AtomicU64::default(),
             leases: LeaseBook::new(shared),
             known: Mutex::default(),
             known_elsewhere: Mutex::default(),
@@ -166,20 +174,30 @@ impl Keyring {
         self.find(name).is_some_and(|entry| entry.uri.matches_token(token))
     }
 
-    /// The certificate that the configuration has for a key.
+    /// The ends of the certificates that keys with names sign with, as far as they are known without asking a token.
+    pub(super) fn certificate_ends(&self) -> Vec<(KeyName, Timestamp)> {
+        let end = |name: KeyName| {
+            let cached = || self.cached(&self.target_of(&name)?.ok()?)?.key.certificate.clone();
+            let certificate = self.find(&name)?.certificate.clone().or_else(cached)?;
+            Some((name, validity(&certificate)?.not_after))
+        };
+        self.key_names().into_iter().filter_map(end).collect()
+    }
+
+    /// The certificate that the configuration, or a request, has for a key.
     pub(super) fn configured_certificate(&self, token: &TokenIdentity, key: &KeyDescription) -> Option<Vec<u8>> {
-        let name = self.name_of(token, key)?;
-        self.configured.get(&name)?.certificate.clone()
+        self.entry_of(token, key)?.certificate.clone()
     }
 
     /// Finds the token of the key that `caller` chose.
     pub(super) fn locate(&self, caller: &Caller, choice: &KeyChoice) -> Result<Target, Denied> {
+        let generation = self.generation();
         let named = match choice {
             KeyChoice::Default => self.named(caller, caller.default_key.as_ref().ok_or(Denied::NoKey)?)?,
             KeyChoice::Named(name) => self.named(caller, name)?,
-            KeyChoice::Uri(uri) => return self.target(uri, None),
+            KeyChoice::Uri(uri) => return self.target(uri, None, generation),
         };
-        self.target(&named.uri, Some(Arc::clone(&named)))
+        self.target(&named.uri, Some(Arc::clone(&named)), generation)
     }
 
     /// Every configured key whose token is known.
@@ -189,19 +207,24 @@ impl Keyring {
 
     /// The target of a configured key; `None` if there is no such key.
     pub(super) fn target_of(&self, name: &KeyName) -> Option<Result<Target, Denied>> {
+        let generation = self.generation();
         let entry = self.find(name)?;
-        Some(self.target(&entry.uri, Some(Arc::clone(&entry))))
+        Some(self.target(&entry.uri, Some(Arc::clone(&entry)), generation))
     }
 
     /// The target of a key that is named by where it is.
     pub(super) fn target_at(&self, address: &KeyAddress) -> Result<Target, Denied> {
         let KeySelector { id, label } = address.selector.clone();
         let uri = Pkcs11Uri { id, object: label, ..address.token.uri() };
-        self.target(&uri, None)
+        self.target(&uri, None, self.generation())
     }
 
-    fn target(&self, uri: &Pkcs11Uri, configured: Option<Arc<ConfiguredKey>>) -> Result<Target, Denied> {
-        Ok(Target { site: self.site(uri)?, selector: uri.key_selector(), configured })
+    fn target(&self, uri: &Pkcs11Uri, configured: Option<Arc<ConfiguredKey>>, generation: u64) -> Result<Target, Denied> {
+        Ok(Target { site: self.site(uri)?, selector: uri.key_selector(), configured, generation })
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// Whoever has the lease of a token signs with it, so what that gateway says of it counts, although the token may be here, too.
@@ -242,7 +265,12 @@ impl Keyring {
 
     /// Takes up the keys with active certificates in place of those that were known so far, at once for all.
     pub(super) fn enrol(&self, new: EnrolledKeys) {
+        // Told again and again; what is cached stays while it is the same.
+        if *self.enrolled() == new {
+            return;
+        }
         *self.enrolled.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.generation.fetch_add(1, Ordering::SeqCst);
         // What is cached holds certificates as they were.
         lock(&self.known).clear();
         lock(&self.known_elsewhere).clear();
@@ -295,8 +323,9 @@ impl Keyring {
 
     /// What verifies a job's signature: its key was described when it was accepted, or is described now (after a restart).
     pub(super) async fn verifier_for(&self, slot: &SlotHandle, address: &KeyAddress) -> Result<Arc<KnownKey>, Denied> {
+        let generation = self.generation();
         let configured = address.name.as_ref().and_then(|name| self.find(name));
-        let target = Target { site: Site::Here(slot.clone()), selector: address.selector.clone(), configured };
+        let target = Target { site: Site::Here(slot.clone()), selector: address.selector.clone(), configured, generation };
         match self.cached(&target) {
             Some(known) => Ok(known),
             None => self.ask_token(slot, &target, None).await,
@@ -318,6 +347,9 @@ impl Keyring {
         };
         let known = Arc::new(self.make_known(target, announced.key.clone(), announced.algorithms.clone())?);
         let mut cache = lock(&self.known_elsewhere);
+        if self.generation() != target.generation {
+            return Ok(known);
+        }
         cache.retain(|(token, _), (key, _)| token != remote.token.token() || remote.token.announced.keys.contains(key));
         cache.insert((remote.token.token().clone(), target.selector.clone()), (announced, Arc::clone(&known)));
         Ok(known)
@@ -334,6 +366,10 @@ impl Keyring {
         let known = Arc::new(self.make_known(target, key, algorithms)?);
         let token = slot.token();
         let mut cache = lock(&self.known);
+        // Its certificate was replaced while it was asked for: it is good for whoever asked before that, and nobody else.
+        if self.generation() != target.generation {
+            return Ok(known);
+        }
         cache.retain(|(of, _), (since, _)| of != token || *since == epoch);
         // Under the URI's words and under the key's own, which is how its jobs name it.
         for selector in [target.selector.clone(), known.key.address.selector.clone()] {
@@ -368,6 +404,7 @@ impl Keyring {
             algorithms,
             in_force,
             replaced,
+            ignore_purpose: configured.is_some_and(|entry| entry.ignore_purpose),
         };
         Ok(KnownKey { key: Arc::new(signing_key), algorithm: configured.and_then(|entry| entry.algorithm), verifier })
     }

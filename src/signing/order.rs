@@ -42,6 +42,8 @@ pub struct SigningKey {
     pub in_force: Option<Validity>,
     /// Another certificate has taken the place of the one it has.
     pub replaced: bool,
+    /// It signs documents although its certificate is for time stamps alone.
+    pub ignore_purpose: bool,
 }
 
 impl SigningKey {

@@ -1,6 +1,10 @@
 //! What operators and clients may know of tokens and do to them, without knowing PKCS#11.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -11,13 +15,13 @@ use crate::{
         algorithm::SignatureAlgorithm,
         audit::{AuditEvent, PinIncident},
         caller::KeyAccess,
-        ids::{JobId, KeyName, ModuleName},
+        ids::{KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
         token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
     },
     store::Change,
-    telemetry::metrics::{QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
+    telemetry::metrics::{CERTIFICATE_END, QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
     token::{
         command::{Command, Reply},
         driver::DeviceError,
@@ -35,6 +39,9 @@ use super::{
     pin_watch,
     service::{Denied, algorithm_for},
 };
+
+/// The most keys whose certificates' ends are measured.
+const SHOWN_MAX: usize = 1_000;
 
 /// A key on a token that is plugged in.
 #[derive(Debug, Clone)]
@@ -176,14 +183,17 @@ impl TokenDesk {
         }
     }
 
-    /// Whether the store that holds tickets, permits and jobs answers.
-    pub async fn is_store_reachable(&self) -> bool {
-        self.0.store.find_job(JobId::random()).await.is_ok()
+    /// Whether the store that holds tickets, permits and jobs takes changes.
+    pub async fn is_store_ready(&self) -> bool {
+        self.0.store.check_ready().await.is_ok()
     }
 
-    /// Sets the metrics that stand in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
+    /// Sets the metrics that are not set when something happens: when certificates end, and what stands in the store: how many jobs wait for each token, how long the oldest of them has waited, and whether the
     /// store answers at all. Where it does not, the others keep what they had.
     pub async fn collect_metrics(&self) {
+        for (name, end) in self.0.keyring.certificate_ends().into_iter().take(SHOWN_MAX) {
+            CERTIFICATE_END.gauge(&[name.as_str()]).set(Duration::from_millis(end.as_millis()).as_secs_f64());
+        }
         let queues = self.0.store.queues().await;
         STORE_REACHABLE.gauge(&[]).set(f64::from(u8::from(queues.is_ok())));
         let Ok(queues) = queues else { return };

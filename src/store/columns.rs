@@ -22,7 +22,7 @@ use crate::domain::{
     operator::{Operator, OperatorAccount, OperatorSession, PasswordHash, Role},
     permit::{Permit, PermitState},
     stored_caller::StoredCaller,
-    ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketSigning},
+    ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketModification, TicketSigning},
     timestamp::Timestamp,
     token::TokenIdentity,
 };
@@ -58,6 +58,8 @@ struct TicketBody {
     signing: Option<TicketSigning>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     verifying: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    modifying: Option<Box<TicketModification>>,
     /// The token, if there is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::domain::bytes::list")]
     time_stamp: Vec<Vec<u8>>,
@@ -209,7 +211,8 @@ pub(super) fn token_of(text: &str) -> Result<TokenIdentity, StoreError> {
 
 impl TicketColumns {
     pub(super) fn of(ticket: Ticket) -> Result<Self, StoreError> {
-        let Ticket { id, caller, touched, options, content, signature, metadata, key, signing, verifying, time_stamp, version } = ticket;
+        let Ticket { id, caller, touched, options, content, signature, metadata, key, signing, verifying, modifying, time_stamp, version } =
+            ticket;
         let file = |content: &Option<Content>| match &content.as_ref()?.place {
             ContentPlace::Spooled(name) => Some(name.clone()),
             ContentPlace::Stored => None,
@@ -233,13 +236,15 @@ impl TicketColumns {
                 key,
                 signing,
                 verifying,
+                modifying,
                 time_stamp: time_stamp.into_iter().collect(),
             })?,
         })
     }
 
     pub(super) fn read(id: Uuid, caller: String, touched: i64, version: i64, body: &str) -> Result<Ticket, StoreError> {
-        let TicketBody { options, content, signature, metadata, key, signing, verifying, time_stamp } = parsed("a ticket", body)?;
+        let TicketBody { options, content, signature, metadata, key, signing, verifying, modifying, time_stamp } =
+            parsed("a ticket", body)?;
         Ok(Ticket {
             id: id.into(),
             caller: caller_of(caller)?,
@@ -251,6 +256,7 @@ impl TicketColumns {
             key,
             signing,
             verifying,
+            modifying,
             time_stamp: time_stamp.into_iter().next(),
             version: u64::try_from(version).unwrap_or(0),
         })

@@ -144,6 +144,10 @@ impl Store for MemoryStore {
         self.waiters.permit_changes()
     }
 
+    async fn check_ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         Ok(self.lock().job(id).cloned())
     }

@@ -185,6 +185,12 @@ pub trait Store: Send + Sync {
     /// Waits until there may be queued jobs for `token`; may return early, never late.
     async fn wait_for_work(&self, token: &TokenIdentity);
 
+    /// Whether changes can be made: the store answers, and where its last commit failed, one is tried now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] with the reason.
+    async fn check_ready(&self) -> Result<(), StoreError>;
+
     /// Whether several gateways may share this store, so that a token needs a lease before its jobs are claimed.
     fn is_shared(&self) -> bool {
         false

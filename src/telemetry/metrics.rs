@@ -131,6 +131,8 @@ metrics_table! {
         "Time to verify a signature in software, without waiting for a verifier.";
     SIGNATURES = "sealgate_signatures_total", Kind::Counter, ["key", "result"], Count, "Jobs that have ended, by key and result.";
     CANARIES = "sealgate_canaries_total", Kind::Counter, ["key", "result"], Count, "Canary signatures, by key and result.";
+    CERTIFICATE_END = "sealgate_certificate_not_after_timestamp_seconds", Kind::Gauge, ["key"], Seconds,
+        "When the certificate that a key signs with ends, in seconds since the Unix epoch.";
     COMMITS = "sealgate_commits_total", Kind::Counter, ["store"], Count, "Commits of the store; each may hold the changes of many requests.";
     COMMIT_BATCH_SIZE = "sealgate_commit_batch_size", Kind::Histogram(BATCH_BUCKETS), ["store"], Count,
         "Sets of changes that were made durable by one commit.";

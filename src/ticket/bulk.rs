@@ -20,7 +20,7 @@ use crate::{
         ids::{IdempotencyKey, JobId, TicketId},
         job::FailureCause,
         signature::SignatureValue,
-        ticket::{AsicForm, SignatureOptions, SignatureType, Ticket, TicketSigning},
+        ticket::{AsicForm, DataToSign, SignatureOptions, SignatureType, Ticket, TicketSigning},
     },
     permit::{Exactly, PermitAsk, PermitError},
     signing::service::{JobOrder, Payment, SubmitError},
@@ -50,6 +50,9 @@ impl TicketService {
         let ticket = self.load(caller, id).await?;
         if ticket.options.signature_type == SignatureType::Attached || ticket.options.asic_form != AsicForm::None {
             return Err(BulkError::Attached.into());
+        }
+        if ticket.options.data_to_sign == DataToSign::AlreadySigned {
+            return Err(BulkError::AlreadySigned.into());
         }
         let max = self.settings.bulk_max.min(usize::try_from(caller.permit_uses_max).unwrap_or(usize::MAX));
         if hashes.is_empty() || hashes.len() > max {
@@ -125,10 +128,10 @@ impl TicketService {
     ) -> Result<(TicketSigning, JobOrder), TicketError> {
         let len = hash.len();
         let pin = if let Payment::Pin(pin) = payment { Some(pin) } else { None };
-        let of_key = self.authorise(caller, ticket, None, pin).await?;
+        let of_key = self.authorise_document(caller, ticket, None, pin).await?;
         let algorithm = algorithm_for_hash(of_key.algorithm(), len).ok_or(BulkError::HashLength { len })?;
         let authorised =
-            if algorithm == of_key.algorithm() { of_key } else { self.authorise(caller, ticket, Some(algorithm), None).await? };
+            if algorithm == of_key.algorithm() { of_key } else { self.authorise_document(caller, ticket, Some(algorithm), None).await? };
         let digest = Digest::new(algorithm.message_digest_hash(), hash).map_err(|_| BulkError::HashLength { len })?;
         let content_time_stamp = self.content_time_stamp(&ticket.options, &digest).await?;
         let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised, content_time_stamp.as_ref())?;

@@ -56,8 +56,12 @@ pub(super) fn streamed(len: u64, pieces: BoxStream<'static, io::Result<Bytes>>) 
 
 /// The frame with the content in it.
 pub(super) async fn around(frame: AttachedFrame, content: ContentSource) -> Result<SignatureDocument, TicketError> {
-    let middle = pieces_of(content).await?;
-    Ok(SignatureDocument { len: frame.total_len, pieces: once(frame.head).chain(middle).chain(once(frame.tail)).boxed() })
+    Ok(framed(frame, pieces_of(content).await?))
+}
+
+/// The frame round content that comes in pieces.
+pub(super) fn framed(frame: AttachedFrame, content: BoxStream<'static, io::Result<Bytes>>) -> SignatureDocument {
+    SignatureDocument { len: frame.total_len, pieces: once(frame.head).chain(content).chain(once(frame.tail)).boxed() }
 }
 
 /// The whole of a file that nobody else has; `share` is what it takes of the disk, and is given back with it.

@@ -10,7 +10,7 @@ use crate::{
     store::{Conflict, StoreError},
 };
 
-use super::level::LevelError;
+use super::{cosign::ExistingError, level::LevelError, modifying::ModifyError};
 
 /// Why a ticket could not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,18 @@ pub enum TicketError {
     /// The spool directory cannot be written or read.
     #[error("content cannot be kept or read back")]
     SpoolUnavailable,
+    /// Several data objects where there can be one.
+    #[error("several data objects are signed in an ASiC-E container only")]
+    SeveralObjects,
+    /// Two data objects of one name.
+    #[error("two data objects are called {0}")]
+    SameName(String),
+    /// More data objects than are taken.
+    #[error("more than {max} data objects")]
+    TooManyObjects {
+        /// The most there may be.
+        max: usize,
+    },
     /// Nothing was uploaded.
     #[error("nothing was uploaded to be signed")]
     NoContent,
@@ -72,6 +84,9 @@ pub enum TicketError {
     /// The key has no certificate, and CMS names the signer by it.
     #[error("the key has no certificate")]
     NoCertificate,
+    /// The key's certificate is for time stamps, and this is a document.
+    #[error("the key's certificate is for time stamps alone")]
+    TimeStampsAlone,
     /// The key is not usable.
     #[error("{0}")]
     Denied(#[from] Denied),
@@ -92,6 +107,12 @@ pub enum TicketError {
     /// The signature was made; what its form wants beside it was not had.
     #[error("signed, but not completed: {0}")]
     Level(#[from] LevelError),
+    /// A signature that is there already is not taken.
+    #[error("{0}")]
+    Existing(#[from] ExistingError),
+    /// A signature is not changed as was asked.
+    #[error("{0}")]
+    Modify(#[from] ModifyError),
     /// The signatures of a bulk were not all made.
     #[error("{0}")]
     Bulk(#[from] BulkError),
@@ -127,10 +148,7 @@ pub enum UnsupportedOption {
     /// A CAdES form without any certificate.
     #[error("a CAdES signature carries its signer's certificate")]
     CadesWithoutCertificate,
-    /// A further signer on an existing signature.
-    #[error("signers are not added to signatures yet")]
-    AlreadySigned,
-    /// An ASiC container round an attached signature.
+    /// An ASiC container round an attached signature, or round one that is there already.
     #[error("a container has its document beside a detached signature")]
     AsicForm(AsicForm),
 }
@@ -147,6 +165,9 @@ pub enum BulkError {
     /// The content would have to stand inside signatures of hashes.
     #[error("signatures of hashes are detached")]
     Attached,
+    /// Hashes beside whose signatures there is none.
+    #[error("signatures of hashes are the first of their documents")]
+    AlreadySigned,
     /// A hash whose length is that of no hash function, or of none that goes with the key.
     #[error("no hash function of this key makes {len} bytes")]
     HashLength {

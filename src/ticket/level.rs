@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long a failed attempt is remembered, so that whoever asks is told of it and not of a new one.
-const FAILURE_KEPT: Duration = Duration::from_secs(300);
+pub(super) const FAILURE_KEPT: Duration = Duration::from_secs(300);
 /// The most attempts that are remembered, running ones included.
 const ATTEMPTS_MAX: usize = 65_536;
 
@@ -237,26 +237,26 @@ impl TicketService {
         let time_stamp = self.time_stamps()?.stamp(&imprint).await.map_err(LevelError::from)?;
         let mut unsigned_attrs = vec![unsigned::signature_time_stamp(&time_stamp)?];
         if matches!(options.cades_type, CadesType::C | CadesType::XLong) {
-            unsigned_attrs.extend(self.path_material(signing).await?.attributes(options.cades_type)?);
+            let material = self.path_material(&signing.certificate, &signing.chain).await?;
+            unsigned_attrs.extend(material.attributes(options.cades_type)?);
         }
         Ok(Augmentation { unsigned_attrs, time_stamps: vec![time_stamp.serial()] })
     }
 
-    /// The signer's path as it is configured, and evidence about all of it but the CA at its end, which is the one that is trusted.
-    async fn path_material(&self, signing: &TicketSigning) -> Result<PathMaterial, LevelError> {
+    /// A signer's path, and evidence about all of it but the CA at its end, which is the one that is trusted.
+    pub(super) async fn path_material(&self, signer: &[u8], authorities: &[Vec<u8>]) -> Result<PathMaterial, LevelError> {
         let client = self.evidence.as_ref().ok_or(LevelError::NoPath)?;
-        let authorities = signing.chain.clone();
         if authorities.is_empty() {
             return Err(LevelError::NoPath);
         }
-        let path = [std::slice::from_ref(&signing.certificate), &authorities].concat();
+        let path = [&[signer.to_vec()], authorities].concat();
         let mut evidence = Vec::new();
         for (number, pair) in (1..).zip(path.windows(2)) {
             let had = client.evidence(&pair[0], &pair[1], self.store.now()).await;
             evidence.push(path_evidence(had.map_err(|error| LevelError::Evidence { number, error })?));
         }
         evidence.push(PathEvidence::Trusted);
-        Ok(PathMaterial { signer: signing.certificate.clone(), authorities, evidence })
+        Ok(PathMaterial { signer: signer.to_vec(), authorities: authorities.to_vec(), evidence })
     }
 }
 

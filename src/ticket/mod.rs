@@ -4,11 +4,14 @@
 //! is asked for its content, options and key do not change; a ticket's job is accepted in the same commit in which the ticket refers to it.
 
 mod bulk;
+mod cosign;
 mod document;
 mod error;
 mod idempotency;
 mod key;
 mod level;
+mod modifying;
+mod objects;
 mod options;
 mod shown;
 mod signature;
@@ -21,15 +24,19 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tracing::{error, warn};
 
 pub use self::{
+    cosign::ExistingError,
     document::SignatureDocument,
     error::{BulkError, TicketError, UnsupportedOption},
+    key::KeyReport,
     level::LevelError,
+    modifying::ModifyError,
     signature::SignatureState,
     spool::Upload,
-    time_stamp::{TIME_STAMP_MAX, TimeStampReport},
+    time_stamp::{TimeStampReport, TokenUpload},
     verifying::Verification,
 };
 pub use crate::{
+    cms::verify::SIGNERS_MAX,
     pki::{Certificate, NameAttribute},
     signing::service::Payment,
     verification::{SignerVerdict, Verdict},
@@ -37,6 +44,7 @@ pub use crate::{
 
 use self::{
     level::Attempts,
+    modifying::Modifications,
     spool::{Received, Spool},
     verifying::Verifications,
 };
@@ -131,6 +139,7 @@ pub struct TicketService {
     evidence: Option<Arc<RevocationClient>>,
     attempts: Arc<Attempts<JobId, Augmentation>>,
     stampings: Arc<Attempts<TicketId, Arc<TimeStamp>>>,
+    modifications: Arc<Modifications>,
     spool: Arc<Spool>,
     settings: TicketSettings,
     trust: Trust,
@@ -160,6 +169,7 @@ impl TicketService {
             evidence: None,
             attempts: Arc::default(),
             stampings: Arc::default(),
+            modifications: Arc::default(),
             spool,
             settings,
             trust,
@@ -200,6 +210,7 @@ impl TicketService {
             key: KeyChoice::Default,
             signing: None,
             verifying: None,
+            modifying: None,
             time_stamp: None,
             version: 0,
         };
@@ -251,7 +262,7 @@ impl TicketService {
         Ok(self.spool.upload(ContentPart::Document))
     }
 
-    /// Begins an upload of a signature to a ticket, to be verified; in DER, PEM or Base64.
+    /// Begins an upload of a signature to a ticket, to be verified, changed, or to get a further signer; in DER, PEM or Base64.
     ///
     /// # Errors
     /// [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
@@ -274,13 +285,14 @@ impl TicketService {
     async fn keep_content(&self, caller: &Caller, id: TicketId, part: ContentPart, received: Received) -> Result<(), TicketError> {
         let content = received.content().clone();
         let replace = move |ticket: &mut Ticket| {
-            // What was verified is not there any more.
-            ticket.verifying = None;
+            // What was verified, or changed, is not there any more.
+            (ticket.verifying, ticket.modifying) = (None, None);
             match part {
                 ContentPart::Document => {
                     refuse_frozen(ticket)?;
                     Ok(ticket.content.replace(content.clone()))
                 }
+                ContentPart::Signature if ticket.signature_frozen() => Err(TicketError::Frozen),
                 ContentPart::Signature => Ok(ticket.signature.replace(content.clone())),
             }
         };
@@ -308,7 +320,7 @@ impl TicketService {
     /// [`TicketError::NoContent`] if nothing was uploaded before; otherwise as [`begin_upload`](Self::begin_upload).
     pub async fn set_metadata(&self, caller: &Caller, id: TicketId, metadata: String) -> Result<(), TicketError> {
         let set = |ticket: &mut Ticket| {
-            if ticket.content.is_none() {
+            if ticket.contents().next().is_none() {
                 return Err(TicketError::NoContent);
             }
             refuse_frozen(ticket)?;

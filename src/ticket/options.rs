@@ -82,11 +82,9 @@ fn check_supported(options: &SignatureOptions, available: Available) -> Result<(
     if plain && options.embed_data_ts && !available.time_stamps {
         return Err(UnsupportedOption::DataTs);
     }
-    if options.data_to_sign == DataToSign::AlreadySigned {
-        return Err(UnsupportedOption::AlreadySigned);
-    }
-    // The document stands in the container, beside its signature.
-    if options.asic_form != AsicForm::None && options.signature_type == SignatureType::Attached {
+    // The document stands in the container, beside its signature, which is made with it.
+    let elsewhere = options.signature_type == SignatureType::Attached || options.data_to_sign == DataToSign::AlreadySigned;
+    if options.asic_form != AsicForm::None && elsewhere {
         return Err(UnsupportedOption::AsicForm(options.asic_form));
     }
     Ok(())
@@ -114,7 +112,7 @@ mod tests {
         for form in [CadesType::T, CadesType::C, CadesType::XLong] {
             assert_eq!(check(|options| options.cades_type = form), Err(UnsupportedOption::CadesType(form)));
         }
-        assert_eq!(check(|options| options.data_to_sign = DataToSign::AlreadySigned), Err(UnsupportedOption::AlreadySigned));
+        assert_eq!(check(|options| options.data_to_sign = DataToSign::AlreadySigned), Ok(()));
         for form in [AsicForm::S, AsicForm::E] {
             assert_eq!(check(|options| options.asic_form = form), Ok(()));
             let attached = |options: &mut SignatureOptions| {
@@ -122,6 +120,11 @@ mod tests {
                 options.signature_type = SignatureType::Attached;
             };
             assert_eq!(check(attached), Err(UnsupportedOption::AsicForm(form)));
+            let beside = |options: &mut SignatureOptions| {
+                options.asic_form = form;
+                options.data_to_sign = DataToSign::AlreadySigned;
+            };
+            assert_eq!(check(beside), Err(UnsupportedOption::AsicForm(form)));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What operators can see of a ticket whose signature waits for their consent.
 
-use super::{SignatureDocument, TicketError, TicketService, document};
+use super::{SignatureDocument, TicketError, TicketService, cosign::shown_sha256, document};
 use crate::{
     domain::{ids::PermitId, operator::Operator, permit::PermitState, ticket::ContentPart},
     permit::DecisionError,
@@ -20,7 +20,15 @@ impl TicketService {
         let waiting = found.ask.filter(|_| found.state == PermitState::Asked).and_then(|ask| ask.waiting);
         let shown = waiting.and_then(|waiting| waiting.document).ok_or(TicketError::Missing)?;
         let ticket = self.store.find_ticket(shown.ticket).await?.ok_or(TicketError::Missing)?;
-        let content = ticket.content.filter(|content| content.sha256_value() == shown.sha256).ok_or(TicketError::Missing)?;
+        let beside = ticket.signing.as_ref().and_then(|signing| signing.beside.clone()).filter(|beside| beside.attached);
+        if let Some(beside) = beside.filter(|beside| beside.sha256 == shown.sha256) {
+            return self.document_in(&ticket, &beside).await;
+        }
+        let content = ticket.content.clone().filter(|content| shown_sha256(content) == shown.sha256).ok_or(TicketError::Missing)?;
+        if content.is_several() {
+            // As they will stand in the container, with what will be signed.
+            return self.contain(ticket, None).await;
+        }
         document::plain(content.len, self.source_of(ticket.id, ContentPart::Document, &content).await?).await
     }
 }

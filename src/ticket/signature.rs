@@ -1,8 +1,7 @@
 //! Asking for a ticket's signature, and fetching it.
 
 use std::{
-    fs::File,
-    io::{Cursor, Read, Seek},
+    io::Seek,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -11,17 +10,19 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    SignatureDocument, TicketError, TicketService, UnsupportedOption, document,
+    SignatureDocument, TicketError, TicketService, UnsupportedOption,
+    cosign::Subject,
+    document,
     idempotency::NamedRequest,
     level,
     spool::{blocking, hash_file, unavailable},
+    verifying::open,
 };
 use crate::{
     cms::{self, AttributeSpec, CmsError, ID_DATA, SignedAttributes, asic, time_stamp::TimeStamp},
     domain::{
         algorithm::HashAlgorithm,
         caller::Caller,
-        consent::ShownDocument,
         digest::{Digest, ToSign},
         ids::{IdempotencyKey, JobId, TicketId},
         job::{JobOutcome, JobState, SigningJob},
@@ -66,16 +67,17 @@ impl TicketService {
         if job.as_ref().is_some_and(|job| !job.state.is_final()) || self.retry_level(&ticket, job) || known {
             return Ok(());
         }
-        let content = ticket.content.as_ref().ok_or(TicketError::NoContent)?;
+        if ticket.contents().next().is_none() {
+            return Err(TicketError::NoContent);
+        }
         let pin = if let Payment::Pin(pin) = &payment { Some(pin) } else { None };
-        let authorised = self.authorise(caller, &ticket, None, pin).await?;
-        let digest = self.digest_of(id, content, authorised.algorithm().message_digest_hash()).await?;
-        let digest = signed_digest(&ticket.options, content, digest);
+        let authorised = self.authorise_document(caller, &ticket, None, pin).await?;
+        let Subject { digest, document, beside } = self.subject_of(&ticket, &authorised).await?;
         let content_time_stamp = self.content_time_stamp(&ticket.options, &digest).await?;
         let (signing, to_sign) = prepare(&ticket.options, &digest, &authorised, content_time_stamp.as_ref())?;
+        let signing = TicketSigning { beside, ..signing };
         let (job, level_wanted) = (signing.job, level::is_wanted(&ticket.options));
         let keep = named.as_ref().map(|named| named.keep(vec![signing.clone()], self.store.now()));
-        let document = ShownDocument { ticket: id, sha256: content.sha256_value(), len: content.len };
         let order = JobOrder { authorised, job: signing.job, to_sign, payment, document: Some(document) };
         let before = ticket.signing.replace(signing);
         let with = [Change::UpdateTicket(ticket)].into_iter().chain(keep).collect();
@@ -142,10 +144,13 @@ impl TicketService {
     /// Puts the signature together, around the content where it is attached.
     async fn assemble(&self, ticket: Ticket, signing: TicketSigning, value: SignatureValue) -> Result<SignatureDocument, TicketError> {
         let embed = ticket.options.embed_certificate;
+        if let Some(beside) = signing.beside.clone() {
+            return self.assemble_beside(ticket, &beside, signing, value).await;
+        }
         match ticket.options.signature_type {
             SignatureType::Detached if ticket.options.asic_form != AsicForm::None => {
                 let signature = blocking(move || detached(embed, &signing, &value)).await?;
-                self.contain(ticket, signature).await
+                self.contain(ticket, Some(signature)).await
             }
             SignatureType::Detached => blocking(move || detached(embed, &signing, &value)).await.map(document::whole),
             SignatureType::Attached => {
@@ -157,20 +162,17 @@ impl TicketService {
         }
     }
 
-    /// Puts document and signature into a container, in a file that goes when it has been handed out.
-    async fn contain(&self, ticket: Ticket, signature: Vec<u8>) -> Result<SignatureDocument, TicketError> {
+    /// Puts documents and signature into a container, in a file that goes when it has been handed out.
+    pub(super) async fn contain(&self, ticket: Ticket, signature: Option<Vec<u8>>) -> Result<SignatureDocument, TicketError> {
         let content = ticket.content.ok_or(TicketError::NoContent)?;
         let source = self.source_of(ticket.id, ContentPart::Document, &content).await?;
         let form = ticket.options.asic_form;
         let spool = Arc::clone(&self.spool);
         let made = blocking(move || {
-            let len = content.len + signature.len() as u64 + asic::OVERHEAD_MAX;
-            let (mut file, share) = spool.scratch(len)?;
-            let mut document: Box<dyn Read> = match source {
-                ContentSource::Bytes(bytes) => Box::new(Cursor::new(bytes)),
-                ContentSource::File(path) => Box::new(File::open(path).map_err(unavailable)?),
-            };
-            asic::write(form, &mut file, &mut document, content.len, &content.sha256, &signature).map_err(unavailable)?;
+            let objects = content.data_objects();
+            let signature_len = signature.as_ref().map_or(0, |signature| signature.len() as u64);
+            let (mut file, share) = spool.scratch(content.len + signature_len + asic::overhead_max(objects.len()))?;
+            asic::write(form, &mut file, &mut open(source)?, &objects, signature.as_deref()).map_err(unavailable)?;
             let len = file.stream_position().map_err(unavailable)?;
             file.rewind().map_err(unavailable)?;
             Ok((file, len, share))
@@ -213,11 +215,11 @@ impl TicketService {
     }
 }
 
-/// What is signed of a document with this digest: in ASiC-E not the document, but the manifest that names it.
+/// What is signed of a document with this digest: in ASiC-E not the document, but the manifest that names it and others.
 pub(super) fn signed_digest(options: &SignatureOptions, content: &Content, digest: Digest) -> Digest {
     match options.asic_form {
         AsicForm::None | AsicForm::S => digest,
-        AsicForm::E => cms::digest(digest.algorithm(), &asic::manifest(&content.sha256)),
+        AsicForm::E => cms::digest(digest.algorithm(), &asic::manifest(&content.data_objects())),
     }
 }
 
@@ -255,7 +257,7 @@ pub(super) fn prepare(
     let to_sign = attributes.to_sign(algorithm)?;
     let signed_attrs = attributes.as_der().to_vec();
     let chain = key.chain.clone();
-    Ok((TicketSigning { job: JobId::random(), algorithm, signed_attrs, certificate, chain, augmentation: None }, to_sign))
+    Ok((TicketSigning { job: JobId::random(), algorithm, signed_attrs, certificate, chain, augmentation: None, beside: None }, to_sign))
 }
 
 /// The signature that a job made; `None` if it has not ended.
@@ -273,7 +275,8 @@ pub(super) fn detached(embed: EmbedCertificate, signing: &TicketSigning, value: 
     with_signed_data(embed, signing, value, |signed_data| signed_data.detached())
 }
 
-fn with_signed_data<T>(
+/// Makes something of a signature whose value is there.
+pub(super) fn with_signed_data<T>(
     embed: EmbedCertificate,
     signing: &TicketSigning,
     value: &SignatureValue,

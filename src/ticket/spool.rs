@@ -21,7 +21,7 @@ use tempfile::TempPath;
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
-use super::{TicketError, TicketSettings};
+use super::{TicketError, TicketSettings, objects::Objects};
 use crate::{
     cms::{self, Hasher, armor::Armor},
     domain::{
@@ -88,7 +88,16 @@ impl Spool {
     pub(super) fn upload(self: &Arc<Self>, part: ContentPart) -> Upload {
         // Documents are taken as they are.
         let armor = (part == ContentPart::Signature).then(Armor::default);
-        Upload { part, armor, buffer: Vec::new(), stored: Share::none(&self.stored), file: None, len: 0, spool: Arc::clone(self) }
+        Upload {
+            part,
+            armor,
+            buffer: Vec::new(),
+            stored: Share::none(&self.stored),
+            file: None,
+            len: 0,
+            objects: Objects::default(),
+            spool: Arc::clone(self),
+        }
     }
 
     /// Gives up content that no ticket refers to any more.
@@ -141,6 +150,7 @@ pub struct Upload {
     stored: Share,
     file: Option<Writing>,
     len: u64,
+    objects: Objects,
 }
 
 struct Writing {
@@ -160,6 +170,14 @@ impl Upload {
     /// What it is an upload of.
     pub(super) const fn part(&self) -> ContentPart {
         self.part
+    }
+
+    /// Begins a data object: what comes from now on is its. A name or a media type that a container cannot have is as if there were none.
+    ///
+    /// # Errors
+    /// [`TicketError::TooManyObjects`].
+    pub fn begin_object(&mut self, file_name: Option<&str>, media_type: Option<&str>) -> Result<(), TicketError> {
+        self.objects.begin(file_name, media_type, self.len)
     }
 
     /// Takes the next piece.
@@ -221,15 +239,26 @@ impl Upload {
             self.keep(&rest).await?;
         }
         self.flush().await?;
-        let Self { buffer, stored, file, len, spool, .. } = self;
+        let Self { buffer, stored, file, len, spool, objects, .. } = self;
         if let Some(Writing { file, path, hasher, disk }) = file {
-            let (path, name) = blocking(move || synced(&spool, &file, path).map_err(unavailable)).await?;
-            let content = Content { place: ContentPlace::Spooled(name), len, sha256: hasher.finish() };
+            let sha256 = hasher.finish();
+            let whole = sha256.clone();
+            let (path, name, objects) = blocking(move || {
+                let (path, name) = synced(&spool, &file, path).map_err(unavailable)?;
+                let objects = objects.finish(len, &whole, || File::open(&path))?;
+                Ok((path, name, objects))
+            })
+            .await?;
+            let content = Content { place: ContentPlace::Spooled(name), len, sha256, objects };
             return Ok(Received { content, bytes: None, path: Some(path), share: disk });
         }
-        let hash = move || Ok((cms::digest(HashAlgorithm::Sha256, &buffer), buffer));
-        let (sha256, buffer) = if len > INLINE_HASH_MAX as u64 { blocking(hash).await? } else { hash()? };
-        let content = Content { place: ContentPlace::Stored, len, sha256 };
+        let hash = move || {
+            let sha256 = cms::digest(HashAlgorithm::Sha256, &buffer);
+            let objects = objects.finish(len, &sha256, || Ok(buffer.as_slice()))?;
+            Ok((sha256, objects, buffer))
+        };
+        let (sha256, objects, buffer) = if len > INLINE_HASH_MAX as u64 { blocking(hash).await? } else { hash()? };
+        let content = Content { place: ContentPlace::Stored, len, sha256, objects };
         Ok(Received { content, bytes: Some(buffer.into()), path: None, share: stored })
     }
 }
@@ -271,9 +300,13 @@ impl Received {
 }
 
 pub(super) fn hash_file(path: &Path, hash: HashAlgorithm) -> io::Result<Digest> {
-    let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::new(hash), vec![0; PIECE_LEN]);
+    hash_of(&mut File::open(path)?, hash)
+}
+
+pub(super) fn hash_of(content: &mut impl Read, hash: HashAlgorithm) -> io::Result<Digest> {
+    let (mut hasher, mut piece) = (Hasher::new(hash), vec![0; PIECE_LEN]);
     loop {
-        match file.read(&mut piece)? {
+        match content.read(&mut piece)? {
             0 => return Ok(hasher.finish()),
             n => hasher.update(&piece[..n]),
         }

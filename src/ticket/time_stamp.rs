@@ -9,10 +9,14 @@ use tokio::{
 
 use super::{
     TicketError, TicketService,
+    cosign::refuse_several,
     level::{LevelError, Standing},
 };
 use crate::{
-    cms::time_stamp::{RESPONSE_MAX, TimeStamp},
+    cms::{
+        armor::Armor,
+        time_stamp::{RESPONSE_MAX, TimeStamp},
+    },
     domain::{
         algorithm::HashAlgorithm,
         caller::Caller,
@@ -23,8 +27,34 @@ use crate::{
     pki::Certificate,
 };
 
-/// The longest token that is taken, in bytes.
-pub const TIME_STAMP_MAX: usize = RESPONSE_MAX;
+/// A time-stamp token that is being uploaded: in DER, PEM or Base64.
+#[derive(Default)]
+pub struct TokenUpload {
+    armor: Armor,
+    bytes: Vec<u8>,
+}
+
+impl TokenUpload {
+    /// The most bytes that are taken.
+    #[must_use]
+    pub const fn limit(&self) -> u64 {
+        RESPONSE_MAX as u64
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// [`TicketError::TooLarge`], [`TicketError::Armor`].
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), TicketError> {
+        self.armor.push(piece, &mut self.bytes)?;
+        if self.bytes.len() > RESPONSE_MAX { Err(TicketError::TooLarge { limit: self.limit() }) } else { Ok(()) }
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, TicketError> {
+        self.armor.finish(&mut self.bytes)?;
+        Ok(self.bytes)
+    }
+}
 
 /// What a time stamp says, and whether it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +75,7 @@ impl TicketService {
     pub async fn start_time_stamp(&self, caller: &Caller, id: TicketId) -> Result<(), TicketError> {
         let ticket = self.load(caller, id).await?;
         let content = ticket.content.clone().ok_or(TicketError::NoContent)?;
+        refuse_several(&content)?;
         self.time_stamps().map_err(TicketError::ContentTimeStamp)?;
         self.stampings.forget_failed(id, Duration::ZERO);
         let (_, begun) = self.stampings.join(id).map_err(TicketError::ContentTimeStamp)?;
@@ -78,12 +109,9 @@ impl TicketService {
     /// Makes an uploaded token the ticket's time stamp. Whether it is one, and of what, is said when it is checked.
     ///
     /// # Errors
-    /// [`TicketError::TooLarge`], [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
-    pub async fn put_time_stamp(&self, caller: &Caller, id: TicketId, token: Vec<u8>) -> Result<(), TicketError> {
-        if token.len() > TIME_STAMP_MAX {
-            return Err(TicketError::TooLarge { limit: TIME_STAMP_MAX as u64 });
-        }
-        self.keep_time_stamp(caller, id, Some(&token)).await
+    /// [`TicketError::Armor`], [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
+    pub async fn put_time_stamp(&self, caller: &Caller, id: TicketId, token: TokenUpload) -> Result<(), TicketError> {
+        self.keep_time_stamp(caller, id, Some(&token.finish()?)).await
     }
 
     async fn keep_time_stamp(&self, caller: &Caller, id: TicketId, token: Option<&[u8]>) -> Result<(), TicketError> {
@@ -132,6 +160,7 @@ impl TicketService {
         let ticket: Ticket = self.load(caller, id).await?;
         let token = ticket.time_stamp.ok_or(TicketError::NotRequested)?;
         let content = ticket.content.ok_or(TicketError::NoContent)?;
+        refuse_several(&content)?;
         let stamp = match TimeStamp::from_token(&token) {
             Ok(stamp) => stamp,
             Err(error) => return Ok(TimeStampReport { fault: Some(error.to_string()), time: None, authority: None }),

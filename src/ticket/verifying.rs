@@ -11,13 +11,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::bytes::Bytes;
 use tracing::{error, warn};
 
 use super::{
     SignatureDocument, TicketError, TicketService,
+    cosign::refuse_several,
     document::streamed,
     signature::ContentSource,
     spool::{blocking, unavailable},
@@ -168,17 +172,8 @@ impl TicketService {
             let len = message.content_len().ok_or(TicketError::Detached)?;
             Ok((message, len))
         });
-        let (mut message, len) = opened.await?;
-        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let mut pieces = Pieces(sender);
-            if let Err(error) = message.copy_content(&mut pieces) {
-                // The length that was promised tells the client.
-                let _ = pieces.0.blocking_send(Err(io::Error::other(error.to_string())));
-            }
-        });
-        let pieces = stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|piece| (piece, receiver)) });
-        Ok(streamed(len, pieces.boxed()))
+        let (message, len) = opened.await?;
+        Ok(streamed(len, content_pieces(message)))
     }
 
     /// The verification of what the ticket holds, begun now if it was not.
@@ -205,6 +200,7 @@ impl TicketService {
         // The semaphore is never closed.
         let _running = self.verifications.running.acquire().await.map_err(|_| TicketError::VerifierBusy)?;
         let message = self.source_of(ticket.id, ContentPart::Signature, signature).await?;
+        ticket.content.as_ref().map(refuse_several).transpose()?;
         let content = match &ticket.content {
             Some(content) => Some(self.source_of(ticket.id, ContentPart::Document, content).await?),
             None => None,
@@ -248,10 +244,29 @@ impl TicketService {
 }
 
 /// Bytes that can be read again from the start.
-trait Source: Read + Seek + Send {}
+pub(super) trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
 
-fn open(source: ContentSource) -> Result<Box<dyn Source>, TicketError> {
+/// A signature or a document that is open to be read.
+pub(super) type OpenedMessage = Box<dyn Source>;
+
+/// The content that is in a signature, read as it is taken; nothing where there is none.
+pub(super) fn content_pieces(mut message: SignedMessage<OpenedMessage>) -> BoxStream<'static, io::Result<Bytes>> {
+    if !message.is_attached() {
+        return stream::empty().boxed();
+    }
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut pieces = Pieces(sender);
+        if let Err(error) = message.copy_content(&mut pieces) {
+            // The length that was promised tells the client.
+            let _ = pieces.0.blocking_send(Err(io::Error::other(error.to_string())));
+        }
+    });
+    stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|piece| (piece, receiver)) }).boxed()
+}
+
+pub(super) fn open(source: ContentSource) -> Result<OpenedMessage, TicketError> {
     Ok(match source {
         ContentSource::Bytes(bytes) => Box::new(Cursor::new(bytes)),
         ContentSource::File(path) => Box::new(File::open(path).map_err(unavailable)?),

@@ -7,4 +7,5 @@ mod common;
 
 mod containers;
 mod evidence;
+mod existing;
 mod matrix;

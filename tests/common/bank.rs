@@ -10,7 +10,7 @@ use sealgate::{
         caller::{Account, Scope},
         enrolment::{
             Enrolment,
-            profile::{CaChoice, Profile, key_usages},
+            profile::{CaChoice, Centre, Profile, key_usages},
         },
         timestamp::Timestamp,
     },
@@ -60,6 +60,13 @@ fn validity(days: u32) -> Validity {
     Validity::new(Timestamp::from_millis(now - day), Timestamp::from_millis(now + u64::from(days) * day)).unwrap()
 }
 
+/// From so many hours from now to so many.
+pub fn from_to(from_hours: i64, to_hours: i64) -> Validity {
+    let now = i64::try_from(Timestamp::from(std::time::SystemTime::now()).as_millis()).unwrap();
+    let at = |hours: i64| Timestamp::from_millis((now + hours * 3_600_000).try_into().unwrap());
+    Validity::new(at(from_hours), at(to_hours)).unwrap()
+}
+
 /// A CA whose key the test has.
 pub fn ca() -> DevCa {
     DevCa::create("Bank CA", validity(3650)).unwrap()
@@ -84,6 +91,7 @@ pub fn profile(token: &str, ca: CaChoice, anchor: &DevCa) -> Profile {
         approval: ca == CaChoice::Manual,
         confirm: false,
         anchors: vec![anchor.certificate().as_der().to_vec()],
+        centre: Centre::new("A00B".to_owned(), "0001".to_owned()),
     }
 }
 
@@ -163,4 +171,11 @@ pub async fn until(gateway: &Gateway, path: &str, key: &str, wanted: &str) {
 
 pub async fn newest(gateway: &Gateway) -> Enrolment {
     gateway.enrolment.list(&sealgate::store::EnrolmentFilter::default(), 1).await.unwrap().remove(0)
+}
+
+/// The records of an event in the gateway's audit log.
+pub async fn audited(gateway: &Gateway, event: &str) -> Vec<Value> {
+    let records = gateway.store.audit_records(gateway.store.gateway(), 1, 10_000).await.unwrap();
+    let read = records.iter().map(|record| serde_json::from_str::<Value>(&record.text).unwrap());
+    read.filter(|record| record["event"] == event).collect()
 }

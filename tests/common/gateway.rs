@@ -90,6 +90,7 @@ pub struct Plan {
     pub permits: PermitSettings,
     pub store: Arc<dyn Store>,
     pub profiles: Vec<Profile>,
+    pub renew_days: Option<u32>,
     pub authorities: HashMap<CaChoice, Arc<dyn CertificateAuthority>>,
     /// Time-stamping authorities; without any, a key whose name begins with `tsa` makes the time stamps.
     pub tsa_urls: Vec<String>,
@@ -115,7 +116,7 @@ pub struct Gateway {
     pub callers: Arc<CallerBook>,
     pub operators: Arc<Operators>,
     pub enrolment: Arc<EnrolmentService>,
-    signing: Arc<SigningService>,
+    pub signing: Arc<SigningService>,
     pub server: Server,
     http: reqwest::Client,
 }
@@ -155,6 +156,7 @@ impl Plan {
             permits: PermitSettings::default(),
             store: Arc::new(MemoryStore::new()),
             profiles: Vec::new(),
+            renew_days: None,
             authorities: HashMap::new(),
             tsa_urls: Vec::new(),
             tsa_total: PATIENCE,
@@ -284,6 +286,7 @@ impl Plan {
             algorithm: None,
             certificate,
             ignore_validity: false,
+            ignore_purpose: false,
             chain: vec![self.ca.certificate().as_der().to_vec()],
             allow_unverified: false,
         });
@@ -367,7 +370,8 @@ impl Plan {
             tokens: tokens.clone(),
             profiles: self.profiles,
             authorities: self.authorities,
-            renew_days: None,
+            renew_days: self.renew_days,
+            warnings: None,
         };
         let enrolment = Arc::new(EnrolmentService::new(parts).await.unwrap());
         let services = Services {

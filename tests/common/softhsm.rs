@@ -48,6 +48,11 @@ impl SoftHsm {
         hsm
     }
 
+    /// The configuration that was made in `directory` before.
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
     /// The configuration that this process was started with.
     pub fn of_this_process() -> Self {
         let configuration = PathBuf::from(std::env::var_os("SOFTHSM2_CONF").expect("SOFTHSM2_CONF"));

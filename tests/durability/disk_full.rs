@@ -151,6 +151,11 @@ async fn full_disk() {
     assert!(!refused.status.success() && said.contains("cannot be used"), "{said}");
 }
 
+/// What `/readyz` answers.
+async fn ready(site: &Site) -> u16 {
+    reqwest::get(format!("{}/readyz", site.url)).await.unwrap().status().as_u16()
+}
+
 #[test]
 fn a_database_that_cannot_be_written_is_a_503_until_it_can() {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(async {
@@ -164,9 +169,11 @@ fn a_database_that_cannot_be_written_is_a_503_until_it_can() {
         database.execute_batch("BEGIN IMMEDIATE").unwrap();
         let Told::Answer { status, retry_after, body } = client.once(client.request(Method::POST, "/ticket")).await else { panic!("lost") };
         assert_eq!((status.as_u16(), retry_after, json_of(&body)), (503, Some(5), json!({ "message": UNAVAILABLE })));
+        assert_eq!(ready(&site).await, 503, "nothing can be accepted");
         // Reading needs no lock.
         assert_eq!(client.wait(&ticket).await, Ended::Signed);
         database.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(ready(&site).await, 200, "whoever asks finds out that it can be written again, without any other request");
         let after = client.ticket_with(b"after").await;
         client.start(&after, None).await;
         assert_eq!(client.wait(&after).await, Ended::Signed);

@@ -13,7 +13,7 @@ use sealgate::{
         timestamp::Timestamp,
         token::LoginMode,
     },
-    enrolment::{EnrolmentError, EnrolmentParts, EnrolmentService, Fault, KeyWish, NewRequest, Requester},
+    enrolment::{EnrolmentError, EnrolmentParts, EnrolmentService, ExpiryWarning, Fault, KeyWish, NewRequest, Requester},
     permit::{PermitService, PermitSettings},
     pki::{DevCa, Validity, csr::CertificateRequest},
     signing::service::{SigningService, SigningSettings},
@@ -31,16 +31,16 @@ use crate::{
 };
 
 /// A gateway over a scripted token, with a request that waits for its certificate.
-struct Rig {
-    script: Script,
-    gateway: Gateway,
-    ca: DevCa,
-    who: Requester,
-    request: Enrolment,
+pub struct Rig {
+    pub script: Script,
+    pub gateway: Gateway,
+    pub ca: DevCa,
+    pub who: Requester,
+    pub request: Enrolment,
 }
 
 impl Rig {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let script = Script::new("bank-token");
         script.set_removable(false);
         let mut plan = Plan::scripted(&script, LoginMode::Configured, &["seal"]);
@@ -55,12 +55,12 @@ impl Rig {
         Self { script, gateway, ca, who, request }
     }
 
-    fn csr(&self) -> CertificateRequest {
+    pub fn csr(&self) -> CertificateRequest {
         CertificateRequest::from_der(&self.request.request.as_ref().unwrap().0).unwrap()
     }
 
     /// Puts a certificate there as if a CA had issued it, whatever it is.
-    async fn publish(&self, certificate: Vec<u8>, chain: Vec<Vec<u8>>) {
+    pub async fn publish(&self, certificate: Vec<u8>, chain: Vec<Vec<u8>>) {
         let mut request = self.stored().await;
         let issued = Step::Issued(IssuedCertificate::new(certificate, chain));
         request.step(issued, Timestamp::from_millis(1), "test").unwrap();
@@ -69,17 +69,22 @@ impl Rig {
 
     /// Has the right certificate there.
     async fn issue(&self) -> Vec<u8> {
+        self.issue_for(365).await
+    }
+
+    /// As that, for so many days.
+    pub async fn issue_for(&self, days: u32) -> Vec<u8> {
         let csr = self.csr();
-        let certificate = self.ca.issue_to(csr.spki(), csr.subject(), valid_for(365)).unwrap().as_der().to_vec();
+        let certificate = self.ca.issue_to(csr.spki(), csr.subject(), valid_for(days)).unwrap().as_der().to_vec();
         self.publish(certificate.clone(), Vec::new()).await;
         certificate
     }
 
-    async fn stored(&self) -> Enrolment {
+    pub async fn stored(&self) -> Enrolment {
         self.gateway.store.find_enrolment(self.request.id).await.unwrap().unwrap()
     }
 
-    async fn activate(&self) -> Result<Enrolment, EnrolmentError> {
+    pub async fn activate(&self) -> Result<Enrolment, EnrolmentError> {
         self.gateway.enrolment.activate(&self.who, &self.request.external_id).await
     }
 
@@ -258,17 +263,23 @@ async fn of_two_at_once_one_does_the_work_and_both_are_answered() {
 }
 
 /// A second gateway's service on the same store and the same token.
-fn second(rig: &Rig) -> impl Future<Output = (Arc<EnrolmentService>, Arc<SigningService>)> {
+async fn second(rig: &Rig) -> (Arc<EnrolmentService>, Arc<SigningService>) {
+    second_that_tells(rig, None).await
+}
+
+/// As that, one that tells there of certificates that come to their end.
+pub async fn second_that_tells(
+    rig: &Rig,
+    warnings: Option<tokio::sync::mpsc::Sender<ExpiryWarning>>,
+) -> (Arc<EnrolmentService>, Arc<SigningService>) {
     let (store, tokens): (Arc<dyn Store>, Tokens) = (Arc::clone(&rig.gateway.store), rig.gateway.tokens.clone());
     let profiles = rig.gateway.enrolment.profiles().to_vec();
-    async move {
-        let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
-        let settings = SigningSettings { canary_every: None, ..SigningSettings::default() };
-        let signing = SigningService::start(tokens.clone(), Vec::new(), Arc::clone(&store), permits, settings).unwrap();
-        let authorities = std::collections::HashMap::new();
-        let parts = EnrolmentParts { store, signing: Arc::clone(&signing), tokens, profiles, authorities, renew_days: None };
-        (Arc::new(EnrolmentService::new(parts).await.unwrap()), signing)
-    }
+    let permits = Arc::new(PermitService::new(Arc::clone(&store), PermitSettings::default()));
+    let settings = SigningSettings { canary_every: None, ..SigningSettings::default() };
+    let signing = SigningService::start(tokens.clone(), Vec::new(), Arc::clone(&store), permits, settings).unwrap();
+    let authorities = std::collections::HashMap::new();
+    let parts = EnrolmentParts { store, signing: Arc::clone(&signing), tokens, profiles, authorities, renew_days: None, warnings };
+    (Arc::new(EnrolmentService::new(parts).await.unwrap()), signing)
 }
 
 #[tokio::test(flavor = "multi_thread")]

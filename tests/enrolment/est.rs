@@ -5,25 +5,35 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use reqwest::Method;
 use sealgate::{
     domain::{
         algorithm::{Curve, KeyKind},
-        enrolment::profile::CaChoice,
+        enrolment::{EnrolmentState, profile::CaChoice},
+        timestamp::Timestamp,
     },
+    enrolment::UploadedCertificate,
     enrolment::ca::{
         CaAnswer, CaError, CaRequest, CertificateAuthority as _,
         est::{EstCa, EstCredentials, EstSettings},
     },
-    pki::{Certificate, DevCa},
+    pki::{Certificate, DevCa, csr::CertificateRequest},
+    store::Change,
 };
+use serde_json::json;
 
 use crate::{
-    common::{gateway::Plan, openssl::openssl_ok},
-    rig::{EIO_KEY, V1, ask, body, ca, id, profile, until, with_bank},
+    common::{
+        gateway::{Gateway, Plan},
+        openssl::openssl_ok,
+    },
+    rig::{EIO_KEY, V1, ask, body, ca, from_to, id, newest, profile, until, with_bank},
 };
 
 /// The peer: a TLS server in Python that has openssl judge each request and issue the certificate.
@@ -142,6 +152,104 @@ async fn a_request_is_certified_over_est_and_its_key_signs() {
     let activated = ask(&gateway, Method::POST, &format!("{path}/activate"), EIO_KEY, None).await;
     assert_eq!(activated.status, 200, "{}", activated.text());
     assert!(peer.log().contains("POST simpleenroll application/pkcs10 basic ok"), "{}", peer.log());
+    gateway.stop().await;
+}
+
+/// Signs with the key of this name until it is told to stop; what was signed, each a CMS.
+async fn sign_all_the_while(gateway: &Gateway, stop: &AtomicBool) -> Vec<Vec<u8>> {
+    let mut signatures = Vec::new();
+    while !stop.load(Ordering::Relaxed) || signatures.is_empty() {
+        let ticket = gateway.ticket_with(b"the document").await;
+        let chosen = gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": "director" })).await;
+        assert_eq!(chosen.status, 200, "{}", chosen.text());
+        signatures.push(gateway.sign(&ticket).await);
+    }
+    signatures
+}
+
+/// The serial number of the certificate that signed, which openssl finds to be good.
+fn signer_of(cms: &[u8], dir: &Path) -> String {
+    let at = |name: &str| dir.join(name).display().to_string();
+    fs::write(at("cms"), cms).unwrap();
+    fs::write(at("content"), b"the document").unwrap();
+    let (cms, content, signer) = (at("cms"), at("content"), at("signer.pem"));
+    let verify = [
+        "cms",
+        "-verify",
+        "-binary",
+        "-inform",
+        "der",
+        "-in",
+        &cms,
+        "-content",
+        &content,
+        "-noverify",
+        "-signer",
+        &signer,
+        "-out",
+        "/dev/null",
+    ];
+    openssl_ok(verify);
+    let printed = openssl_ok(["x509", "-in", &signer, "-noout", "-serial"]);
+    String::from_utf8(printed).unwrap().trim().trim_start_matches("serial=").to_ascii_lowercase()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_over_est_and_its_key_signs_all_the_while() {
+    let ca = ca();
+    let peer = Peer::start(&ca);
+    let mut plan = Plan::softhsm(&[("seal", KeyKind::Ec(Curve::P256))], 64).await;
+    with_bank(&mut plan);
+    plan.profiles = vec![profile("contract", CaChoice::Est, &ca)];
+    plan.authorities.insert(CaChoice::Est, Arc::new(peer.basic()));
+    plan.renew_days = Some(20);
+    let gateway = plan.start().await;
+    let wanted = body(&id(1), "director", "Иванов Иван Иванович");
+    let created = ask(&gateway, Method::POST, &format!("{V1}/cert-requests/eio"), EIO_KEY, Some(&wanted)).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    // One that was issued twenty days ago and ends in five.
+    let former = newest(&gateway).await;
+    let csr = CertificateRequest::from_der(&former.request.as_ref().unwrap().0).unwrap();
+    let old = ca.issue_to(csr.spki(), csr.subject(), from_to(-20 * 24, 5 * 24)).unwrap();
+    let uploaded = UploadedCertificate::from_pem(&format!("{}{}", old.to_pem(), ca.certificate().to_pem())).unwrap();
+    gateway.enrolment.upload(former.id, uploaded, "olga").await.unwrap();
+    gateway.enrolment.activate_by_operator(former.id, "olga").await.unwrap();
+
+    let stop = AtomicBool::new(false);
+    let renew = async {
+        // The CA is busy at first; what was asked is asked again.
+        peer.behave("busy");
+        gateway.enrolment.look_at_validity().await.unwrap();
+        gateway.enrolment.work_once().await.unwrap();
+        peer.behave("");
+        let renewal = newest(&gateway).await;
+        assert_eq!((renewal.renews, renewal.state, renewal.active), (Some(former.id), EnrolmentState::AwaitingIssue, false));
+        let mut due = renewal.clone();
+        due.due = Some(Timestamp::from_millis(1));
+        gateway.store.commit(vec![Change::UpdateEnrolment(Box::new(due))]).await.unwrap();
+        gateway.enrolment.work_once().await.unwrap();
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (one, two, three, ()) =
+        tokio::join!(sign_all_the_while(&gateway, &stop), sign_all_the_while(&gateway, &stop), sign_all_the_while(&gateway, &stop), renew);
+    let renewed = newest(&gateway).await;
+    assert!(renewed.active && renewed.key_name == former.key_name);
+    let stored = gateway.store.find_enrolment(former.id).await.unwrap().unwrap();
+    assert_eq!((stored.state, stored.active), (EnrolmentState::Activated, false));
+    assert!(peer.log().contains("POST simplereenroll application/pkcs10 basic ok"), "{}", peer.log());
+    // Nobody was refused, and whatever was signed names the certificate of its time.
+    let dir = tempfile::tempdir().unwrap();
+    let new = Certificate::from_der(&renewed.issued.as_ref().unwrap().certificate).unwrap();
+    let serials = [old.serial(), new.serial()].map(|serial| serial.trim_start_matches('0').to_owned());
+    for cms in one.iter().chain(&two).chain(&three) {
+        let signer = signer_of(cms, dir.path());
+        assert!(serials.contains(&signer.trim_start_matches('0').to_owned()), "{signer} {serials:?}");
+    }
+    let after = sign_all_the_while(&gateway, &stop).await;
+    assert_eq!(signer_of(&after[0], dir.path()).trim_start_matches('0'), serials[1]);
+    // A young certificate is left alone, and the renewal is made once.
+    gateway.enrolment.look_at_validity().await.unwrap();
+    assert_eq!(newest(&gateway).await.id, renewed.id);
     gateway.stop().await;
 }
 

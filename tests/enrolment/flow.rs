@@ -58,6 +58,7 @@ async fn sign_and_verify(gateway: &Gateway, key_name: &str, certificate: &[u8], 
 async fn info(gateway: &Gateway) -> Value {
     let answer = ask(gateway, Method::GET, &format!("{V1}/eio"), EIO_KEY, None).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(JSON)), "{}", answer.text());
+    assert_eq!((&answer.json()["certCenterCode"], &answer.json()["certCenterNum"]), (&json!("A00B"), &json!("0001")));
     answer.json()
 }
 

@@ -10,5 +10,7 @@ mod checks;
 mod est;
 mod flow;
 mod notices;
+mod real_token;
+mod validity;
 
 use common::bank as rig;

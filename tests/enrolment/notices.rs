@@ -176,6 +176,9 @@ async fn a_token_that_is_away_is_a_503_and_a_caller_that_asks_too_much_a_429() {
     let (cause, message, ..) = notice(&limited, 429);
     assert_eq!((cause.as_str(), message.as_str()), ("TOO_MANY_REQUESTS", "Превышен лимит запросов. Повторите операцию позже."));
     assert!(limited.header("retry-after").is_some());
+    // Each method is counted by itself: another one is still answered.
+    let other = ask(&gateway, Method::GET, &format!("{V1}/cert-requests/eio/{}/state", id(9)), EIO_KEY, None).await;
+    assert_eq!(other.status, 404, "{}", other.text());
     gateway.stop().await;
 }
 

@@ -374,6 +374,7 @@ fn start_service(tokens: Tokens, retention: Duration, lifetime: Duration) -> Arc
         certificate: None,
         chain: Vec::new(),
         ignore_validity: false,
+        ignore_purpose: false,
         allow_unverified: false,
     };
     let settings = SigningSettings { canary_every: None, retention, ..SigningSettings::default() };

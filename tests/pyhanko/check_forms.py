@@ -6,9 +6,10 @@ MANIFEST is a JSON file:
 
     {"root": PATH, "years": NUMBER,
      "cases": [{"name": TEXT, "signature": PATH, "content": PATH, "form": "undefined"|"CAdESBES"|"CAdEST"|"CAdESC"|"CAdESXLong",
-                "embedded": [PATH…], "path": [PATH…], "attached": BOOL, "signatureTs": BOOL, "contentTs": BOOL, "caInfo": BOOL}…]}
+                "embedded": [PATH…], "path": [PATH…], "attached": BOOL, "signatureTs": BOOL, "contentTs": BOOL, "caInfo": BOOL,
+                "signers": NUMBER}…]}
 
-All files are DER. "path" is the signer's certificate and the CAs above it, the root last; "embedded" are those in the signature. For X Long the signature must verify with what stands in it and the root alone, "years" after now: the path is built from the
+All files are DER. A case is about the signer whose certificate is the first of "path", of as many as "signers" says, or of one. "path" is the signer's certificate and the CAs above it, the root last; "embedded" are those in the signature. For X Long the signature must verify with what stands in it and the root alone, "years" after now: the path is built from the
 certificate values, and every CA and the signer have evidence among the revocation values that covers the time of the time stamp.
 Prints a line for each case that is wrong, and how many were right; the exit code is 0 only if all were, and there was at least one.
 """
@@ -101,14 +102,36 @@ def need(condition, what):
         raise ValueError(what)
 
 
+def elements(body):
+    """The values that stand one behind the other, each whole."""
+    found = []
+    while body:
+        length = parser.peek(body)
+        found.append(body[:length])
+        body = body[length:]
+    return found
+
+
+def check_lengths(encoded):
+    """Every length in the value, however deep, is definite and of the shortest form."""
+    _, constructed, _, header, body, _ = parser.parse(encoded, strict=True)
+    octets = header[2:]
+    need(header[1] == len(body) if not octets else len(body) >= 0x80 and octets[0] != 0 and int.from_bytes(octets, "big") == len(body), "a length is not DER")
+    if constructed:
+        for element in elements(body):
+            check_lengths(element)
+
+
 def check_der(attributes, tag):
-    """The set is DER: its elements are in ascending order of their encodings, and their lengths are the shortest."""
-    encoded = [attribute.dump(force=True) for attribute in attributes]
-    need(encoded == sorted(encoded), "attributes are not sorted")
-    need(len(set(encoded)) == len(encoded), "an attribute stands twice")
-    body = b"".join(encoded)
-    need(parser.parse(attributes.dump())[4] == body, "attributes are not DER")
-    need(attributes.dump()[0] == tag, "attributes have another tag")
+    """The set is DER: its elements are in ascending order of their encodings, each once, and their lengths are the shortest."""
+    encoded = attributes.dump()
+    need(encoded[0] == tag, "attributes have another tag")
+    check_lengths(encoded)
+    found = elements(parser.parse(encoded, strict=True)[4])
+    need(found == sorted(set(found)), "attributes are not sorted, or one stands twice")
+    for attribute in found:
+        values = elements(elements(parser.parse(attribute)[4])[1])
+        need(values == sorted(set(values)), "values are not sorted, or one stands twice")
 
 
 def value(attributes, oid):
@@ -162,10 +185,17 @@ def verify_signed(issuer, signed, tbs):
 
 
 def signer_of(data, certificates):
-    """The signer's certificate among those that are embedded, named by issuer and serial number."""
-    sid = data["signer_infos"][0]["sid"].chosen
-    named = (sid["issuer"].dump(), sid["serial_number"].native)
-    return next((c for c in certificates if (c.issuer.dump(), c.serial_number) == named), None)
+    """The certificate of the only signer among those that are embedded, named by issuer and serial number."""
+    return next((c for c in certificates if signer_info(data, c, 1)), None)
+
+
+def signer_info(data, certificate, signers):
+    """The `SignerInfo` that names this certificate, of so many."""
+    infos = data["signer_infos"]
+    need(len(infos) == signers, f"there are {len(infos)} signers")
+    need([i.dump() for i in infos] == sorted(i.dump() for i in infos), "the signers are not sorted")
+    named = (certificate.issuer.dump(), certificate.serial_number)
+    return next((i for i in infos if (i["sid"].chosen["issuer"].dump(), i["sid"].chosen["serial_number"].native) == named), None)
 
 
 def check_time_stamp(token_der, stamped, root, at):
@@ -178,14 +208,13 @@ def check_time_stamp(token_der, stamped, root, at):
     need(imprint["hashed_message"].native == digest(imprint["hash_algorithm"]["algorithm"].native, stamped), "the imprint is of other data")
     certificates = [choice.chosen for choice in data["certificates"]]
     authority = signer_of(data, certificates)
-    check_signer(data, authority, tst.dump())
+    check_signer(data["signer_infos"][0], authority, tst.dump())
     need(authority.extended_key_usage_value.native == ["time_stamping"], "the authority has another purpose")
     check_path([authority, root], at)
     return tst["gen_time"].native
 
 
-def check_signer(data, certificate, content):
-    signer = data["signer_infos"][0]
+def check_signer(signer, certificate, content):
     attributes = signer["signed_attrs"]
     signed = attributes.untag().dump()
     name = signer["digest_algorithm"]["algorithm"].native
@@ -284,12 +313,15 @@ def check(case, roots, now):
     embedded = [choice.chosen for choice in data["certificates"] or []]
     expected = [Path(path).read_bytes() for path in case["embedded"]]
     need(sorted(c.dump() for c in embedded) == sorted(expected), "other certificates are embedded")
-    signer = signer_of(data, [x509.Certificate.load(Path(path).read_bytes()) for path in case["path"]])
-    attributes = check_signer(data, signer, content)
-    check_der(attributes, 0xA0)
+    need([a.dump() for a in data["digest_algorithms"]] == sorted({a.dump() for a in data["digest_algorithms"]}), "digest algorithms are not sorted")
+    need([c.dump() for c in embedded] == sorted(c.dump() for c in embedded), "certificates are not sorted")
     path = [x509.Certificate.load(Path(name).read_bytes(), strict=True) for name in case["path"]]
+    signer = signer_info(data, path[0], case.get("signers", 1))
+    need(signer["digest_algorithm"]["algorithm"].native in [a["algorithm"].native for a in data["digest_algorithms"]], "the signer's digest algorithm is not listed")
+    attributes = check_signer(signer, path[0], content)
+    check_der(attributes, 0xA0)
     root = roots[-1]
-    unsigned = data["signer_infos"][0]["unsigned_attrs"]
+    unsigned = signer["unsigned_attrs"]
     wanted = case["form"] in ("CAdEST", "CAdESC", "CAdESXLong")
     need((value(attributes, SIGNING_CERTIFICATE_V2) is not None) == (case["form"] != "undefined" or case["caInfo"]), "signing-certificate-v2")
     if case["caInfo"]:
@@ -303,7 +335,7 @@ def check(case, roots, now):
         need(len(unsigned) == 0, "there are unsigned attributes")
         return
     check_der(unsigned, 0xA1)
-    at = check_time_stamp(value(unsigned, SIGNATURE_TS), data["signer_infos"][0]["signature"].native, root, now)
+    at = check_time_stamp(value(unsigned, SIGNATURE_TS), signer["signature"].native, root, now)
     check_path(path, at)
     if case["form"] in ("CAdESC", "CAdESXLong"):
         check_references(unsigned, case["form"], path, at)

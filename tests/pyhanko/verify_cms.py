@@ -5,10 +5,12 @@ Usage: verify_cms.py MANIFEST
 MANIFEST is a JSON file:
 
     {"roots": [PATH…],
-     "cases": [{"name": TEXT, "signature": PATH, "content": PATH or null, "certificates": [PATH…], "accept": BOOL}…]}
+     "cases": [{"name": TEXT, "signature": PATH, "content": PATH or null, "certificates": [PATH…], "accept": BOOL,
+                "signers": NUMBER}…]}
 
 All files are DER. "content" is given for detached signatures. "certificates" are those that the relying party has from elsewhere: they
-are put into the signature, which they are no signed part of. Prints a line for each case that did not end as it should, and how many
+are put into the signature, which they are no signed part of. Of several "signers" (one, where nothing is said) each is judged by itself, for
+pyHanko takes one at a time. Prints a line for each case that did not end as it should, and how many
 did; the exit code is 0 only if all did, and there was at least one.
 """
 
@@ -26,7 +28,7 @@ def load_certificate(path):
     return x509.Certificate.load(Path(path).read_bytes(), strict=True)
 
 
-def load_signed_data(case):
+def load_signed_data(case, number):
     info = cms.ContentInfo.load(Path(case["signature"]).read_bytes(), strict=True)
     if info["content_type"].native != "signed_data":
         raise ValueError("not SignedData")
@@ -35,12 +37,22 @@ def load_signed_data(case):
     if elsewhere:
         embedded = list(signed_data["certificates"] or [])
         signed_data["certificates"] = embedded + elsewhere
+    signers = list(signed_data["signer_infos"])
+    if len(signers) != case.get("signers", 1):
+        raise ValueError(f"{len(signers)} signers")
+    if len(signers) > 1:
+        signed_data["signer_infos"] = [signers[number]]
     return signed_data
 
 
 async def why_not_valid(case, roots):
     """Says why the signature is not valid; nothing if it is."""
-    signed_data = load_signed_data(case)
+    reasons = [await why_signer_not_valid(case, number, roots) for number in range(case.get("signers", 1))]
+    return ", ".join(reason for reason in reasons if reason)
+
+
+async def why_signer_not_valid(case, number, roots):
+    signed_data = load_signed_data(case, number)
     context = ValidationContext(trust_roots=roots, allow_fetching=False)
     if case["content"] is None:
         status = await async_validate_cms_signature(signed_data, validation_context=context)

@@ -201,6 +201,7 @@ fn signing_service(setting: &Setting, tokens: &Tokens) -> Arc<SigningService> {
         certificate: None,
         chain: Vec::new(),
         ignore_validity: false,
+        ignore_purpose: false,
         allow_unverified: false,
     };
     SigningService::start(tokens.clone(), vec![key], store, permits, SigningSettings::default()).unwrap()

@@ -1,10 +1,7 @@
 //! Promises about certificate requests.
 
 use sealgate::{
-    domain::{
-        enrolment::{Application, Enrolment, EnrolmentState, ExternalId, HistoryEntry, IssuedCertificate, Step, StepKind},
-        ids::EnrolmentId,
-    },
+    domain::enrolment::{Application, Draft, Enrolment, EnrolmentState, ExternalId, IssuedCertificate, Step, StepKind},
     store::EnrolmentFilter,
 };
 
@@ -13,8 +10,7 @@ use super::parts::*;
 fn enrolment(organisation: &str, number: u32, key_name: &str) -> Enrolment {
     let external_id: ExternalId = format!("0b2c6d6e-0000-4a31-8c3e-{number:012x}").parse().unwrap();
     let created = NOW.after(Duration::from_millis(number.into()));
-    Enrolment {
-        id: EnrolmentId::of(organisation, &external_id),
+    let draft = Draft {
         organisation: organisation.to_owned(),
         external_id,
         caller: caller("bank"),
@@ -31,23 +27,10 @@ fn enrolment(organisation: &str, number: u32, key_name: &str) -> Enrolment {
         },
         body: "{}".to_owned(),
         fingerprint: Sha256::of(b"body"),
-        key: None,
         key_made_here: true,
-        request: None,
-        state: EnrolmentState::Accepted,
-        approved: false,
-        active: false,
-        comment: String::new(),
-        ca_reference: None,
-        due: None,
-        attempts: 0,
-        issued: None,
         renews: None,
-        activated: None,
-        history: vec![HistoryEntry { at: created, what: StepKind::Created, by: "bank".to_owned(), detail: String::new() }],
-        created,
-        version: 0,
-    }
+    };
+    draft.accepted(created, "bank")
 }
 
 fn insert(enrolment: &Enrolment) -> Change {

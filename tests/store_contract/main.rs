@@ -83,6 +83,7 @@ macro_rules! contract {
                 a_claim_that_is_stale_settles_nothing,
                 a_conflict_leaves_neither_audit_record_nor_content,
                 a_conflict_concerns_only_its_own_commit,
+                a_store_that_takes_changes_is_ready_whatever_it_refused,
                 many_jobs_at_once_all_end_once,
                 a_certificate_request_is_found_as_it_was_stored_and_changed_once_a_version,
                 certificate_requests_are_listed_newest_first_as_the_filter_says,

@@ -16,7 +16,10 @@ pub use sealgate::{
         key::KeyChoice,
         permit::{Permit, PermitRefusal, PermitState},
         signature::SignatureValue,
-        ticket::{Content, ContentPart, ContentPlace, SignatureOptions, Ticket, TicketSigning},
+        ticket::{
+            Augmentation, Beside, CadesType, Content, ContentPart, ContentPlace, DataObject, SignatureOptions, SignatureType, Ticket,
+            TicketModification, TicketSigning,
+        },
         timestamp::Timestamp,
         token::{KeySelector, TokenIdentity},
     },
@@ -57,6 +60,7 @@ pub fn ticket(owner: &str) -> Ticket {
         key: KeyChoice::Default,
         signing: None,
         verifying: None,
+        modifying: None,
         time_stamp: None,
         version: 0,
     }
@@ -128,6 +132,7 @@ pub fn refers_to(mut ticket: Ticket, job: &SigningJob) -> Ticket {
         signed_attrs: vec![0x31, 0],
         certificate: vec![0x30, 0],
         chain: Vec::new(),
+        beside: Some(Box::new(Beside { part: ContentPart::Signature, attached: true, sha256: Sha256::of(b"document"), len: 8 })),
     });
     ticket
 }

@@ -129,6 +129,12 @@ pub async fn a_conflict_leaves_neither_audit_record_nor_content(store: AnyStore)
     assert_eq!(all_records(&store).await.len(), 1);
 }
 
+pub async fn a_store_that_takes_changes_is_ready_whatever_it_refused(store: AnyStore) {
+    store.check_ready().await.unwrap();
+    conflict(&store, vec![Change::DeleteTicket(TicketId::random())]).await;
+    store.check_ready().await.unwrap();
+}
+
 pub async fn a_conflict_concerns_only_its_own_commit(store: AnyStore) {
     let results = race(60, |n| {
         let (store, new, job) = (Arc::clone(&store), ticket("a"), job("a", "one"));

@@ -134,7 +134,7 @@ pub async fn a_commit_sees_its_own_earlier_changes(store: AnyStore) {
 
 pub fn content(place: ContentPlace, bytes: &[u8]) -> Content {
     let sha256 = Digest::new(HashAlgorithm::Sha256, Sha256::of(bytes).as_bytes().to_vec()).unwrap();
-    Content { place, len: bytes.len() as u64, sha256 }
+    Content { place, len: bytes.len() as u64, sha256, objects: Vec::new() }
 }
 
 pub fn holding(ticket: &Ticket, place: ContentPlace, bytes: &[u8]) -> Ticket {
@@ -185,8 +185,21 @@ pub async fn a_signature_is_kept_beside_the_content_and_goes_with_its_ticket(sto
     let (first, idle) = (ticket("a"), ticket("a"));
     commit(&store, vec![insert(&first), insert(&idle), put(&first, b"document"), put_signature(&first, b"signature")]).await;
     let both = of(&holding(&first, ContentPlace::Stored, b"document"), ContentPlace::Stored, b"signature");
-    commit(&store, vec![Change::UpdateTicket(Ticket { verifying: Some(NOW), ..both.clone() })]).await;
+    let added = Augmentation { unsigned_attrs: vec![vec![0x30, 0]], time_stamps: vec!["ab".to_owned()] };
+    let modifying = Some(Box::new(TicketModification {
+        asked: NOW,
+        signature_type: Some(SignatureType::Attached),
+        cades_type: CadesType::XLong,
+        signature_ts: true,
+        added: Some(vec![added]),
+    }));
+    let mut both = both;
+    let sha256 = both.content.as_ref().unwrap().sha256.clone();
+    let object = DataObject { name: "a.txt".to_owned(), media_type: "text/plain".to_owned(), len: 8, sha256 };
+    both.content.as_mut().unwrap().objects = vec![object];
+    commit(&store, vec![Change::UpdateTicket(Ticket { verifying: Some(NOW), modifying: modifying.clone(), ..both.clone() })]).await;
     assert_eq!(stored(&store, &first).await.signature, both.signature);
+    assert_eq!((stored(&store, &first).await.content, stored(&store, &first).await.modifying), (both.content.clone(), modifying));
     assert_eq!(stored(&store, &first).await.verifying, Some(NOW));
     assert_eq!((content_of(&store, &first).await, signature_of(&first).await), (Some(b"document".to_vec()), Some(b"signature".to_vec())));
     assert_eq!(store.content_usage().await, Ok(ContentUsage { stored: 17, spooled: 0 }));

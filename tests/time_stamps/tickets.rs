@@ -50,6 +50,19 @@ async fn a_time_stamp_is_made_fetched_and_valid_for_its_content_only() {
     let other = gateway.ticket_with(b"other content").await;
     let json = send(gateway.request(Method::POST, &format!("{other}/ts/data")).json(&json!({ "base64Data": encoded["base64Data"] }))).await;
     assert_eq!(json.status, 200, "{}", json.text());
+    let pem = format!("-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n", encoded["base64Data"].as_str().unwrap());
+    for text in [token.body.as_slice(), encoded["base64Data"].as_str().unwrap().as_bytes(), pem.as_bytes()] {
+        let head = "--x\r\nContent-Disposition: form-data; name=\"uploadTsData\"; filename=\"a.tst\"\r\n\r\n";
+        let form = [head.as_bytes(), text, b"\r\n--x--\r\n"].concat();
+        let upload = gateway.request(Method::POST, &format!("{other}/ts/data")).header("content-type", "multipart/form-data; boundary=x");
+        let uploaded = send(upload.body(form)).await;
+        assert_eq!(
+            (uploaded.status, gateway.get(&format!("{other}/ts/data")).await.body),
+            (200, token.body.clone()),
+            "{}",
+            uploaded.text()
+        );
+    }
     let refused = gateway.get(&format!("{other}/ts/verifier")).await;
     assert_eq!(refused.status, 406, "{}", refused.text());
     assert!(refused.message().contains("imprint"), "{}", refused.text());
@@ -72,5 +85,29 @@ async fn an_authority_that_is_away_is_told_of_and_asked_again_by_the_next_post()
     tsa.set(Manner::Good);
     assert_eq!(gateway.post(&creator).await.status, 200);
     assert_eq!(gateway.get(&format!("{ticket}/ts/data")).await.status, 200);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_time_stamps_signs_no_document_unless_its_configuration_insists() {
+    let keys = [("tsa-p256", KeyKind::Ec(Curve::P256)), ("tsa-for-all", KeyKind::Ec(Curve::P256))];
+    let mut plan = Plan::softhsm(&keys, 64).await;
+    plan.keys[1].ignore_purpose = true;
+    let gateway = plan.start().await;
+    let ticket = gateway.ticket_with(CONTENT).await;
+    let refused = gateway.post(&format!("{ticket}/ds/creator")).await;
+    assert!(refused.status == 500 && refused.cause().contains("лише для позначок часу"), "{}", refused.text());
+    let hash = STANDARD.encode([7; 32]);
+    let bulk = gateway.post_json(&format!("{ticket}/ds/creator/data.bulk"), json!({ "dataToSign": [hash] })).await;
+    assert!(bulk.status == 500 && bulk.cause().contains("лише для позначок часу"), "{}", bulk.text());
+    let checked = gateway.put_json(&format!("{ticket}/keyStore/verifier"), json!({})).await;
+    assert_eq!((checked.status, &checked.json()["signature"]["canBeUsed"]), (200, &json!(false)), "{}", checked.text());
+    // Its certificate can be read, and it makes time stamps.
+    assert_eq!(gateway.put_json(&format!("{ticket}/keyStore/certificate/info/signature"), json!({})).await.status, 200);
+    assert_eq!(gateway.post(&format!("{ticket}/ts/creator")).await.status, 200);
+    assert_eq!(gateway.get(&format!("{ticket}/ts/data")).await.status, 200);
+    let chosen = gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": "tsa-for-all" })).await;
+    assert_eq!(chosen.status, 200, "{}", chosen.text());
+    assert!(!gateway.sign(&ticket).await.is_empty());
     gateway.stop().await;
 }

@@ -153,7 +153,7 @@ async fn what_another_gateway_of_the_store_does_is_heard_of() {
 #[tokio::test]
 async fn a_caller_that_would_be_of_no_use_or_no_good_is_refused() {
     type Edit = fn(&mut NewCaller);
-    let refused: [(Edit, CallerError); 11] = [
+    let refused: [(Edit, CallerError); 13] = [
         (|new| new.with_api_key = false, CallerError::Nameless),
         (|new| (new.with_api_key, new.origins) = (false, vec![PAGE.to_owned()]), CallerError::AutoByOrigin),
         (|new| new.origins = vec!["page".to_owned()], CallerError::Origin("page".parse::<crate::auth::Origin>().unwrap_err())),

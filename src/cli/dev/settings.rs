@@ -58,6 +58,7 @@ impl DevSettings<'_> {
         let consent_sha256 = sha256(self.consent_api_key);
         let mut text = format!(
             "# Written by `sealgate dev` at each start; what is changed here is lost. Copy it to begin a configuration of your own.\n\
+             development = true\n\
              data_dir = {data_dir}\n\n\
              [[listener]]\naddress = \"{listen}\"\n\n\
              [[module]]\nname = \"softhsm\"\npath = {path}\nenv = {{ SOFTHSM2_CONF = {conf} }}\n\n\

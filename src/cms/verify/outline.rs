@@ -36,10 +36,17 @@ pub(super) struct Segment {
 /// What stands in the frame.
 #[derive(Debug)]
 pub(super) struct Outline {
+    /// With its header.
+    pub(super) version: Vec<u8>,
+    pub(super) digest_algorithms: Vec<Vec<u8>>,
     pub(super) content_type: ObjectIdentifier,
     pub(super) content: Option<Vec<Segment>>,
     pub(super) certificates: Vec<Vec<u8>>,
+    /// What stands among the certificates and is none: attribute certificates and the like.
+    pub(super) other_certificates: Vec<Vec<u8>>,
     pub(super) crls: Vec<Vec<u8>>,
+    /// What stands among the CRLs and is none: OCSP answers and the like.
+    pub(super) other_crls: Vec<Vec<u8>>,
     pub(super) signer_infos: Vec<Vec<u8>>,
 }
 
@@ -93,8 +100,8 @@ struct Walk<R> {
 impl<R: Read + Seek> Walk<R> {
     fn signed_data(&mut self) -> Result<Outline, ReadError> {
         let signed_data = self.enter(SEQUENCE)?;
-        self.take(INTEGER)?;
-        self.take_all(SET, DIGEST_ALGORITHMS_MAX, "digest algorithms")?;
+        let version = self.take(INTEGER)?;
+        let digest_algorithms = self.take_all(SET, DIGEST_ALGORITHMS_MAX, "digest algorithms")?;
         let encapsulated = self.enter(SEQUENCE)?;
         let content_type = self.take_oid()?;
         let content = if self.is_next(context(0), encapsulated)? { Some(self.content()?) } else { None };
@@ -102,14 +109,13 @@ impl<R: Read + Seek> Walk<R> {
         let mut embedded = |tag: u8, what| -> Result<Vec<Vec<u8>>, ReadError> {
             if self.is_next(tag, signed_data)? { self.take_all(tag, EMBEDDED_MAX, what) } else { Ok(Vec::new()) }
         };
-        let mut certificates = embedded(context(0), "certificates")?;
-        let mut crls = embedded(context(1), "CRLs")?;
         // Attribute certificates, OCSP answers and whatever else may stand there have tags of their own.
-        certificates.retain(|der| der.first() == Some(&SEQUENCE));
-        crls.retain(|der| der.first() == Some(&SEQUENCE));
+        let plain = |der: &Vec<u8>| der.first() == Some(&SEQUENCE);
+        let (certificates, other_certificates) = embedded(context(0), "certificates")?.into_iter().partition(plain);
+        let (crls, other_crls) = embedded(context(1), "CRLs")?.into_iter().partition(plain);
         let signer_infos = self.take_all(SET, SIGNERS_MAX, "signers")?;
         self.leave(signed_data)?;
-        Ok(Outline { content_type, content, certificates, crls, signer_infos })
+        Ok(Outline { version, digest_algorithms, content_type, content, certificates, other_certificates, crls, other_crls, signer_infos })
     }
 
     /// `eContent [0] EXPLICIT OCTET STRING`, in one piece or in many.

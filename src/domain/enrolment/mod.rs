@@ -8,6 +8,8 @@ mod external_id;
 pub mod profile;
 mod state;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -23,6 +25,11 @@ use super::{
 
 /// The most entries that the history of a request keeps: its first ones, and then the newest.
 pub const HISTORY_MAX: usize = 64;
+
+/// So many days before its end a certificate is told of, and at its end; each once.
+pub const EXPIRY_MARKS: [u32; 4] = [30, 7, 1, 0];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What the form says that a person signs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,12 +132,78 @@ pub struct Enrolment {
     pub renews: Option<EnrolmentId>,
     /// When it was activated first.
     pub activated: Option<Timestamp>,
+    /// The last of [`EXPIRY_MARKS`] that was told of its certificate.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub told: Option<u32>,
     /// What happened, oldest first.
     pub history: Vec<HistoryEntry>,
     /// When it was made.
     pub created: Timestamp,
     /// Grows with each change.
     pub version: u64,
+}
+
+/// What a new request begins with.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// As [`Enrolment::organisation`].
+    pub organisation: String,
+    /// As [`Enrolment::external_id`].
+    pub external_id: ExternalId,
+    /// As [`Enrolment::caller`].
+    pub caller: CallerId,
+    /// As [`Enrolment::login`].
+    pub login: String,
+    /// As [`Enrolment::profile`].
+    pub profile: ProfileName,
+    /// As [`Enrolment::key_name`].
+    pub key_name: KeyName,
+    /// As [`Enrolment::application`].
+    pub application: Application,
+    /// As [`Enrolment::body`].
+    pub body: String,
+    /// As [`Enrolment::fingerprint`].
+    pub fingerprint: Sha256,
+    /// As [`Enrolment::key_made_here`].
+    pub key_made_here: bool,
+    /// As [`Enrolment::renews`].
+    pub renews: Option<EnrolmentId>,
+}
+
+impl Draft {
+    /// The request as it is when it is accepted, at `at`, because of `by`.
+    #[must_use]
+    pub fn accepted(self, at: Timestamp, by: &str) -> Enrolment {
+        Enrolment {
+            id: EnrolmentId::of(&self.organisation, &self.external_id),
+            organisation: self.organisation,
+            external_id: self.external_id,
+            caller: self.caller,
+            login: self.login,
+            profile: self.profile,
+            key_name: self.key_name,
+            application: self.application,
+            body: self.body,
+            fingerprint: self.fingerprint,
+            key: None,
+            key_made_here: self.key_made_here,
+            request: None,
+            state: EnrolmentState::Accepted,
+            approved: false,
+            active: false,
+            comment: String::new(),
+            ca_reference: None,
+            due: None,
+            attempts: 0,
+            issued: None,
+            renews: self.renews,
+            activated: None,
+            told: None,
+            history: vec![HistoryEntry { at, what: StepKind::Created, by: by.to_owned(), detail: String::new() }],
+            created: at,
+            version: 0,
+        }
+    }
 }
 
 /// One line of a request's history.
@@ -315,6 +388,16 @@ impl Enrolment {
             }
         }
         Ok(())
+    }
+
+    /// Notes that the certificate's end is so far away; whether somebody is to be told of it.
+    pub fn note_expiry(&mut self, left: Duration) -> bool {
+        let reached = EXPIRY_MARKS.into_iter().filter(|days| left <= DAY * *days).min();
+        let is_news = self.active && reached.is_some_and(|mark| self.told.is_none_or(|told| mark < told));
+        if is_news {
+            self.told = reached;
+        }
+        is_news
     }
 
     /// Adds a line to the history.

@@ -80,6 +80,37 @@ pub struct Profile {
     pub confirm: bool,
     /// Certificates, in DER, to which those that are issued must lead.
     pub anchors: Vec<Vec<u8>>,
+    /// How clients know the CA by number, where they do.
+    pub centre: Option<Centre>,
+}
+
+/// How a CA is numbered in key identifiers, which begin with both in eight characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Centre {
+    code: String,
+    number: String,
+}
+
+impl Centre {
+    /// Takes a code of 4 or 6 digits and capital letters, and a number of at most as many digits as eight characters leave.
+    #[must_use]
+    pub fn new(code: String, number: String) -> Option<Self> {
+        let code_is_lawful = matches!(code.len(), 4 | 6) && code.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+        let number_is_lawful = !number.is_empty() && code.len() + number.len() <= 8 && number.bytes().all(|byte| byte.is_ascii_digit());
+        (code_is_lawful && number_is_lawful).then_some(Self { code, number })
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn number(&self) -> &str {
+        &self.number
+    }
 }
 
 /// Who issues the certificates of a profile.
@@ -290,11 +321,21 @@ mod tests {
             approval: true,
             confirm: false,
             anchors: Vec::new(),
+            centre: None,
         };
         let name = |login: &str| profile.key_name(&application(), login).unwrap().as_str().to_owned();
         assert_eq!(name("ivanov"), "ivanov");
         assert_ne!(name("иванов"), name("петров"));
         assert!(name(&"я".repeat(200)).len() <= NAME_MAX);
+    }
+
+    #[test]
+    fn a_centre_has_a_code_and_a_number_that_fit_into_eight_characters() {
+        let centre = |code: &str, number: &str| Centre::new(code.to_owned(), number.to_owned()).is_some();
+        assert!(centre("A00B", "0001") && centre("A00B0C", "01") && centre("A00B", "7"));
+        for (code, number) in [("A00", "0001"), ("A00B0", "001"), ("a00b", "0001"), ("A00B", ""), ("A00B0C", "001"), ("A00B", "00x1")] {
+            assert!(!centre(code, number), "{code} {number}");
+        }
     }
 
     #[test]

@@ -9,12 +9,9 @@ const PAGE: &str = include_str!("../../../docs/certificate-requests.md");
 
 /// A request as it is when it is made.
 pub(crate) fn any_enrolment() -> Enrolment {
-    let external_id: ExternalId = "0b2c6d6e-0000-4a31-8c3e-5d1f0a2b3c4d".parse().unwrap();
-    let at = Timestamp::from_millis(1_000);
-    Enrolment {
-        id: EnrolmentId::of("Romashka", &external_id),
+    let draft = Draft {
         organisation: "Romashka".to_owned(),
-        external_id,
+        external_id: "0b2c6d6e-0000-4a31-8c3e-5d1f0a2b3c4d".parse().unwrap(),
         caller: "bank".parse().unwrap(),
         login: "ivanov".to_owned(),
         profile: "bank".parse().unwrap(),
@@ -29,23 +26,10 @@ pub(crate) fn any_enrolment() -> Enrolment {
         },
         body: "{}".to_owned(),
         fingerprint: Sha256::ZERO,
-        key: None,
         key_made_here: true,
-        request: None,
-        state: EnrolmentState::Accepted,
-        approved: false,
-        active: false,
-        comment: String::new(),
-        ca_reference: None,
-        due: None,
-        attempts: 0,
-        issued: None,
         renews: None,
-        activated: None,
-        history: vec![HistoryEntry { at, what: StepKind::Created, by: "bank".to_owned(), detail: String::new() }],
-        created: at,
-        version: 1,
-    }
+    };
+    draft.accepted(Timestamp::from_millis(1_000), "bank")
 }
 
 fn prepared(confirm: bool) -> Step {
@@ -74,6 +58,20 @@ fn a_request_goes_from_its_form_to_an_active_certificate() {
         Err(WrongStep { state: EnrolmentState::Activated, step: StepKind::Superseded })
     );
     assert_eq!(request.history.len(), 6);
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_once_at_each_mark_and_at_the_end_itself() {
+    let mut request = any_enrolment();
+    assert!(!request.note_expiry(Duration::ZERO), "it is not active");
+    request.active = true;
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    let told: Vec<_> = [31 * 24, 30 * 24, 29 * 24, 7 * 24, 6 * 24, 24, 23, 1, 0, 0].map(|left| request.note_expiry(hours(left))).to_vec();
+    assert_eq!(told, [false, true, false, true, false, true, false, false, true, false]);
+    // One that is looked at late is told of once, not for each mark that has passed.
+    let mut late = Enrolment { active: true, ..any_enrolment() };
+    assert!(late.note_expiry(hours(48)) && !late.note_expiry(hours(47)));
+    assert_eq!(late.told, Some(7));
 }
 
 #[test]

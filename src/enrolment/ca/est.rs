@@ -264,7 +264,10 @@ fn decoded(body: &[u8]) -> Result<Vec<u8>, CaError> {
 }
 
 /// The object identifiers of `CsrAttrs` (section 4.5.2): those that stand alone, and the types of attributes with values.
-fn wanted_attributes(der: &[u8]) -> Result<Vec<const_oid::ObjectIdentifier>, CaError> {
+///
+/// # Errors
+/// [`CaError::Misbehaved`].
+pub fn wanted_attributes(der: &[u8]) -> Result<Vec<const_oid::ObjectIdentifier>, CaError> {
     let wrong = |error: der::Error| CaError::Misbehaved(format!("csrattrs: {error}"));
     let all = Vec::<der::Any>::from_der(der).map_err(wrong)?;
     let oid = |any: &der::Any| {

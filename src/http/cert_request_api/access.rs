@@ -80,9 +80,24 @@ fn admit(state: &AppState, request: &HttpRequest) -> Result<Requester, Notice> {
         return Err(Notice::forbidden());
     }
     state.limits.take_address(peer).map_err(|many| Notice::too_many(many.retry_after))?;
-    state.limits.take_caller(&caller, peer).map_err(|many| Notice::too_many(many.retry_after))?;
+    state.limits.take_method(&caller, method_of(request.path()), peer).map_err(|many| Notice::too_many(many.retry_after))?;
     let from = Provenance { origin: None, address: peer.map(|peer| peer.address), request: request_id(request) };
     Ok(Requester { caller: Arc::new(Caller { from, ..Caller::clone(&caller) }), account, for_all })
+}
+
+/// What is called, for the count of requests: the two verbs of `activate` are one method, as are the two forms of each.
+fn method_of(path: &str) -> &'static str {
+    let mut parts = path.split('/').filter(|part| !part.is_empty()).skip(4);
+    if parts.next() != Some("cert-requests") {
+        return "crypto info";
+    }
+    match parts.last() {
+        Some("state") => "state",
+        Some("print") => "print",
+        Some("confirm") => "confirm",
+        Some("activate") => "activate",
+        _ => "create",
+    }
 }
 
 /// The scope that a path wants.
@@ -117,6 +132,20 @@ fn unauthorized(authorization: &str) -> Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_is_the_same_in_both_versions_and_forms() {
+        for (path, method) in [
+            ("/fintech/api/v1/crypto/eio", "crypto info"),
+            ("/fintech/api/v2/crypto/cert-requests", "create"),
+            ("/fintech/api/v1/crypto/cert-requests/eio/", "create"),
+            ("/fintech/api/v1/crypto/cert-requests/eio/x/activate", "activate"),
+            ("/fintech/api/v2/crypto/cert-requests/x/activate/", "activate"),
+            ("/fintech/api/v1/crypto/cert-requests/x/state", "state"),
+        ] {
+            assert_eq!(method_of(path), method, "{path}");
+        }
+    }
 
     #[test]
     fn each_path_wants_its_scope() {

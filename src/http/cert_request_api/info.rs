@@ -45,10 +45,12 @@ fn answer(body: &Value) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(body.to_string())
 }
 
-/// Whom certificates lead to. There is no such thing as a centre's code here, so none is said.
+/// Whom certificates lead to, and how the CA of the first profile is numbered; empty where it is not.
 fn centre(service: &EnrolmentService) -> Value {
     let anchors: Vec<_> = service.anchors().iter().map(|anchor| STANDARD.encode(anchor.as_der())).collect();
-    json!({ "certCenterCode": "", "certCenterNum": "", "certsCA": anchors })
+    let centre = service.profiles().first().and_then(|profile| profile.centre.as_ref());
+    let (code, number) = centre.map_or(("", ""), |centre| (centre.code(), centre.number()));
+    json!({ "certCenterCode": code, "certCenterNum": number, "certsCA": anchors })
 }
 
 /// The certificates by the key that they are of.

@@ -1,6 +1,6 @@
 //! Health for supervisors and load balancers, numbers for Prometheus: no credentials, no secrets, nothing that costs a signature.
 //!
-//! `GET /healthz`: the process lives. `GET /readyz`: it can take requests (its store is reachable), whatever its tokens do.
+//! `GET /healthz`: the process lives. `GET /readyz`: it can take requests (its store takes changes), whatever its tokens do.
 //! `GET /readyz/key/{name}`: that key can sign now. `GET /metrics`: see `metrics.rs`.
 //! Invariant: an answer is 200 exactly if the question's answer is yes.
 
@@ -75,8 +75,8 @@ async fn healthz() -> HttpResponse {
 }
 
 async fn readyz(state: Data<AppState>) -> HttpResponse {
-    let reachable = state.services.desk.is_store_reachable().await;
-    answer(if reachable { Health::Yes("ready") } else { Health::No("the store is not available".to_owned()) })
+    let ready = state.services.desk.is_store_ready().await;
+    answer(if ready { Health::Yes("ready") } else { Health::No("the store is not available".to_owned()) })
 }
 
 async fn key_readyz(state: Data<AppState>, name: Path<String>) -> HttpResponse {

@@ -19,18 +19,11 @@ use super::{
     reply::JSON,
 };
 use crate::{
-    domain::{
-        ids::IDEMPOTENCY_KEY_MAX,
-        job::FailureCause,
-        key_uri::UriError,
-        permit::PermitRefusal,
-        pin::PIN_MAX,
-        ticket::{AsicForm, DataToSign},
-    },
+    domain::{ids::IDEMPOTENCY_KEY_MAX, job::FailureCause, key_uri::UriError, permit::PermitRefusal, pin::PIN_MAX, ticket::AsicForm},
     http::extract::BodyReadError,
     permit::PermitError,
     signing::service::{CertificateFault, Denied, SubmitError},
-    ticket::{BulkError, TicketError, UnsupportedOption},
+    ticket::{BulkError, ExistingError, ModifyError, SIGNERS_MAX, TicketError, UnsupportedOption},
 };
 
 /// When a client whose token or whose storage is away may try again.
@@ -46,6 +39,8 @@ pub(super) enum Operation {
     StartVerification,
     FetchVerification,
     FetchSignedData,
+    StartModification,
+    FetchModification,
     SetMetadata,
     SetOptions,
     AskPermission,
@@ -78,6 +73,8 @@ impl Operation {
             Self::StartVerification => "verification-not-started",
             Self::FetchVerification => "signature-not-verified",
             Self::FetchSignedData => "signed-data-not-found",
+            Self::StartModification => "modification-not-started",
+            Self::FetchModification => "signature-not-modified",
             Self::SetMetadata => "metadata-not-uploaded",
             Self::SetOptions => "options-not-set",
             Self::AskPermission => "permission-not-granted",
@@ -133,8 +130,6 @@ pub(super) enum RouteError {
     },
     KeyType,
     Language,
-    /// A call of the API that is not served yet.
-    Later,
     /// No key can sign.
     NoKeyReady,
 }
@@ -235,7 +230,6 @@ impl ApiError {
             RouteError::Method { allow } => answer(StatusCode::METHOD_NOT_ALLOWED, Text::new("method-not-allowed").with("allow", allow)),
             RouteError::KeyType => answer(StatusCode::BAD_REQUEST, Text::new("key-type-unknown")),
             RouteError::Language => answer(StatusCode::BAD_REQUEST, Text::new("language-unknown")),
-            RouteError::Later => self.failed_because("cause-not-supported-yet"),
             RouteError::NoKeyReady => outage("crypto-unavailable"),
         }
     }
@@ -307,15 +301,24 @@ impl ApiError {
                 self.failed(Text::new("cause-time-stamp-not-had").with("detail", error))
             }
             TicketError::ContentTimeStamp(error) => self.failed(Text::new("cause-no-content-time-stamp").with("detail", error)),
+            TicketError::Level(error) if matches!(self.operation, Operation::StartModification | Operation::FetchModification) => {
+                self.failed(Text::new("cause-modify-not-had").with("detail", error))
+            }
             TicketError::Level(error) => self.failed(Text::new("cause-not-completed").with("detail", error)),
             TicketError::Bulk(error) => self.failed(bulk(*error)),
             TicketError::KeyReused => answer(StatusCode::BAD_REQUEST, Text::new("idempotency-key-reused")),
+            TicketError::SeveralObjects => self.failed_because("cause-several-objects"),
+            TicketError::SameName(name) => self.failed(Text::new("cause-same-name").with("name", name)),
+            TicketError::TooManyObjects { max } => self.failed(Text::new("cause-too-many-objects").with("max", max)),
             TicketError::Frozen => self.failed_because("cause-frozen"),
             TicketError::NoContent => self.failed_because("cause-no-content"),
             TicketError::NotRequested if matches!(self.operation, Operation::FetchTimeStamp | Operation::CheckTimeStamp) => {
                 self.failed_because("cause-no-time-stamp")
             }
+            TicketError::NotRequested if self.operation == Operation::FetchModification => self.failed_because("cause-no-modification"),
             TicketError::NotRequested => self.failed_because("cause-not-requested"),
+            TicketError::Existing(error) => self.failed(existing(error)),
+            TicketError::Modify(error) => self.failed(modify(error)),
             TicketError::NoSignature => self.failed_because("cause-no-signature"),
             TicketError::NotVerified => self.failed_because("cause-not-verified"),
             TicketError::Detached => self.failed_because("cause-detached"),
@@ -323,6 +326,7 @@ impl ApiError {
             TicketError::Armor => self.failed_because("cause-armor"),
             TicketError::VerifierBusy => outage("crypto-unavailable"),
             TicketError::UnknownToken => self.failed_because("cause-unknown-token"),
+            TicketError::TimeStampsAlone => self.failed_because("cause-time-stamps-alone"),
             TicketError::NoCertificate => self.failed_because("cause-no-certificate"),
             TicketError::Overtaken => self.failed_because("cause-overtaken"),
             TicketError::Cms(_) => self.failed_because("cause-internal"),
@@ -439,7 +443,6 @@ fn unsupported(error: UnsupportedOption) -> Text {
         UnsupportedOption::SignatureTs => ("embedSignatureTs", true.wire_name()),
         UnsupportedOption::DataTs => ("embedDataTs", true.wire_name()),
         UnsupportedOption::EmbedCertificate(choice) => ("embedCertificateType", choice.wire_name()),
-        UnsupportedOption::AlreadySigned => ("dataToSignQualifier", DataToSign::AlreadySigned.wire_name()),
         UnsupportedOption::AsicForm(form) => ("asicForm", AsicForm::wire_name(form)),
     };
     Text::new("option-unsupported").with("option", option).with("value", value)
@@ -462,9 +465,31 @@ fn not_signed(cause: FailureCause, detail: &str) -> Text {
     }
 }
 
+fn existing(error: &ExistingError) -> Text {
+    match error {
+        ExistingError::NotASignature(detail) => Text::new("cause-not-a-signature").with("detail", detail),
+        ExistingError::Broken { number, why } => Text::new("cause-existing-broken").with("number", number).with("detail", why),
+        ExistingError::NoDocument => Text::new("cause-existing-no-document"),
+        ExistingError::TooManySigners => Text::new("cause-too-many-signers").with("max", SIGNERS_MAX),
+        ExistingError::SameSigner => Text::new("cause-same-signer"),
+    }
+}
+
+fn modify(error: &ModifyError) -> Text {
+    match error {
+        ModifyError::Container => Text::new("cause-modify-container"),
+        ModifyError::ContentTimeStamp => Text::new("cause-modify-content-ts"),
+        ModifyError::NotCades { number } => Text::new("cause-modify-not-cades").with("number", number),
+        ModifyError::Sealed { number } => Text::new("cause-modify-sealed").with("number", number),
+        ModifyError::Path { number, why } => Text::new("cause-modify-path").with("number", number).with("detail", why),
+        ModifyError::TooLong => Text::new("cause-modify-too-long"),
+    }
+}
+
 fn bulk(error: BulkError) -> Text {
     match error {
         BulkError::Count { max } => Text::new("cause-bulk-count").with("max", max),
+        BulkError::AlreadySigned => Text::new("cause-bulk-already-signed"),
         BulkError::Attached => Text::new("cause-bulk-attached"),
         BulkError::HashLength { len } => Text::new("cause-bulk-hash").with("len", len),
         BulkError::TimedOut => Text::new("cause-bulk-timeout"),

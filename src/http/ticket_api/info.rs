@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What this build can do, in words that clients may look for.
-const FEATURES: [&str; 18] = [
+const FEATURES: [&str; 20] = [
     "signatureType.detached",
     "signatureType.attached",
     "cadesType.undefined",
@@ -36,6 +36,8 @@ const FEATURES: [&str; 18] = [
     "ts.verifier",
     "ds.creator.data.bulk",
     "ds.verifier",
+    "ds.modifier",
+    "dataToSignQualifier.alreadySigned",
     "keyStore.pkcs11",
 ];
 

@@ -13,7 +13,7 @@ use super::{
     reply::{Reply, say},
     request::{Asking, Body, GivenPin, TicketPath},
 };
-use crate::ticket::Certificate;
+use crate::ticket::{Certificate, KeyReport};
 
 pub(super) async fn choose(state: State, asking: Asking, ticket: TicketPath, request: HttpRequest, body: Body) -> Result<Reply, ApiError> {
     const OPERATION: Operation = Operation::ChooseKey;
@@ -46,9 +46,13 @@ struct PinDto {
 }
 
 pub(super) async fn check(state: State, asking: Asking, ticket: TicketPath, request: HttpRequest, body: Body) -> Result<Reply, ApiError> {
-    let certificate = certificate(&state, &asking, &ticket, &body, Operation::CheckKey).await?;
-    let mut signature = json!({ "canBeUsed": certificate.is_some() });
-    let said = if certificate.is_some() { "key-usable" } else { "key-without-certificate" };
+    let KeyReport { certificate, time_stamps_alone } = report(&state, &asking, &ticket, &body, Operation::CheckKey).await?;
+    let mut signature = json!({ "canBeUsed": certificate.is_some() && !time_stamps_alone });
+    let said = match &certificate {
+        None => "key-without-certificate",
+        Some(_) if time_stamps_alone => "key-for-time-stamps",
+        Some(_) => "key-usable",
+    };
     signature["message"] = say(&request, &Text::new(said)).into();
     if let Some(certificate) = &certificate {
         signature["certificateInfo"] = describe(&request, certificate).into();
@@ -98,20 +102,14 @@ async fn certificate_of_type(
     state.services.tickets.check(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
     match KeyType::parse(&path.key_type)? {
         KeyType::KeyAgreement => Ok(None),
-        KeyType::Signature => certificate(state, asking, ticket, body, OPERATION).await,
+        KeyType::Signature => Ok(report(state, asking, ticket, body, OPERATION).await?.certificate),
     }
 }
 
-async fn certificate(
-    state: &State,
-    asking: &Asking,
-    ticket: &TicketPath,
-    body: &Body,
-    operation: Operation,
-) -> Result<Option<Certificate>, ApiError> {
+async fn report(state: &State, asking: &Asking, ticket: &TicketPath, body: &Body, operation: Operation) -> Result<KeyReport, ApiError> {
     let tickets = &state.services.tickets;
     tickets.check(&asking.caller, ticket.0).await.map_err(|error| operation.error(error))?;
     let dto: PinDto = body.object_or_nothing().map_err(|error| operation.error(error))?;
     let pin = dto.key_store_password.into_pin().map_err(|error| operation.error(error))?;
-    tickets.certificate(&asking.caller, ticket.0, pin.as_ref()).await.map_err(|error| operation.error(error))
+    tickets.key_report(&asking.caller, ticket.0, pin.as_ref()).await.map_err(|error| operation.error(error))
 }

@@ -10,6 +10,7 @@ mod error;
 mod info;
 mod key_store;
 mod messages;
+mod modifier;
 mod options;
 mod permission;
 mod reply;
@@ -32,7 +33,6 @@ pub(super) use self::messages::{Languages, Messages};
 use self::{
     error::{ApiError, Operation, RouteError},
     reply::Reply,
-    request::{Asking, TicketPath},
 };
 use super::app::AppState;
 
@@ -54,7 +54,6 @@ fn routes(config: &mut ServiceConfig) {
     session_routes(config);
     signature_routes(config);
     time_stamp_routes(config);
-    later_routes(config);
     config
         .service(resource("/accessToken", "POST").route(post().to(permission::request)))
         .service(resource("/accessToken/{uuid}", "GET, DELETE").route(get().to(permission::read)).route(delete().to(permission::revoke)))
@@ -87,6 +86,9 @@ fn signature_routes(config: &mut ServiceConfig) {
         .service(resource("/ticket/{uuid}/ds/data", "GET, POST").route(get().to(signature::data)).route(post().to(upload::signature)))
         .service(resource("/ticket/{uuid}/ds/base64Data", "GET").route(get().to(signature::base64_data)))
         .service(resource("/ticket/{uuid}/ds/verifier", "GET, POST").route(get().to(verifier::result)).route(post().to(verifier::start)))
+        .service(resource("/ticket/{uuid}/ds/modifier", "GET, POST").route(get().to(modifier::state)).route(post().to(modifier::start)))
+        .service(resource("/ticket/{uuid}/ds/modifiedData", "GET").route(get().to(modifier::data)))
+        .service(resource("/ticket/{uuid}/ds/base64ModifiedData", "GET").route(get().to(modifier::base64_data)))
         .service(resource("/ticket/{uuid}/ds/signedData", "GET").route(get().to(verifier::signed_data)))
         .service(resource("/ticket/{uuid}/ds/base64SignedData", "GET").route(get().to(verifier::base64_signed_data)));
 }
@@ -103,25 +105,10 @@ fn time_stamp_routes(config: &mut ServiceConfig) {
         );
 }
 
-/// Calls of the API that are not served yet; they say so, in its own form.
-fn later_routes(config: &mut ServiceConfig) {
-    let (reading, both) = ("GET", "GET, POST");
-    let later_calls = [("ds/modifier", both), ("ds/modifiedData", reading), ("ds/base64ModifiedData", reading)];
-    for (call, allow) in later_calls {
-        let resource = resource(&format!("/ticket/{{uuid}}/{call}"), allow).route(get().to(later));
-        config.service(if allow == both { resource.route(post().to(later)) } else { resource });
-    }
-}
-
 /// A path, with or without a slash behind it, that takes the methods which are added to it; `allow` lists them.
 fn resource(path: &str, allow: &'static str) -> Resource {
     let wrong_method = move || async move { Err::<HttpResponse, ApiError>(Operation::Other.error(RouteError::Method { allow })) };
     web::resource([path.to_owned(), format!("{path}/")]).default_service(web::to(wrong_method))
-}
-
-async fn later(state: State, asking: Asking, ticket: TicketPath) -> Result<Reply, ApiError> {
-    state.services.tickets.check(&asking.caller, ticket.0).await.map_err(|error| Operation::Other.error(error))?;
-    Err(Operation::Other.error(RouteError::Later))
 }
 
 async fn unknown_route() -> Result<Reply, ApiError> {

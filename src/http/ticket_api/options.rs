@@ -103,6 +103,7 @@ impl OptionChanges {
 
     pub(super) fn apply(&self, options: &mut SignatureOptions) {
         set(&mut options.signature_type, self.signature_type);
+        options.signature_type_set |= self.signature_type.is_some();
         set(&mut options.cades_type, self.cades_type);
         set(&mut options.embed_certificate, self.embed_certificate);
         set(&mut options.embed_signature_ts, self.embed_signature_ts);

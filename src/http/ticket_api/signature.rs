@@ -76,8 +76,7 @@ pub(super) async fn state(state: State, asking: Asking, ticket: TicketPath) -> R
 
 pub(super) async fn data(state: State, asking: Asking, ticket: TicketPath) -> Result<impl Responder, ApiError> {
     let Some(document) = wait_for(&state, &asking, ticket).await? else { return Ok(Either::Right(Reply::pending())) };
-    let body = SizedStream::new(document.len(), document.into_pieces());
-    Ok(Either::Left(HttpResponse::Ok().content_type("application/octet-stream").body(body)))
+    Ok(Either::Left(in_bytes(document)))
 }
 
 pub(super) async fn base64_data(
@@ -88,6 +87,12 @@ pub(super) async fn base64_data(
 ) -> Result<impl Responder, ApiError> {
     let Some(document) = wait_for(&state, &asking, ticket).await? else { return Ok(Either::Right(Reply::pending())) };
     Ok(Either::Left(in_base64(&request, "signature-created", document)))
+}
+
+/// An answer with a document as it is, sent as it is read.
+pub(super) fn in_bytes(document: SignatureDocument) -> HttpResponse {
+    let body = SizedStream::new(document.len(), document.into_pieces());
+    HttpResponse::Ok().content_type("application/octet-stream").body(body)
 }
 
 /// An answer with a document in Base64, encoded as it goes.

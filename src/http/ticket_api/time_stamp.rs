@@ -1,23 +1,20 @@
 //! Time stamps over a ticket's content: asking for one, fetching it, bringing one along, checking it.
 
 use actix_web::{
-    Either, HttpMessage, HttpRequest, HttpResponse, Responder,
+    Either, HttpRequest, HttpResponse, Responder,
     web::{Bytes, Payload},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Deserialize;
 
 use super::{
     State,
-    error::{ApiError, BodyError, Operation},
+    error::{ApiError, Operation},
     messages::Text,
     reply::Reply,
     request::{Asking, TicketPath},
+    upload::{TIME_STAMP, receive},
 };
-use crate::{
-    http::extract::{Pace, read_whole},
-    ticket::{TIME_STAMP_MAX, TimeStampReport},
-};
+use crate::ticket::{TimeStampReport, TokenUpload};
 
 pub(super) async fn start(state: State, asking: Asking, ticket: TicketPath, _body: Bytes) -> Result<Reply, ApiError> {
     let started = state.services.tickets.start_time_stamp(&asking.caller, ticket.0).await;
@@ -54,35 +51,18 @@ async fn wait_for(state: &State, asking: &Asking, ticket: TicketPath) -> Result<
     token.transpose().map(Option::flatten).map_err(|error| Operation::FetchTimeStamp.error(error))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TokenDto {
-    base64_data: Option<String>,
-}
-
 pub(super) async fn upload(
     state: State,
     asking: Asking,
     ticket: TicketPath,
     request: HttpRequest,
-    mut body: Payload,
+    body: Payload,
 ) -> Result<Reply, ApiError> {
     const OPERATION: Operation = Operation::UploadTimeStamp;
-    const MEMBER: &str = "base64Data";
     let tickets = &state.services.tickets;
     tickets.check(&asking.caller, ticket.0).await.map_err(|error| OPERATION.error(error))?;
-    let pace = Pace::start(state.settings.body_idle_max, state.settings.body_total_max);
-    // Base64 in JSON takes more than the bytes themselves.
-    let body = read_whole(&mut body, 2 * TIME_STAMP_MAX, pace).await.map_err(|error| OPERATION.error(BodyError::from(error)))?;
-    let token = match request.content_type().to_ascii_lowercase().as_str() {
-        "application/json" => {
-            let dto: TokenDto = serde_json::from_slice(&body).map_err(|_| OPERATION.error(BodyError::NotJson))?;
-            let text = dto.base64_data.ok_or_else(|| OPERATION.error(BodyError::MissingMember(MEMBER)))?;
-            STANDARD.decode(text.trim()).map_err(|_| OPERATION.error(BodyError::Base64(MEMBER)))?
-        }
-        "application/octet-stream" | "" => body.to_vec(),
-        _ => return Err(OPERATION.error(BodyError::ContentType)),
-    };
+    let mut token = TokenUpload::default();
+    receive(&state, &request, body, TIME_STAMP, &mut token).await?;
     tickets.put_time_stamp(&asking.caller, ticket.0, token).await.map_err(|error| OPERATION.error(error))?;
     Ok(Reply::ok("time-stamp-uploaded"))
 }

@@ -1,6 +1,6 @@
 //! Verification of uploaded signatures, and the content of attached ones.
 
-use actix_web::{HttpRequest, HttpResponse, body::SizedStream};
+use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     messages::Text,
     reply::Reply,
     request::{Asking, TicketPath},
-    signature::{in_base64, too_many_waiting},
+    signature::{in_base64, in_bytes, too_many_waiting},
 };
 use crate::ticket::{SignatureDocument, SignerVerdict, Verification};
 
@@ -29,9 +29,7 @@ pub(super) async fn result(state: State, asking: Asking, ticket: TicketPath, req
 }
 
 pub(super) async fn signed_data(state: State, asking: Asking, ticket: TicketPath) -> Result<HttpResponse, ApiError> {
-    let document = content(&state, &asking, ticket).await?;
-    let body = SizedStream::new(document.len(), document.into_pieces());
-    Ok(HttpResponse::Ok().content_type("application/octet-stream").body(body))
+    Ok(in_bytes(content(&state, &asking, ticket).await?))
 }
 
 pub(super) async fn base64_signed_data(

@@ -345,6 +345,15 @@ impl Store for PostgresStore {
         self.shared.waiters.permit_changes()
     }
 
+    async fn check_ready(&self) -> Result<(), StoreError> {
+        let rows = self.readers.query("SELECT current_setting('transaction_read_only')", &[]).await?;
+        let read_only = rows.first().map(|row| row::column::<String>(row, 0)).transpose()?;
+        match read_only.as_deref() {
+            Some("off") => Ok(()),
+            _ => Err(StoreError::Unavailable("the database can only be read".to_owned())),
+        }
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         let rows = self.readers.query(concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1"), &[&id.as_uuid()]).await?;
         Ok(rows.first().map(row::job).transpose()?.map(|row| row.job))

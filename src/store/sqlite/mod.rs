@@ -278,6 +278,13 @@ impl Store for SqliteStore {
         self.waiters.permit_changes()
     }
 
+    async fn check_ready(&self) -> Result<(), StoreError> {
+        if self.writer.has_failed() {
+            return self.writer.write(|tables| tables.prove_writable()).await;
+        }
+        self.readers.read(queries::queues).await.map(drop)
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<SigningJob>, StoreError> {
         let row = self.recent.job(id);
         let row = row.map_or_else(|| self.readers.read_row(|connection| queries::job(connection, id)), |row| Ok(Some(row)))?;

@@ -80,6 +80,7 @@ mod tests {
             key: KeyChoice::Default,
             signing: None,
             verifying: None,
+            modifying: None,
             time_stamp: None,
             version: 0,
         };
@@ -88,7 +89,8 @@ mod tests {
             .commit(vec![Change::InsertTicket { ticket: ticket.clone(), limit: 5 }, Change::Audit(AuditEvent::GatewayStopped)])
             .await
             .unwrap();
-        ticket.content = Some(Content { place: ContentPlace::Stored, len: 3, sha256: digest(HashAlgorithm::Sha256, b"abc") });
+        ticket.content =
+            Some(Content { place: ContentPlace::Stored, len: 3, sha256: digest(HashAlgorithm::Sha256, b"abc"), objects: Vec::new() });
         let put = Change::PutContent { ticket: ticket.id, part: ContentPart::Document, bytes: b"abc".to_vec().into() };
         store.commit(vec![Change::UpdateTicket(ticket.clone()), put]).await.unwrap();
         let text = String::new;

@@ -100,15 +100,25 @@ impl<'a> Tables<'a> {
         std::mem::take(&mut self.memory.stirred)
     }
 
+    /// Writes something, and changes nothing.
+    pub(super) fn prove_writable(&mut self) -> Result<(), StoreError> {
+        let version = self.connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+        let written = version.and_then(|version| self.connection.pragma_update(None, "user_version", version));
+        written.map_err(|error| self.fail(error))
+    }
+
+    /// Notes that the database failed.
+    fn fail(&mut self, error: rusqlite::Error) -> StoreError {
+        let told = StoreError::Unavailable(error.to_string());
+        self.failure.get_or_insert(error);
+        told
+    }
+
     pub(super) fn run(&mut self, sql: &str, params: &[(&str, &dyn ToSql)]) -> Result<usize, StoreError> {
         #[cfg(test)]
         super::plans::note(self.connection, sql);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params));
-        done.map_err(|error| {
-            let told = StoreError::Unavailable(error.to_string());
-            self.failure.get_or_insert(error);
-            told
-        })
+        done.map_err(|error| self.fail(error))
     }
 
     /// Changes a job of which nothing changes but what becomes of it.

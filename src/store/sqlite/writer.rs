@@ -4,7 +4,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -52,6 +55,7 @@ enum Order {
 /// The way to the writing thread.
 pub(super) struct Writer {
     queue: Mutex<Option<Sender<Order>>>,
+    failed: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -60,9 +64,10 @@ impl Writer {
         let (sender, receiver) = bounded(QUEUE_MAX);
         let memory = Memory::load(&connection, settings.gateway)?;
         let desk = Desk::new(connection, memory, recent, settings);
+        let failed = Arc::clone(&desk.failed);
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || desk.work(&receiver));
         let thread = thread.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue: Mutex::new(Some(sender)), failed, thread: Mutex::new(Some(thread)) })
     }
 
     /// Has `change` made in the next transaction; returns when that is on disk.
@@ -80,6 +85,11 @@ impl Writer {
         });
         self.order(Order::Change(work))?;
         answer.await.map_err(|_| not_made())?
+    }
+
+    /// Whether the last transaction was not committed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Has a claim made as soon as there is something to claim.
@@ -129,13 +139,27 @@ struct Desk {
     recent: Arc<Recent>,
     settings: SqliteSettings,
     purged: Instant,
+    /// The log of what was deleted could not be emptied, which was told.
+    purge_failed: bool,
+    /// The last transaction was not committed.
+    failed: Arc<AtomicBool>,
     meter: CommitMeter,
 }
 
 impl Desk {
     fn new(connection: Connection, memory: Memory, recent: Arc<Recent>, settings: SqliteSettings) -> Self {
         let meter = CommitMeter::of("sqlite");
-        Self { connection, memory, claims: Claims::default(), recent, settings, purged: Instant::now(), meter }
+        Self {
+            connection,
+            memory,
+            claims: Claims::default(),
+            recent,
+            settings,
+            purged: Instant::now(),
+            purge_failed: false,
+            failed: Arc::default(),
+            meter,
+        }
     }
 
     fn work(mut self, queue: &Receiver<Order>) {
@@ -195,6 +219,7 @@ impl Desk {
             self.roll_back();
             unavailable(error)
         });
+        self.failed.store(committed.is_err(), Ordering::Relaxed);
         let size = size + made.len();
         answers.into_iter().for_each(|answer: Answer| answer(committed.clone()));
         made.into_iter().for_each(|made: Made| made.answer(committed.clone()));
@@ -250,8 +275,11 @@ impl Desk {
         match emptied {
             Ok(0) => self.memory.deleted = false,
             Ok(_) => {}
-            Err(error) => warn!(error = %error, "the write-ahead log could not be emptied"),
+            // Once: this is tried every second.
+            Err(ref error) if !self.purge_failed => warn!(error = %error, "the write-ahead log could not be emptied; it is tried again"),
+            Err(_) => {}
         }
+        self.purge_failed = emptied.is_err();
         if let Err(error) = self.connection.busy_timeout(BUSY_MAX) {
             warn!(error = %error, "the database's waiting time could not be set");
         }

@@ -19,7 +19,7 @@ fn requests() -> Vec<ApiError> {
     let limits = [AccessError::TooManyRequests { retry_after }, AccessError::TooManyWaiting { retry_after }];
     let access = [AccessError::UnknownCaller, AccessError::ForeignOrigin, AccessError::ForeignHost, AccessError::MissingScope];
     let access = access.into_iter().chain(limits).map(Problem::from);
-    let routes = [RouteError::Unknown, RouteError::Method { allow: "GET" }, RouteError::KeyType, RouteError::Language, RouteError::Later];
+    let routes = [RouteError::Unknown, RouteError::Method { allow: "GET" }, RouteError::KeyType, RouteError::Language];
     let routes = routes.into_iter().chain([RouteError::NoKeyReady]).map(Problem::from);
     access.chain(routes).map(|problem| Operation::Other.error(problem)).collect()
 }
@@ -61,17 +61,22 @@ fn tickets() -> Vec<ApiError> {
         TicketError::StoreUnavailable,
         TicketError::Overtaken,
         TicketError::KeyReused,
+        TicketError::SeveralObjects,
+        TicketError::SameName("a.txt".to_owned()),
+        TicketError::TooManyObjects { max: 9 },
     ];
     let starts = [
         TicketError::NoContent,
         TicketError::NoCertificate,
+        TicketError::TimeStampsAlone,
         TicketError::UnknownToken,
         TicketError::Unsupported(UnsupportedOption::EmbedCertificate(EmbedCertificate::SignerAndCaCert)),
         TicketError::Cms(crate::cms::CmsError::SignatureValue),
         TicketError::ContentTimeStamp(LevelError::Busy),
         TicketError::Level(LevelError::Busy),
     ];
-    let bulks = [BulkError::Count { max: 9 }, BulkError::Attached, BulkError::HashLength { len: 5 }, BulkError::TimedOut];
+    let bulks =
+        [BulkError::Count { max: 9 }, BulkError::Attached, BulkError::AlreadySigned, BulkError::HashLength { len: 5 }, BulkError::TimedOut];
     let mut errors: Vec<_> = everywhere.into_iter().map(|error| UPLOAD.error(error)).collect();
     errors.extend(starts.into_iter().chain(bulks.map(TicketError::Bulk)).map(|error| START.error(error)));
     errors.push(Operation::SetMetadata.error(TicketError::NoContent));
@@ -81,17 +86,40 @@ fn tickets() -> Vec<ApiError> {
     let not_a_signature = TicketError::NoSuchSignature("detail".to_owned());
     errors.extend([TicketError::Detached, not_a_signature].map(|error| Operation::FetchSignedData.error(error)));
     errors.push(Operation::UploadSignature.error(TicketError::Armor));
+    errors.extend(existing());
     let options = [
         UnsupportedOption::CadesType(CadesType::XLong),
         UnsupportedOption::SignatureTs,
         UnsupportedOption::DataTs,
         UnsupportedOption::EmbedCertificate(EmbedCertificate::SignerCertAndCaInfo),
         UnsupportedOption::CadesWithoutCertificate,
-        UnsupportedOption::AlreadySigned,
         UnsupportedOption::AsicForm(AsicForm::S),
     ];
     errors.extend(options.map(|error| Operation::SetOptions.error(TicketError::Unsupported(error))));
     errors
+}
+
+fn existing() -> Vec<ApiError> {
+    let detail = || "detail".to_owned();
+    let existing = [
+        ExistingError::NotASignature(detail()),
+        ExistingError::Broken { number: 2, why: detail() },
+        ExistingError::NoDocument,
+        ExistingError::TooManySigners,
+        ExistingError::SameSigner,
+    ];
+    let modify = [
+        ModifyError::Container,
+        ModifyError::ContentTimeStamp,
+        ModifyError::NotCades { number: 2 },
+        ModifyError::Sealed { number: 2 },
+        ModifyError::Path { number: 2, why: detail() },
+        ModifyError::TooLong,
+    ];
+    let fetched = [TicketError::NotRequested, TicketError::Level(LevelError::Busy)];
+    let starts = existing.into_iter().map(|error| START.error(TicketError::Existing(error)));
+    let modifies = modify.into_iter().map(|error| Operation::StartModification.error(TicketError::Modify(error)));
+    starts.chain(modifies).chain(fetched.map(|error| Operation::FetchModification.error(error))).collect()
 }
 
 fn keys_and_jobs() -> Vec<ApiError> {
