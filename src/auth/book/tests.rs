@@ -166,7 +166,7 @@ async fn a_caller_that_would_be_of_no_use_or_no_good_is_refused() {
                 new.with_api_key = false;
                 new.origins = vec![PAGE.to_owned()];
                 new.consent = ConsentPolicy::Operator;
-                new.consent_for = new.default_key.iter().map(|key| (key.clone(), ConsentPolicy::Auto)).collect();
+                new.consent_for = [("seal".parse().unwrap(), ConsentPolicy::Auto)].into();
             },
             CallerError::AutoByOrigin,
         ),
