@@ -44,6 +44,8 @@ if $with_tests; then
         "node nodejs"
         "npm npm"
         "pngquant pngquant"
+        "gpgsm gpgsm"
+        "gpg-agent gpg-agent"
     )
 fi
 

@@ -6,7 +6,10 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::gateway::{Answer, CI_KEY, Gateway, OTHER_KEY, PATIENCE, Plan, send};
+use common::{
+    gateway::{Answer, CI_KEY, Gateway, OTHER_KEY, PATIENCE, Plan, send},
+    openssl::openssl_ok,
+};
 use reqwest::Method;
 use sealgate::{
     domain::{
@@ -231,6 +234,53 @@ async fn a_signature_without_a_permission_waits_for_the_operator_and_what_was_sh
         })
         .collect();
     assert_eq!(signed, request.scope.digests);
+}
+
+/// What an operator is shown of the only request that waits, and its digest as the request has it.
+async fn shown(gateway: &Gateway) -> (Permit, Vec<u8>, String) {
+    let request = waiting(gateway).await;
+    let document = request.ask.as_ref().unwrap().waiting.as_ref().unwrap().document.clone().unwrap();
+    let shown = gateway.tickets.document_asked_about(&operator("anna"), request.id).await.unwrap();
+    let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(shown.into_pieces()).await.unwrap();
+    (request, pieces.concat(), document.sha256.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_beside_others_is_shown_the_document_and_of_several_objects_what_will_be_their_container() {
+    let gateway = asking().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("document"), b"document").unwrap();
+    let key = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other", "-days", "30", "-keyout"];
+    openssl_ok([&key[..], &[&path("key"), "-out", &path("pem")]].concat());
+    let sign = ["cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-in", &path("document"), "-signer", &path("pem"), "-inkey"];
+    openssl_ok([&sign[..], &[&path("key"), "-out", &path("p7s")]].concat());
+    let digest = |bytes: &[u8]| sealgate::domain::audit::Sha256::of(bytes).to_string();
+
+    let ticket = gateway.ticket_with(&std::fs::read(path("p7s")).unwrap()).await;
+    gateway.put_json(&format!("{ticket}/option"), json!({ "dataToSignQualifier": "alreadySigned" })).await;
+    assert_eq!(start(&gateway, &ticket, json!({})).await.message(), STARTED);
+    let (request, document, sha256) = shown(&gateway).await;
+    assert_eq!((document.as_slice(), sha256), (b"document".as_slice(), digest(b"document")));
+    gateway.permits.grant(&operator("anna"), request.id, None).await.unwrap();
+    assert_eq!(gateway.get(&format!("{ticket}/ds/data")).await.status, 200);
+
+    let part =
+        |name: &str| format!("--x\r\nContent-Disposition: form-data; name=\"uploadTicketData\"; filename=\"{name}\"\r\n\r\n{name}\r\n");
+    let form = format!("{}{}--x--\r\n", part("one"), part("two"));
+    let ticket = gateway.ticket().await;
+    assert_eq!(gateway.upload(&ticket, "multipart/form-data; boundary=x", form.into_bytes()).await.status, 200);
+    gateway.put_json(&format!("{ticket}/option"), json!({ "asicForm": "ASIC_E" })).await;
+    assert_eq!(start(&gateway, &ticket, json!({})).await.message(), STARTED);
+    let (request, container, sha256) = shown(&gateway).await;
+    let mut container = zip::ZipArchive::new(std::io::Cursor::new(container)).unwrap();
+    let names: Vec<_> = container.file_names().map(|name| name.unwrap().into_owned()).collect();
+    assert_eq!(names, ["mimetype", "one", "two", "META-INF/ASiCManifest001.xml"]);
+    let mut manifest = Vec::new();
+    std::io::Read::read_to_end(&mut container.by_name("META-INF/ASiCManifest001.xml").unwrap(), &mut manifest).unwrap();
+    assert_eq!(sha256, digest(&manifest));
+    gateway.permits.grant(&operator("anna"), request.id, None).await.unwrap();
+    assert_eq!(gateway.get(&format!("{ticket}/ds/data")).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,6 +140,10 @@ fn a_gateway_that_is_well_is_proved_by_signing_after_one_login() {
     let patient = Patient::spied();
     let report = patient.doctor();
     report.assert_well();
+    let offered = report.findings().find(|finding| finding["check"] == "offer").unwrap()["what"].as_str().unwrap();
+    for part in ["RSA 4096", "EC P-384", "Ed25519", "ecdsa-sha256", "rsa-pss-sha512"] {
+        assert!(offered.contains(part), "{part} is not in {offered}");
+    }
     let proved = report.findings().filter(|finding| finding["what"].as_str().unwrap().contains("proved by signing")).count();
     // Six RSA algorithms, three ECDSA ones for each of three keys, and Ed25519.
     let log = patient.spy_log();

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("auth", &["store", "domain"]),
     ("permit", &["store", "audit", "telemetry", "domain"]),
     ("signing", &["token", "store", "permit", "audit", "telemetry", "domain"]),
-    ("stamping", &["signing", "cms", "pki", "store", "domain"]),
+    ("stamping", &["signing", "verification", "cms", "pki", "store", "domain"]),
     ("verification", &["cms", "pki", "domain"]),
     ("ticket", &["signing", "stamping", "verification", "cms", "pki", "store", "permit", "domain"]),
     ("csc", &["signing", "cms", "pki", "store", "permit", "domain"]),

@@ -59,6 +59,34 @@ impl Session {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reference_of_a_notice_stands_in_the_log_with_what_the_client_is_not_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let session = Session::start(directory.path(), &[("SEALGATE_LOG_FORMAT", "json")]);
+    let base = format!("{}/fintech/api/v1/crypto/cert-requests/eio", session.gateway.url);
+    let wrong = "wrong000000000000000000000000000000000";
+    let mut notices = Vec::new();
+    for (token, path) in [(wrong, "/x/state"), (&*session.text("bank_token"), "/0b2c6d6e-1111-4a31-8c3e-000000000001/state")] {
+        let answer = session.http.get(format!("{base}{path}")).bearer_auth(token).send().await.unwrap();
+        notices.push(serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap());
+    }
+    let key = json!({
+        "externalId": "0b2c6d6e-1111-4a31-8c3e-000000000002", "email": "a@b.example", "login": "petrov", "number": "1",
+        "userName": "Петров Пётр", "userPosition": "Бухгалтер", "pkcs10": { "key": "pkcs11:object=none" },
+    });
+    let answer = session.http.post(&base).bearer_auth(session.text("bank_token")).body(key.to_string()).send().await.unwrap();
+    notices.push(serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap());
+    let (status, log) = session.gateway.stop();
+    assert!(status.success() && !log.contains(wrong), "{log}");
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for notice in &notices {
+        let found: Vec<_> = lines.iter().filter(|line| line["reference.id"] == notice["referenceId"]).collect();
+        assert_eq!((found.len(), &found[0]["notice.cause"]), (1, &notice["cause"]), "{notice} {log}");
+    }
+    let told = &lines.iter().find(|line| line["reference.id"] == notices[2]["referenceId"]).unwrap()["detail"];
+    assert!(told.as_str().is_some_and(|detail| !detail.is_empty()) && !notices[2].to_string().contains(told.as_str().unwrap()), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_has_the_id_of_its_request() {
     let gateway = Plan::scripted(&Script::new("ids"), LoginMode::Configured, &["ids"]).start().await;
     let id_of = async |request: RequestBuilder| request.send().await.unwrap().headers()[REQUEST_ID].to_str().unwrap().to_owned();

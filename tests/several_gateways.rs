@@ -23,6 +23,7 @@ use tempfile::TempDir;
 /// After so long a test that waits for an event has failed.
 const PATIENCE: Duration = Duration::from_secs(90);
 const API_KEY: &str = "several00000000000000000000000gateways";
+const BANK_TOKEN: &str = "bank0000000000000000000000000000000000";
 
 /// A SoftHSM token with keys and certificates, as development mode makes them.
 struct Token {
@@ -56,13 +57,22 @@ struct Rig {
     directory: TempDir,
     /// Where all of them keep long documents, if they do.
     spool: Option<PathBuf>,
+    /// Whether a bank's client may ask for certificates, which development mode's CA issues.
+    certifies: bool,
 }
 
 impl Rig {
     fn new(tokens: usize) -> Self {
         let server = Postgres::start_new();
         let database = server.new_database();
-        Self { server, database, tokens: (0..tokens).map(|_| Token::new()).collect(), directory: tempfile::tempdir().unwrap(), spool: None }
+        Self {
+            server,
+            database,
+            tokens: (0..tokens).map(|_| Token::new()).collect(),
+            directory: tempfile::tempdir().unwrap(),
+            spool: None,
+            certifies: false,
+        }
     }
 
     fn data_dir(&self, name: &str) -> PathBuf {
@@ -95,8 +105,34 @@ impl Rig {
             config.push_str(&format!("[[token]]\nuri = {:?}\nlogin = \"configured\"\npin = {{ file = {pin:?} }}\n", token.uri));
             config.push_str(&format!("[[key]]\nname = \"key-{n}\"\nuri = {:?}\nchain = [{:?}]\n", token.key_uri, token.ca));
         }
+        if self.certifies {
+            config = format!("development = true\n{config}{}", self.certificate_requests());
+        }
         fs::write(self.config(name), config).unwrap();
         Gateway::serve(&self.config(name))
+    }
+
+    /// The part of a configuration for certificate requests.
+    fn certificate_requests(&self) -> String {
+        let Token { uri, ca, directory, .. } = &self.tokens[0];
+        let (key, hash) = (directory.path().join("ca-key.pem"), Sha256::of(BANK_TOKEN.as_bytes()));
+        format!(
+            "[[caller]]\nname = \"bank\"\napi_key_sha256 = \"{hash}\"\nscopes = [\"CRYPTO_CERT_REQUEST_EIO\"]\n\
+             account = {{ login = \"director\", full_name = \"Иванов Иван\", organisation = \"Ромашка\", eio = true }}\n\
+             [enrolment]\ndev_ca = {{ key = {key:?}, certificate = {ca:?} }}\n\
+             [[enrolment.profile]]\nname = \"bank\"\ntoken = {uri:?}\nca = \"dev\"\napproval = \"auto\"\n\
+             subject = [\"CN={{full_name}}\"]\nanchors = [{ca:?}]\n"
+        )
+    }
+
+    /// A call of a bank's client; status and body.
+    fn bank(&self, gateway: &str, path: &str, more: &[&str]) -> (String, String) {
+        let url = format!("{gateway}/fintech/api/v1/crypto/cert-requests/eio{path}");
+        let authorization = format!("Authorization: Bearer {BANK_TOKEN}");
+        let fixed = ["-sS", "-w", "\n%{http_code}", "-H", &authorization, &url];
+        let answer = stdout(&Command::new("curl").args(fixed).args(more).output().unwrap());
+        let (body, status) = answer.rsplit_once('\n').unwrap();
+        (status.to_owned(), body.to_owned())
     }
 
     /// A client that signs a document through a gateway.
@@ -245,6 +281,46 @@ fn a_client_of_one_gateway_gets_a_signature_of_another_ones_token() {
         .output()
         .unwrap();
     assert!(!refused.status.success() && stderr(&refused).contains("413"), "{}", stderr(&refused));
+    assert!(a.stop().0.success() && b.stop().0.success());
+}
+
+#[test]
+fn of_two_gateways_that_activate_at_once_one_does_the_work_both_answer_and_the_key_signs_at_both() {
+    const ID: &str = "0b2c6d6e-1111-4a31-8c3e-000000000001";
+    let mut rig = Rig::new(1);
+    rig.certifies = true;
+    let a = rig.gateway("a", 0);
+    rig.wait_for_key(&a, "key-0");
+    let mut b = rig.gateway("b", 0);
+    b.wait_until_said("gateway a has the token");
+    let wanted = format!(
+        r#"{{"externalId":"{ID}","email":"a@b.example","login":"director","number":"1","userName":"Иванов Иван","userPosition":"Директор"}}"#
+    );
+    // Keys are made by whoever has the token, and the same request again goes on there.
+    let (status, refused) = rig.bank(&b.url, "", &["--json", &wanted]);
+    assert_eq!(status, "503", "{refused}");
+    let (status, created) = rig.bank(&a.url, "", &["--json", &wanted]);
+    assert_eq!(status, "201", "{created}");
+    wait("the certificate is issued", || rig.bank(&b.url, &format!("/{ID}/state"), &[]).1.contains("PUBLISHED_BY_BANK"));
+    let path = format!("/{ID}/activate");
+    let answers = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|n| {
+                let (rig, gateway, path) = (&rig, if n % 2 == 0 { &a.url } else { &b.url }, &path);
+                scope.spawn(move || rig.bank(gateway, path, &["-X", "POST"]))
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(answers.iter().all(|answer| *answer == ("200".to_owned(), String::new())), "{answers:?}");
+    let activated =
+        "SELECT count(*) FROM audit WHERE text LIKE '%\"event\":\"certificate-request\"%' AND text LIKE '%\"step\":\"activated\"%'";
+    assert_eq!(rig.sql(activated), "1");
+    assert_eq!(rig.sql("SELECT count(*) FROM audit WHERE text LIKE '%proof of possession%'"), "1");
+    for (n, gateway) in [&a, &b].into_iter().enumerate() {
+        rig.wait_for_key(gateway, "director");
+        rig.sign(gateway, "director", n).succeeds(&rig.tokens[0].ca);
+    }
     assert!(a.stop().0.success() && b.stop().0.success());
 }
 

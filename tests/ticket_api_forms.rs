@@ -11,6 +11,7 @@ use common::gateway::{Answer, CI_KEY, CI_ORIGIN, Gateway, OTHER_KEY, PAGE_ORIGIN
 use reqwest::Method;
 use sealgate::{
     domain::token::{LoginMode, SlotState},
+    pki::trust::authority_id,
     token::fake::Script,
 };
 use serde_json::{Value, json};
@@ -206,7 +207,8 @@ async fn metadata_comes_after_data() {
 async fn options_are_echoed_and_kept_and_set_all_together_or_not_at_all() {
     let gateway = Plan::new().start().await;
     let option = format!("{}/option", gateway.ticket().await);
-    let set = gateway.put_json(&option, json!({ "signatureType": "ATTACHED", "caId": "ca-1", "unknown": true })).await;
+    let ca = authority_id(gateway.ca.certificate());
+    let set = gateway.put_json(&option, json!({ "signatureType": "ATTACHED", "caId": ca, "unknown": true })).await;
     assert_eq!(set.status, 200);
     assert_eq!(set.json()["settedOptions"]["signatureType"], "attached");
     let refused = gateway.put_json(&option, json!({ "signatureType": "detached", "cadesType": "CAdESXLong" })).await;
@@ -217,7 +219,7 @@ async fn options_are_echoed_and_kept_and_set_all_together_or_not_at_all() {
         json!({
             "signatureType": "attached", "cadesType": "undefined", "embedCertificateType": "signerCert", "embedSignatureTs": false,
             "embedDataTs": false, "signatureTsVerifyOption": "ignore", "dataTsVerifyOption": "ignore", "tsAdditionalVerifying": false,
-            "duplicateSign": false, "dataToSignQualifier": "notSignedBefore", "asicForm": "NONE", "caId": "ca-1"
+            "duplicateSign": false, "dataToSignQualifier": "notSignedBefore", "asicForm": "NONE", "caId": ca
         })
     );
 }

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)] // in the helpers of tests
 
 mod common;
+#[path = "signature_verification/edit.rs"]
+#[allow(dead_code)]
+mod edit;
 #[path = "signature_verification/lab.rs"]
 #[allow(dead_code)]
 mod lab;
@@ -13,7 +16,10 @@ use lab::{CONTENT, Lab, P256, RSA};
 use reqwest::Method;
 use sealgate::{
     domain::algorithm::{Curve, KeyKind},
-    pki::trust::{TrustStore, authority_id},
+    pki::{
+        Certificate,
+        trust::{TrustStore, authority_id},
+    },
 };
 use serde_json::json;
 
@@ -199,5 +205,74 @@ async fn the_authorities_that_are_known_are_listed() {
     let listed = gateway.get("/certificateAuthority/supported").await.json();
     let expected = json!([{ "id": authority_id(&lab.root), "name": "Root" }, { "id": authority_id(&lab.ca), "name": "CA" }]);
     assert_eq!(listed["ca"], expected);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_named_is_the_only_one_that_signers_may_come_from() {
+    let (lab, other) = (Lab::new(), Lab::new());
+    lab.signer("signer", P256);
+    let mut plan = Plan::new();
+    plan.trust = TrustStore::new(vec![lab.root.clone(), other.root.clone()], vec![lab.ca.clone()]);
+    let gateway = plan.start().await;
+    let signature = lab.sign("signer", &["-nodetach"]);
+    let named = async |certificate: &Certificate| {
+        let ticket = gateway.ticket().await;
+        let set = gateway.put_json(&format!("{ticket}/option"), json!({ "caId": authority_id(certificate) })).await;
+        assert_eq!(set.status, 200, "{}", set.text());
+        let answer = verify(&gateway, &ticket, &signature).await;
+        (answer.status, answer.json()["verifyResults"][0]["failureCause"].as_str().unwrap_or_default().to_owned())
+    };
+    for certificate in [&lab.root, &lab.ca] {
+        assert_eq!(named(certificate).await, (200, String::new()));
+    }
+    let foreign = named(&other.root).await;
+    assert_eq!(foreign, (406, "certificate \"CN=signer,O=Ромашка\": its path does not lead through the CA \"CN=Root\"".to_owned()));
+    let ticket = gateway.ticket().await;
+    let option = format!("{ticket}/option");
+    let unknown = gateway.put_json(&option, json!({ "caId": authority_id(&other.ca) })).await;
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.message().contains("caId") && unknown.message().contains(&authority_id(&lab.ca)), "{}", unknown.text());
+    assert_eq!(gateway.put_json(&option, json!({ "caId": "" })).await.status, 200);
+    assert_eq!(verify(&gateway, &ticket, &signature).await.status, 200);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_options_demand_of_time_stamps_decides() {
+    let lab = Lab::new();
+    lab.signer("signer", P256);
+    lab.authority("tsa");
+    let gateway = gateway_that_trusts(&lab).await;
+    let (plain, stamped) = (lab.sign("signer", &["-cades"]), lab.stamped("signer", "tsa", &[]));
+    let broken = {
+        let token = lab.token("tsa", b"other", None);
+        edit::with_unsigned(&plain, &[edit::attribute_of(lab::SIGNATURE_TIME_STAMP, &token)])
+    };
+    let answer = async |option: &str, value: &str, signature: &[u8]| {
+        let ticket = gateway.ticket_with(CONTENT).await;
+        assert_eq!(gateway.put_json(&format!("{ticket}/option"), json!({ option: value })).await.status, 200);
+        verify(&gateway, &ticket, signature).await
+    };
+    const OPTION: &str = "signatureTsVerifyOption";
+    let expected = [("ignore", [200, 200, 200]), ("verifyIfPresent", [200, 200, 406]), ("verifyOrFailIfNotPresent", [406, 200, 406])];
+    for (value, statuses) in expected {
+        for (signature, status) in [&plain, &stamped, &broken].into_iter().zip(statuses) {
+            let answer = answer(OPTION, value, signature).await;
+            assert_eq!(answer.status, status, "{value}: {}", answer.text());
+        }
+    }
+    let found = answer(OPTION, "verifyIfPresent", &stamped).await.json()["verifyResults"][0]["signatureTimeStamp"].clone();
+    assert_eq!(found["tsaCertificateIssuerX500Name"], "CN=CA");
+    assert!(found["dateTime"].as_str().unwrap().ends_with('Z') && !found["tsaCertificateSerialNumber"].as_str().unwrap().is_empty());
+    assert_eq!(answer(OPTION, "ignore", &broken).await.json()["verifyResults"][0].get("signatureTimeStamp"), None);
+    // The content has no stamp.
+    assert_eq!(answer("dataTsVerifyOption", "verifyIfPresent", &stamped).await.status, 200);
+    assert_eq!(answer("dataTsVerifyOption", "verifyOrFailIfNotPresent", &stamped).await.status, 406);
+    // Nobody knows whether the authority was revoked, which counts where that is demanded.
+    let ticket = gateway.ticket_with(CONTENT).await;
+    gateway.put_json(&format!("{ticket}/option"), json!({ OPTION: "verifyIfPresent", "tsAdditionalVerifying": true })).await;
+    let strict = verify(&gateway, &ticket, &stamped).await;
+    assert!(strict.status == 406 && strict.text().contains("whether it was revoked cannot be said"), "{}", strict.text());
     gateway.stop().await;
 }

@@ -41,6 +41,8 @@ enum What {
     Approve(OneArgs),
     /// Refuse a request.
     Refuse(RefuseArgs),
+    /// Remove the key that was made for a request which has been refused.
+    DeleteKey(OneArgs),
     /// Make an issued certificate the one that its key signs with.
     Activate(OneArgs),
     /// Ask for a certificate; the key is made on the profile's token.
@@ -94,6 +96,9 @@ struct RefuseArgs {
     /// On what ground.
     #[arg(long, default_value = "by-operator", value_parser = ground)]
     ground: Refusal,
+    /// Remove the key that was made for it from its token, too.
+    #[arg(long)]
+    delete_key: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -155,8 +160,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         What::Approve(args) => order(&args, "approve", OrderDto::default()),
         What::Refuse(args) => {
             let refusal = OrderDto { ground: Some(args.ground), comment: args.comment, ..OrderDto::default() };
-            order(&args.one, "refuse", refusal)
+            let refused = moved(&args.one, "refuse", refusal)?;
+            if args.delete_key { order(&args.one, "delete-key", OrderDto::default()) } else { told(&refused, args.one.json) }
         }
+        What::DeleteKey(args) => order(&args, "delete-key", OrderDto::default()),
         What::Activate(args) => order(&args, "activate", OrderDto::default()),
         What::New(args) => new(args),
     }
@@ -197,10 +204,13 @@ fn get(args: &OneArgs) -> anyhow::Result<EnrolmentDto> {
 }
 
 fn order(args: &OneArgs, what: &str, order: OrderDto) -> anyhow::Result<()> {
+    told(&moved(args, what, order)?, args.json)
+}
+
+fn moved(args: &OneArgs, what: &str, order: OrderDto) -> anyhow::Result<EnrolmentDto> {
     let gateway = ControlClient::expect(&args.gateway.place()?.control)?;
     let order = OrderDto { by: person(), ..order };
-    let moved: EnrolmentDto = runtime()?.block_on(gateway.post(&format!("/enrolments/{}/{what}", args.request), &order))?;
-    told(&moved, args.json)
+    runtime()?.block_on(gateway.post(&format!("/enrolments/{}/{what}", args.request), &order))
 }
 
 fn new(args: NewArgs) -> anyhow::Result<()> {

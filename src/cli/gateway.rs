@@ -126,7 +126,7 @@ impl Gateway {
         )
         .await
         .with_context(|| format!("the spool folder {} cannot be used; give it to the gateway's user", data.spool().display()))?;
-        let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store)?;
+        let time_stamps = TimeStampParts::new(&config.tsa, &signing, &store, &trust)?;
         let tickets = Arc::new(tickets.with_time_stamps(time_stamps.client).with_evidence(evidence(&config.revocation)?));
         let enrolment = enrolment::start(config, Arc::clone(&store), Arc::clone(&signing), tokens.clone()).await?;
         let housekeeping = vec![remove_idle_tickets(&tickets), keep_up(&exporter), follow(&callers), enrolment.clerk];
@@ -379,6 +379,8 @@ fn ticket_settings(config: &Config, data: &DataFolder) -> TicketSettings {
         upload_bytes_max: settings.upload_max_bytes,
         spool_threshold: settings.spool_threshold_bytes,
         blocking_get_bound: settings.blocking_get,
+        revocation: config.revocation.check,
+        fetch_evidence: config.revocation.fetch,
         ..TicketSettings::new(data.spool())
     };
     match &config.store {

@@ -12,6 +12,7 @@ use crate::{
     pki::{
         fetch::Fetcher,
         revocation::{self, RevocationClient, RevocationSource, SourcePlace},
+        trust::Trust,
         tsa::{self, TsaClient},
     },
     signing::service::SigningService,
@@ -32,7 +33,12 @@ pub(super) struct TimeStampParts {
 
 impl TimeStampParts {
     /// Time stamps from the authorities that are configured, or else from the gateway's own.
-    pub(super) fn new(settings: &TsaSettings, signing: &Arc<SigningService>, store: &Arc<dyn Store>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        settings: &TsaSettings,
+        signing: &Arc<SigningService>,
+        store: &Arc<dyn Store>,
+        trust: &Trust,
+    ) -> anyhow::Result<Self> {
         let authority = settings.serve.as_ref().map(|serve| {
             let of_authority = AuthoritySettings { key: serve.key.clone(), policy: serve.policy, accuracy_seconds: serve.accuracy_seconds };
             Arc::new(Authority::new(of_authority, Arc::clone(signing), Arc::clone(store)))
@@ -43,7 +49,8 @@ impl TimeStampParts {
             Some(StampSource::Remote(remote(settings)?))
         };
         let allow = settings.serve.as_ref().map(|serve| serve.allow.clone()).unwrap_or_default();
-        let client = TimeStamps::new(source, StampSettings { policy: settings.policy, total: settings.total });
+        let client = TimeStamps::new(source, StampSettings { policy: settings.policy, total: settings.total })
+            .trusting(trust.clone(), Arc::clone(store));
         Ok(Self { client: Arc::new(client), door: TsaDoor { authority, allow: AllowedPeers::new(allow) } })
     }
 }

@@ -10,19 +10,22 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
-use super::{FAILED, Usage, gateway::trust_places, output};
+use super::{FAILED, Usage, gateway::trust_places, output, runtime, time_stamps::evidence};
 use crate::{
     cms::{
         armor::Armor,
         verify::{FRAME_MAX, ReadError, SignedMessage},
     },
     config::Config,
+    domain::{revocation::RevocationCheck, ticket::TimeStampCheck, timestamp::Timestamp},
     pki::{
         Certificate,
-        trust::{TrustPlaces, TrustStore, read_certificates},
+        revocation::Inquiry,
+        trust::{TrustStore, read_certificates},
     },
-    verification::{Judgement, SignerVerdict, VerificationError, judge},
+    verification::{Examined, GoodTimeStamp, Judgement, SignerVerdict, Verdict, VerificationError, examine},
 };
 
 /// The longest signature in PEM or Base64 that is read, in bytes; in DER there is no limit.
@@ -45,6 +48,19 @@ pub(super) struct Args {
     /// Certificates of signers or CAs that are not in the signature, in PEM or DER.
     #[arg(long, value_name = "FILE")]
     certificate: Vec<PathBuf>,
+    /// Judge as of this time, in UTC, instead of now: 2031-05-17T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<Timestamp>,
+    /// What is demanded of evidence that the certificates were not revoked: off, if-known, where-named or required. Without it, what
+    /// the configuration says, or where-named.
+    #[arg(long, value_name = "DEMAND")]
+    revocation: Option<RevocationCheck>,
+    /// Fetch CRLs and OCSP answers that are not in the signature, from where the certificates or the configuration say.
+    #[arg(long)]
+    online: bool,
+    /// Refuse a signature without a time stamp. One that is there must be good in any case.
+    #[arg(long)]
+    require_time_stamp: bool,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -78,6 +94,16 @@ struct SignerReport {
     signing_time: Option<String>,
     /// When the certificate must have been good.
     judged_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_stamp: Option<StampReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_time_stamp: Option<StampReport>,
+}
+
+#[derive(Serialize)]
+struct StampReport {
+    time: String,
+    authority: String,
 }
 
 trait Source: Read + Seek {}
@@ -85,21 +111,16 @@ impl<T: Read + Seek> Source for T {}
 
 /// Verifies; the exit code says whether the signature holds.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let trust = trust(args)?;
+    let config = args.config.as_deref().map(Config::load).transpose()?;
+    let trust = trust(args, config.as_ref())?;
     let given = given(&args.certificate)?;
-    let judgement = Judgement { certificates: &given, ..Judgement::of_documents(&trust, SystemTime::now().into()) };
     let mut content = args.content.as_deref().map(open).transpose()?.map(BufReader::new);
-    let given = content.as_mut().map(|content| content as &mut dyn Read);
+    let document = content.as_mut().map(|content| content as &mut dyn Read);
     let source = source(&args.signature)?;
-    let verdict =
-        SignedMessage::read(source).map_err(VerificationError::from).and_then(|mut message| judge(&mut message, given, &judgement));
-    let report = match verdict {
-        Ok(verdict) => Report {
-            valid: verdict.is_good(),
-            attached: verdict.attached,
-            reason: None,
-            signers: verdict.signers.iter().map(SignerReport::of).collect(),
-        },
+    let examined =
+        SignedMessage::read(source).map_err(VerificationError::from).and_then(|mut message| examine(&mut message, document, &given));
+    let report = match examined {
+        Ok(examined) => Report::of(&judge(args, config, trust, given, examined)?),
         Err(VerificationError::Read(ReadError::NoContent)) => {
             return Err(Usage("the document is not in the signature; name it with --content".to_owned()).into());
         }
@@ -114,6 +135,39 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
+/// Judges what was read, and fetches evidence for it where that is asked for.
+fn judge(args: &Args, config: Option<Config>, trust: TrustStore, given: Vec<Certificate>, examined: Examined) -> anyhow::Result<Verdict> {
+    let now = args.at.unwrap_or_else(|| SystemTime::now().into());
+    let settings = config.map(|config| config.revocation).unwrap_or_default();
+    let revocation = args.revocation.unwrap_or(settings.check);
+    let time_stamp = if args.require_time_stamp { TimeStampCheck::VerifyOrFailIfNotPresent } else { TimeStampCheck::VerifyIfPresent };
+    let client = if args.online { Some(evidence(&settings)?) } else { None };
+    let judge = move |inquiry: &Inquiry| {
+        examined.judge(&Judgement {
+            certificates: &given,
+            revocation,
+            revocation_of_time_stamps: revocation,
+            inquiry: Some(inquiry),
+            signature_time_stamp: time_stamp,
+            content_time_stamp: TimeStampCheck::VerifyIfPresent,
+            ..Judgement::of_documents(&trust, now)
+        })
+    };
+    // One signature, so there is nobody to take turns with.
+    let judged = runtime()?.block_on(async { Inquiry::settle(client.as_deref(), &Semaphore::new(1), now, judge).await });
+    judged.context("the signature was not judged; this is a fault of sealgate's")
+}
+
+fn time(text: &str) -> Result<Timestamp, &'static str> {
+    Timestamp::from_rfc3339(text).ok_or("write it in UTC, to the second: 2031-05-17T12:00:00Z")
+}
+
+impl StampReport {
+    fn of(stamp: &GoodTimeStamp) -> Self {
+        Self { time: stamp.time.to_rfc3339(), authority: stamp.authority.subject() }
+    }
+}
+
 impl SignerReport {
     fn of(signer: &SignerVerdict) -> Self {
         let of_certificate = |say: fn(&Certificate) -> String| signer.certificate.as_ref().map(say);
@@ -126,11 +180,18 @@ impl SignerReport {
             algorithm: signer.algorithm.map(|algorithm| algorithm.to_string()),
             signing_time: signer.signing_time.map(|time| time.to_rfc3339()),
             judged_at: signer.best_time.to_rfc3339(),
+            time_stamp: signer.signature_time_stamp.as_ref().map(StampReport::of),
+            content_time_stamp: signer.content_time_stamp.as_ref().map(StampReport::of),
         }
     }
 }
 
 impl Report {
+    fn of(verdict: &Verdict) -> Self {
+        let signers = verdict.signers.iter().map(SignerReport::of).collect();
+        Self { valid: verdict.is_good(), attached: verdict.attached, reason: None, signers }
+    }
+
     fn print(&self) -> anyhow::Result<()> {
         output::line(if self.valid { "valid" } else { "NOT valid" })?;
         if let Some(reason) = &self.reason {
@@ -141,6 +202,11 @@ impl Report {
             let when = signer.signing_time.as_ref().map(|time| format!(", who says it was at {time}")).unwrap_or_default();
             let how = signer.algorithm.as_ref().map(|algorithm| format!(" with {algorithm}")).unwrap_or_default();
             output::line(format_args!("  {}: signed by {who}{how}{when}", if signer.valid { "good" } else { "BAD" }))?;
+            for (what, stamp) in [("the signature", &signer.time_stamp), ("the content", &signer.content_time_stamp)] {
+                if let Some(StampReport { time, authority }) = stamp {
+                    output::line(format_args!("    {what} was there at {time}, says {authority}"))?;
+                }
+            }
             if let Some(reason) = &signer.reason {
                 output::line(format_args!("    {reason}"))?;
             }
@@ -150,11 +216,8 @@ impl Report {
 }
 
 /// Whom to trust: what is named, and what the configuration names.
-fn trust(args: &Args) -> anyhow::Result<TrustStore> {
-    let mut places = match &args.config {
-        Some(file) => trust_places(&Config::load(file)?),
-        None => TrustPlaces::default(),
-    };
+fn trust(args: &Args, config: Option<&Config>) -> anyhow::Result<TrustStore> {
+    let mut places = config.map(trust_places).unwrap_or_default();
     places.anchors.extend(args.trust.iter().cloned());
     if places.anchors.is_empty() {
         return Err(

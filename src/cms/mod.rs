@@ -12,7 +12,6 @@ mod attributes;
 mod carried;
 mod certificate;
 mod error;
-mod outline;
 mod reworked;
 mod signed_data;
 pub mod time_stamp;

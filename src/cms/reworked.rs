@@ -196,3 +196,108 @@ fn type_of(attribute: &[u8]) -> Result<ObjectIdentifier, CmsError> {
     })?;
     Ok(oid)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::{
+        cms::{
+            algorithm::digest_algorithm,
+            attributes::{attribute, signed_attributes},
+            certificate::tests::outline,
+            digest, embedded_certificates,
+            verify::SignedMessage,
+        },
+        domain::{
+            algorithm::{HashAlgorithm, KeyKind, SignatureAlgorithm},
+            signature::SignatureValue,
+            ticket::EmbedCertificate,
+            timestamp::Timestamp,
+        },
+    };
+
+    /// A signature with everything that may stand in one; nothing in it is checked here.
+    fn existing() -> (Existing, Vec<u8>) {
+        let certificate = outline(&wrap(SEQUENCE, &[]), 5);
+        let attribute_certificate = wrap(context(2), &[&[2, 1, 7]]);
+        let (crl, ocsp) = (wrap(SEQUENCE, &[&[2, 1, 9]]), wrap(context(1), &[&[2, 1, 8]]));
+        let signer = signed_by(&certificate, |signed_data| signed_data.signer_info().unwrap());
+        let existing = Existing {
+            version: vec![2, 1, 5],
+            digest_algorithms: vec![digest_algorithm(HashAlgorithm::Sha384).unwrap()],
+            content_type: rfc5911::ID_DATA,
+            certificates: vec![certificate, attribute_certificate],
+            crls: vec![crl, ocsp],
+            signer_infos: vec![signer.clone()],
+        };
+        (existing, signer)
+    }
+
+    fn signed_by<T>(certificate: &[u8], make: impl FnOnce(&SignedData<'_>) -> T) -> T {
+        let algorithm = SignatureAlgorithm::RsaPkcs1(HashAlgorithm::Sha256);
+        let content = digest(HashAlgorithm::Sha256, b"content");
+        let signed_attrs = signed_attributes(CadesType::Undefined, &content, Timestamp::from_millis(0), certificate, algorithm).unwrap();
+        let signature = SignatureValue::from_token(&KeyKind::Rsa { modulus_bits: 2048 }, vec![7; 256]).unwrap();
+        let certificates = embedded_certificates(EmbedCertificate::SignerCert, certificate, &[]);
+        make(&SignedData {
+            algorithm,
+            signed_attrs: &signed_attrs,
+            signature: &signature,
+            signer_certificate: certificate,
+            certificates: &certificates,
+            unsigned_attrs: &[],
+        })
+    }
+
+    fn read(reworked: &Reworked) -> SignedMessage<Cursor<Vec<u8>>> {
+        let frame = reworked.frame(None).unwrap();
+        SignedMessage::read(Cursor::new([frame.head, frame.tail].concat())).unwrap()
+    }
+
+    #[test]
+    fn all_that_was_there_goes_out_again_beside_what_is_added() {
+        let (existing, first) = existing();
+        let (certificates, crls) = (existing.certificates.clone(), existing.crls.clone());
+        let mut reworked = Reworked::new(existing).unwrap();
+        let other = outline(&wrap(SEQUENCE, &[]), 6);
+        signed_by(&other, |signer| reworked.add_signer(signer)).unwrap();
+        // Once more: its certificate and its hash function are there already.
+        signed_by(&certificates[0], |signer| reworked.add_signer(signer)).unwrap();
+        let frame = reworked.frame(None).unwrap();
+        let whole = [frame.head, frame.tail].concat();
+        let stands = |part: &[u8]| whole.windows(part.len()).filter(|window| *window == part).count();
+        assert!(certificates.iter().chain(&crls).chain([&other, &first]).all(|part| stands(part) == 1));
+        let message = read(&reworked);
+        // The last signer is the first one again, bit for bit, and a set has each member once.
+        assert_eq!((message.signer_count(), message.certificates().len(), message.crls().len()), (2, 2, 1));
+        assert_eq!(stands(&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2]), 1, "the earlier hash function");
+        assert_eq!(frame.total_len, whole.len() as u64);
+    }
+
+    #[test]
+    fn unsigned_attributes_are_added_once_and_what_was_signed_stays() {
+        let (existing, first) = existing();
+        let mut reworked = Reworked::new(existing).unwrap();
+        assert_eq!((reworked.form(0), reworked.is_sealed(0)), (Ok(CadesType::Bes), Ok(false)));
+        let oids = ["14", "21", "22", "23", "24"].map(|last| ObjectIdentifier::new_unwrap(&format!("1.2.840.113549.1.9.16.2.{last}")));
+        let values = |value: u8| oids.map(|oid| attribute(oid, &[2, 1, value]).unwrap());
+        reworked.add_unsigned(0, &values(1)).unwrap();
+        reworked.add_unsigned(0, &values(2)).unwrap();
+        let frame = reworked.frame(None).unwrap();
+        let whole = [frame.head, frame.tail].concat();
+        let stands = |part: &[u8]| whole.windows(part.len()).filter(|window| *window == part).count();
+        // Two time stamps, and the later ones of all others.
+        let [stamp, replaced @ ..] = values(1);
+        assert_eq!((stands(&stamp), replaced.iter().map(|attribute| stands(attribute)).sum::<usize>()), (1, 0));
+        assert!(values(2).iter().all(|attribute| stands(attribute) == 1));
+        assert_eq!(reworked.form(0), Ok(CadesType::XLong));
+        let signed = Signer::read(&first).unwrap().signed;
+        assert_eq!(stands(&signed), 1);
+        let sealing = attribute(FORMS_DEPENDENTS[2], &[0x30, 0]).unwrap();
+        reworked.add_unsigned(0, &[sealing]).unwrap();
+        assert_eq!(reworked.is_sealed(0), Ok(true));
+        assert_eq!(reworked.add_unsigned(1, &values(1)), Err(CmsError::NoSuchSigner));
+    }
+}

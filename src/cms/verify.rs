@@ -8,12 +8,14 @@
 mod attributes;
 mod outline;
 mod signer;
+mod values;
 
 use std::io::{self, Read, Seek, Write};
 
 use const_oid::{ObjectIdentifier, db::rfc5911};
 
 pub use signer::{SignerCheck, SignerFault};
+pub use values::CarriedValues;
 
 use self::outline::Outline;
 use super::reworked::{Existing, Reworked};
@@ -104,6 +106,12 @@ impl<R: Read + Seek> SignedMessage<R> {
     #[must_use]
     pub fn crls(&self) -> &[Vec<u8>] {
         &self.outline.crls
+    }
+
+    /// The OCSP answers in the signature (RFC 5940), in DER, in their order; each an `OCSPResponse`.
+    #[must_use]
+    pub fn ocsp_responses(&self) -> Vec<Vec<u8>> {
+        self.outline.other_crls.iter().filter_map(|info| values::ocsp_response(info)).collect()
     }
 
     /// How many signers there are.

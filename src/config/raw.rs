@@ -290,6 +290,8 @@ pub(super) struct RawTrust {
 pub(super) struct RawRevocation {
     pub(super) timeout_seconds: Option<u64>,
     pub(super) crl_max_bytes: Option<u64>,
+    pub(super) check: Option<String>,
+    pub(super) fetch: Option<bool>,
     #[serde(default)]
     pub(super) source: Vec<RawRevocationSource>,
 }

@@ -13,6 +13,7 @@ use crate::domain::{
     enrolment::profile::{CaChoice, Centre},
     fence::FileFence,
     notice::NoticeKind,
+    revocation::RevocationCheck,
     token::{LoginMode, PinSource},
 };
 
@@ -122,6 +123,7 @@ fn a_full_file_is_read_as_written() {
     check_enrolment(&config.enrolment);
     assert_eq!((config.tsa.urls.len(), config.tsa.timeout.as_secs(), config.tsa.total.as_secs(), config.tsa.queue), (2, 5, 20, 16));
     assert_eq!((config.revocation.timeout.as_secs(), config.revocation.crl_max), (3, 1_000_000));
+    assert_eq!((config.revocation.check, config.revocation.fetch), (RevocationCheck::Required, false));
     let serve = config.tsa.serve.unwrap();
     assert_eq!((serve.key.as_str(), serve.policy.to_string().as_str(), serve.accuracy_seconds), ("seal", "1.2.3.4.1", 2));
 }

@@ -26,6 +26,7 @@ pub mod permit;
 pub mod pin;
 pub mod public_key;
 pub mod request_id;
+pub mod revocation;
 pub mod signature;
 pub mod stored_caller;
 pub mod ticket;

@@ -37,6 +37,13 @@ impl Timestamp {
         der::DateTime::from_system_time(seconds).map_or_else(|_| String::new(), |time| time.to_string())
     }
 
+    /// Reads a time in UTC, to the second, as [`to_rfc3339`](Self::to_rfc3339) writes it; `None` for any other text.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let time: der::DateTime = text.parse().ok()?;
+        Some(time.to_system_time().into())
+    }
+
     /// This time and `span` later; saturates at the end of time.
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
@@ -64,5 +71,9 @@ mod tests {
     #[test]
     fn a_time_is_written_as_rfc_3339_says() {
         assert_eq!(Timestamp::from_millis(1_700_000_000_999).to_rfc3339(), "2023-11-14T22:13:20Z");
+        assert_eq!(Timestamp::from_rfc3339("2023-11-14T22:13:20Z"), Some(Timestamp::from_millis(1_700_000_000_000)));
+        for wrong in ["", "2023-11-14", "2023-11-14T22:13:20+02:00", "2023-13-14T22:13:20Z"] {
+            assert_eq!(Timestamp::from_rfc3339(wrong), None, "{wrong}");
+        }
     }
 }

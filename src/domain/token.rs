@@ -4,7 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{algorithm::KeyKind, ids::ModuleName, key_uri::Pkcs11Uri, timestamp::Timestamp};
+use super::{
+    algorithm::{KeyKind, SignatureAlgorithm},
+    ids::ModuleName,
+    key_uri::Pkcs11Uri,
+    timestamp::Timestamp,
+};
 
 /// What a token is, wherever it is plugged: never a slot number, which changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -232,6 +237,15 @@ impl KeyProtection {
     pub const fn is_bound_to_token(&self) -> bool {
         self.sensitive && !self.extractable && self.local
     }
+}
+
+/// What a token can do with the keys that the gateway knows, by its own list of mechanisms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenOffer {
+    /// The kinds of keys that can be made on it.
+    pub makes: Vec<KeyKind>,
+    /// How it can sign, with whatever key goes with that.
+    pub signs: Vec<SignatureAlgorithm>,
 }
 
 /// What key pair to make on a token.

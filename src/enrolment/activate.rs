@@ -3,7 +3,10 @@
 //! Everything before the last one may be repeated without harm: the certificate is on the token already, and another proof is another
 //! signature of our own. The last one is a compare-and-set, so of two that come this far one has done the work.
 
+use std::time::Duration;
+
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::{EnrolmentError, EnrolmentService, Fault, Requester, create::same_public_key, own_signature};
@@ -31,6 +34,9 @@ use crate::{
 const PROOF_TAG: &[u8] = b"Sealgate proof of possession\0";
 /// What it is called in the audit log.
 const PURPOSE: &str = "proof of possession";
+/// How long an activation that another gateway may be at work on is waited for, and how often it is looked for meanwhile.
+const OTHER_MAX: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often somebody who was overtaken looks again.
 const TRIES: usize = 3;
 
@@ -46,18 +52,36 @@ impl EnrolmentService {
 
     /// As [`activate`](Self::activate), of a request that was found, because of `by`.
     pub(super) async fn activate_found(&self, mut enrolment: Enrolment, by: &str) -> Result<Enrolment, EnrolmentError> {
-        let _turn = self.activating.lock().await;
+        let turn = self.activating.lock().await;
         let mut tries = 0;
-        loop {
+        let error = loop {
             // It may have waited for its turn.
             enrolment = self.parts.store.find_enrolment(enrolment.id).await?.ok_or(EnrolmentError::NotFound)?;
             tries += 1;
             match self.check_and_activate(&mut enrolment, by).await {
                 Err(EnrolmentError::Overtaken) if tries < TRIES => {}
-                Err(error) => return Err(error),
+                Err(error) => break error,
                 Ok(()) => return Ok(enrolment),
             }
-        }
+        };
+        drop(turn);
+        let elsewhere = enrolment.key.as_ref().is_some_and(|key| self.parts.signing.gateway_with(&key.token.uri()).is_some());
+        if elsewhere && matches!(error, EnrolmentError::Unavailable(_)) { self.wait_for_other(enrolment, error).await } else { Err(error) }
+    }
+
+    /// Another gateway has the token, and may be at work on this very request.
+    async fn wait_for_other(&self, enrolment: Enrolment, otherwise: EnrolmentError) -> Result<Enrolment, EnrolmentError> {
+        let active = async {
+            loop {
+                let stored = self.parts.store.find_enrolment(enrolment.id).await?.ok_or(EnrolmentError::NotFound)?;
+                if stored.active {
+                    self.take_up().await?;
+                    return Ok(stored);
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(OTHER_MAX, active).await.unwrap_or(Err(otherwise))
     }
 
     async fn check_and_activate(&self, enrolment: &mut Enrolment, by: &str) -> Result<(), EnrolmentError> {
@@ -140,6 +164,7 @@ async fn check_path(profile: Profile, leaf: Certificate, issued: IssuedCertifica
             leaf: &leaf,
             intermediates: &intermediates.iter().collect::<Vec<_>>(),
             anchors: &anchors.iter().collect::<Vec<_>>(),
+            through: None,
             at,
             purpose: Purpose::Any,
             revocation: None,

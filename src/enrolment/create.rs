@@ -2,15 +2,15 @@
 //!
 //! A crash on the way leaves a request in state `Accepted`; the client's repetition goes on where it stopped, with the same key.
 
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{EnrolmentError, EnrolmentService, Fault, RequestFault, Requester, own_signature};
+use super::{EnrolmentError, EnrolmentService, Fault, RequestFault, Requester, clerk::BY_GATEWAY, own_signature};
 use crate::{
     domain::{
         algorithm::KeyKind,
         audit::{AuditEvent, Sha256},
         enrolment::{
-            Application, Draft, Enrolment, EnrolmentState, ExternalId, Step,
+            Application, Draft, Enrolment, EnrolmentState, ExternalId, Refusal, Step,
             profile::{CaChoice, Profile},
         },
         ids::{EnrolmentId, ProfileName},
@@ -82,7 +82,7 @@ impl EnrolmentService {
         let draft = self.draft(who, &new).await?;
         let changes = vec![Change::InsertEnrolment(Box::new(draft.clone())), Change::Audit(AuditEvent::of_step(&draft))];
         match self.parts.store.commit(changes).await {
-            Ok(()) => self.prepare(who, draft, &new).await,
+            Ok(()) => self.prepare_or_refuse(who, draft, &new).await,
             Err(StoreError::Conflict(Conflict::EnrolmentChanged)) => {
                 let known = self.parts.store.find_enrolment(id).await?.ok_or(EnrolmentError::Overtaken)?;
                 self.take_again(who, known, &new).await
@@ -96,7 +96,7 @@ impl EnrolmentService {
         if known.fingerprint != new.fingerprint || !who.owns(&known) {
             return Err(Fault::OtherRequest.into());
         }
-        if known.state == EnrolmentState::Accepted { self.prepare(who, known, new).await } else { Ok(known) }
+        if known.state == EnrolmentState::Accepted { self.prepare_or_refuse(who, known, new).await } else { Ok(known) }
     }
 
     async fn draft(&self, who: &Requester, new: &NewRequest) -> Result<Enrolment, EnrolmentError> {
@@ -150,6 +150,33 @@ impl EnrolmentService {
             open += self.parts.store.list_enrolments(&filter, OPEN_MAX).await?.len();
         }
         if open < OPEN_MAX { Ok(()) } else { Err(Fault::TooMany(OPEN_MAX).into()) }
+    }
+
+    /// As [`prepare`](Self::prepare); what the token or the profile will never take does not stay open, and its key does not stay on the token.
+    async fn prepare_or_refuse(&self, who: &Requester, draft: Enrolment, new: &NewRequest) -> Result<Enrolment, EnrolmentError> {
+        let id = draft.id;
+        let fault = match self.prepare(who, draft, new).await {
+            Err(EnrolmentError::Fault(fault)) => fault,
+            other => return other,
+        };
+        let refusal = Step::Refused { ground: Refusal::Particulars, comment: fault.to_string() };
+        let refused = match self.parts.store.find_enrolment(id).await {
+            // The same request that was sent twice at once may have come further.
+            Ok(Some(mut stored)) if stored.state == EnrolmentState::Accepted => {
+                self.step(&mut stored, refusal, BY_GATEWAY, Vec::new()).await
+            }
+            _ => return Err(fault.into()),
+        };
+        match refused {
+            Ok(()) if matches!(new.key, KeyWish::Make(_)) => {
+                if let Err(error) = self.delete_key(id, BY_GATEWAY).await {
+                    warn!(enrolment.id = %id, error = %error, "the key of a refused request may be on its token; use `sealgate enrol delete-key {id}`");
+                }
+            }
+            Ok(()) => {}
+            Err(error) => warn!(enrolment.id = %id, error = %error, "a request that cannot be prepared is still open"),
+        }
+        Err(fault.into())
     }
 
     /// Has the key made or found and the CA's request signed.
@@ -247,6 +274,10 @@ impl EnrolmentService {
     /// The token that a URI names, if it can work now.
     pub(super) fn slot(&self, uri: &Pkcs11Uri) -> Result<SlotHandle, EnrolmentError> {
         let unavailable = |why: String| EnrolmentError::Unavailable(why);
+        // Another gateway signs with it, so this one neither makes keys there nor writes.
+        if let Some(gateway) = self.parts.signing.gateway_with(uri) {
+            return Err(unavailable(format!("gateway {gateway} has the token; ask that one")));
+        }
         let slot = self.parts.tokens.find(uri).map_err(|error| unavailable(format!("the token is not there: {error}")))?;
         let status = slot.status();
         if status.state.takes_work() { Ok(slot) } else { Err(unavailable(format!("the token is {} {}", status.state, status.reason))) }
@@ -263,7 +294,7 @@ impl EnrolmentService {
 }
 
 /// The `CKA_ID` of the key that is made for a request: the same at every try, and nobody else's.
-fn key_id(id: EnrolmentId) -> Vec<u8> {
+pub(super) fn key_id(id: EnrolmentId) -> Vec<u8> {
     Sha256::of(&[b"Sealgate key\0", id.as_uuid().as_bytes().as_slice()].concat()).as_bytes()[..16].to_vec()
 }
 

@@ -1,13 +1,17 @@
 //! What operators do with certificate requests.
 
-use super::{EnrolmentError, EnrolmentService, Fault, create::same_public_key};
+use super::{
+    ACTIVE_MAX, EnrolmentError, EnrolmentService, Fault,
+    create::{key_id, same_public_key},
+};
 use crate::{
     domain::{
-        enrolment::{Enrolment, IssuedCertificate, Refusal, Step},
+        enrolment::{Enrolment, EnrolmentState, IssuedCertificate, Refusal, Step},
         ids::EnrolmentId,
     },
     pki::{Certificate, csr::CertificateRequest},
     store::EnrolmentFilter,
+    token::{command::Command, driver::DeviceError, slot::SlotError},
 };
 
 /// Certificates as an operator brings them, in DER and in any order.
@@ -76,6 +80,42 @@ impl EnrolmentService {
     pub async fn refuse(&self, id: EnrolmentId, ground: Refusal, comment: &str, operator: &str) -> Result<Enrolment, EnrolmentError> {
         let mut enrolment = self.show(id).await?;
         self.step(&mut enrolment, Step::Refused { ground, comment: comment.to_owned() }, operator, Vec::new()).await?;
+        Ok(enrolment)
+    }
+
+    /// Removes the key that was made for a request which has been refused. Done before, it is done.
+    ///
+    /// # Errors
+    /// [`Fault::State`] if it was not refused, [`Fault::Key`] if the key was not made for it or serves another request; the token is away.
+    pub async fn delete_key(&self, id: EnrolmentId, operator: &str) -> Result<Enrolment, EnrolmentError> {
+        let mut enrolment = self.show(id).await?;
+        if !matches!(enrolment.state, EnrolmentState::Refused(_)) {
+            return Err(Fault::State(enrolment.state).into());
+        }
+        if !enrolment.key_made_here || enrolment.renews.is_some() {
+            return Err(Fault::Key("it was not made for this request".to_owned()).into());
+        }
+        let key = key_id(id);
+        let uses = |other: &Enrolment| {
+            let same = other.key.as_ref().is_some_and(|address| address.selector.id.as_ref() == Some(&key));
+            same && other.id != id && !matches!(other.state, EnrolmentState::Refused(_))
+        };
+        if let Some(other) =
+            self.parts.store.list_enrolments(&EnrolmentFilter::default(), ACTIVE_MAX).await?.iter().find(|other| uses(other))
+        {
+            return Err(Fault::Key(format!("request {} is for it as well", other.id)).into());
+        }
+        let token = match &enrolment.key {
+            Some(address) => address.token.uri(),
+            None => self.profile(&enrolment.profile)?.token.clone(),
+        };
+        let slot = self.slot(&token)?;
+        match slot.call(Command::DestroyKeyPair { id: key }).await {
+            Ok(_) | Err(SlotError::Device(DeviceError::KeyNotFound(_))) => {}
+            Err(error) => return Err(EnrolmentError::Unavailable(error.to_string())),
+        }
+        self.parts.signing.token_changed(slot.token());
+        self.step(&mut enrolment, Step::KeyDeleted, operator, Vec::new()).await?;
         Ok(enrolment)
     }
 

@@ -253,6 +253,11 @@ impl Certificate {
         extensions.filter(|extension| extension.critical).map(|extension| extension.extn_id)
     }
 
+    /// Whether it has an extension, whatever it says.
+    pub(super) fn has_extension(&self, oid: ObjectIdentifier) -> bool {
+        self.parsed.tbs_certificate().extensions().into_iter().flatten().any(|extension| extension.extn_id == oid)
+    }
+
     /// The certificate as the library has it.
     pub(super) const fn as_parsed(&self) -> &x509_cert::Certificate {
         &self.parsed

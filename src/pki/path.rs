@@ -16,7 +16,7 @@ use const_oid::ObjectIdentifier;
 pub(super) use build::chain_by_name;
 pub use purpose::Purpose;
 
-use super::certificate::Certificate;
+use super::{certificate::Certificate, revocation::RevocationReason};
 use crate::domain::timestamp::Timestamp;
 
 /// The most certificates on a path, the anchor among them.
@@ -34,6 +34,8 @@ pub struct PathRequest<'a> {
     pub intermediates: &'a [&'a Certificate],
     /// Those that are trusted.
     pub anchors: &'a [&'a Certificate],
+    /// A CA that must be on the path above the leaf.
+    pub through: Option<&'a Certificate>,
     /// When it must have been good.
     pub at: Timestamp,
     /// What it must have been good for.
@@ -59,8 +61,8 @@ pub struct Policies {
 
 /// Says whether certificates had been revoked, from CRLs or OCSP answers that it has.
 pub trait RevocationStatus {
-    /// The status of `certificate`, which `issuer` issued, at a time.
-    fn status(&self, certificate: &Certificate, issuer: &Certificate, at: Timestamp) -> Revocation;
+    /// The status at a time of `certificate`, which `issuer` issued, on a path that ends at `anchor`.
+    fn status(&self, certificate: &Certificate, issuer: &Certificate, anchor: &Certificate, at: Timestamp) -> Revocation;
 }
 
 /// The status of a certificate.
@@ -73,7 +75,7 @@ pub enum Revocation {
         /// When.
         since: Timestamp,
         /// The issuer's reason (RFC 5280 section 5.3.1), if it gave one.
-        reason: Option<String>,
+        reason: Option<RevocationReason>,
     },
     /// Nobody can say; the text says why.
     Unknown(String),
@@ -174,11 +176,14 @@ pub enum PathFault {
         /// When (RFC 3339).
         since: String,
         /// The issuer's reason.
-        reason: Option<String>,
+        reason: Option<RevocationReason>,
     },
     /// Whether it had been revoked cannot be said.
     #[error("whether it was revoked cannot be said: {0}")]
     RevocationUnknown(String),
+    /// No path leads through the CA that it must lead through.
+    #[error("its path does not lead through the CA \"{0}\"")]
+    OtherAuthority(String),
     /// There are too many ways to go.
     #[error("its path is too long, or there are too many to try")]
     TooComplex,
@@ -218,10 +223,15 @@ pub fn validate_path(request: &PathRequest<'_>) -> Result<ValidPath, PathError> 
 /// Judges one path: leaf first, anchor last.
 fn judge(request: &PathRequest<'_>, path: &[&Certificate]) -> Result<(), PathError> {
     rules::check(request, path)?;
-    let Some(revocation) = request.revocation else { return Ok(()) };
+    if let Some(through) = request.through
+        && !path[1..].contains(&through)
+    {
+        return Err(fault_of(request.leaf, PathFault::OtherAuthority(through.subject())));
+    }
+    let (Some(revocation), Some(anchor)) = (request.revocation, path.last()) else { return Ok(()) };
     for pair in path.windows(2) {
         let [certificate, issuer] = pair else { continue };
-        match revocation.status(certificate, issuer, request.at) {
+        match revocation.status(certificate, issuer, anchor, request.at) {
             Revocation::Good => {}
             Revocation::Revoked { since, reason } => {
                 return Err(fault_of(certificate, PathFault::Revoked { since: since.to_rfc3339(), reason }));

@@ -91,10 +91,10 @@ impl TsaClient {
     ///
     /// # Errors
     /// [`TsaError`].
-    pub async fn ask<Q, T, E: fmt::Display>(
+    pub async fn ask<Q, T, E: fmt::Display, A: Future<Output = Result<T, E>>>(
         &self,
         prepare: impl Fn() -> Result<(Q, Vec<u8>), E>,
-        accept: impl Fn(Q, &[u8]) -> Result<T, E>,
+        accept: impl Fn(Q, Vec<u8>) -> A,
     ) -> Result<T, TsaError> {
         if self.settings.urls.is_empty() {
             return Err(TsaError::NoneConfigured);
@@ -105,8 +105,11 @@ impl TsaClient {
         for number in self.order() {
             let url = &self.settings.urls[number];
             let (query, request) = prepare().map_err(|error| TsaError::AllFailed(error.to_string()))?;
-            let answer = self.post(url, &request).await.map_err(|error| error.to_string());
-            match answer.and_then(|answer| accept(query, &answer).map_err(|error| error.to_string())) {
+            let accepted = match self.post(url, &request).await {
+                Ok(answer) => accept(query, answer).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match accepted {
                 Ok(accepted) => {
                     self.note(number, None);
                     return Ok(accepted);

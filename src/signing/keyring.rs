@@ -244,6 +244,15 @@ impl Keyring {
         }
     }
 
+    /// The name of the gateway that has a token, if that is another one.
+    pub(super) fn gateway_with(&self, uri: &Pkcs11Uri) -> Option<String> {
+        let remote = match self.tokens.find(uri) {
+            Ok(slot) => self.leases.elsewhere(slot.token()),
+            Err(_) => self.leases.find(uri).into_iter().next(),
+        };
+        remote.filter(Remote::lives).map(|remote| remote.token.name.clone())
+    }
+
     fn named(&self, caller: &Caller, name: &KeyName) -> Result<Arc<ConfiguredKey>, Denied> {
         self.find(name).filter(|_| caller.keys.allows(name)).ok_or_else(|| Denied::UnknownKey(name.clone()))
     }
@@ -417,6 +426,7 @@ impl Keyring {
     /// Forgets what was read from a token, because it was changed.
     pub(super) fn forget(&self, token: &TokenIdentity) {
         lock(&self.known).retain(|(of, _), _| of != token);
+        self.leases.token_changed(token);
     }
 }
 

@@ -82,6 +82,8 @@ struct ReadKeys {
     epoch: u64,
     at: Instant,
     keys: Vec<AnnouncedKey>,
+    /// The token's objects were changed since.
+    stale: bool,
 }
 
 /// Who has which token. Without a shared store, this gateway has all of them.
@@ -170,11 +172,22 @@ impl LeaseBook {
         TokenAnnouncement { slot: slot.report(), queue_bound: slot.policy().queue_bound, keys: keys.unwrap_or_default() }
     }
 
+    /// Has the token's keys read and announced again soon, because its objects were changed.
+    pub(super) fn token_changed(&self, token: &TokenIdentity) {
+        if !self.shared {
+            return;
+        }
+        if let Some(read) = lock(&self.keys).get_mut(token) {
+            read.stale = true;
+        }
+        self.news.notify_one();
+    }
+
     /// Whether the keys should be read (again).
     fn wants_keys(&self, slot: &SlotHandle) -> bool {
         let ready = slot.status().state.takes_work() && slot.login_mode() != LoginMode::PerRequest;
         let again = |read: &ReadKeys| if read.keys.is_empty() { HEARTBEAT } else { READ_AGAIN };
-        let known = |read: &&ReadKeys| read.epoch == slot.epoch() && read.at.elapsed() < again(read);
+        let known = |read: &&ReadKeys| !read.stale && read.epoch == slot.epoch() && read.at.elapsed() < again(read);
         ready && lock(&self.keys).get(slot.token()).filter(known).is_none()
     }
 }
@@ -245,9 +258,14 @@ async fn read_keys(workshop: Arc<Workshop>, slot: SlotHandle) {
     let epoch = slot.epoch();
     // What is known stays announced while it is read again; noting the time first keeps others from reading, too.
     let before = lock(&book.keys).remove(slot.token()).filter(|read| read.epoch == epoch).map(|read| read.keys).unwrap_or_default();
-    lock(&book.keys).insert(slot.token().clone(), ReadKeys { epoch, at: Instant::now(), keys: before });
+    lock(&book.keys).insert(slot.token().clone(), ReadKeys { epoch, at: Instant::now(), keys: before, stale: false });
     let Ok(Some(keys)) = timeout(READ_MAX, ask_for_keys(&slot)).await else { return };
-    lock(&book.keys).insert(slot.token().clone(), ReadKeys { epoch, at: Instant::now(), keys });
+    {
+        let mut known = lock(&book.keys);
+        // What was changed while it was read is read once more.
+        let stale = known.get(slot.token()).is_some_and(|read| read.stale);
+        known.insert(slot.token().clone(), ReadKeys { epoch, at: Instant::now(), keys, stale });
+    }
     book.news.notify_one();
 }
 

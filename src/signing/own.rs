@@ -102,6 +102,12 @@ impl SigningService {
         Ok(Arc::clone(&keyring.describe(caller, &target, None).await?.key))
     }
 
+    /// The name of another gateway that has the token which `uri` names, if one has: what is done with it is done there.
+    #[must_use]
+    pub fn gateway_with(&self, uri: &Pkcs11Uri) -> Option<String> {
+        self.workshop().keyring.gateway_with(uri)
+    }
+
     /// From now on the keys with these certificates sign under their names, and those that were taken up before do not.
     pub fn enrol(&self, keys: EnrolledKeys) {
         self.workshop().keyring.enrol(keys);

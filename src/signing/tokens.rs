@@ -18,7 +18,7 @@ use crate::{
         ids::{KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         pin::{Pin, PinOrigin},
-        token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity},
+        token::{KeyDescription, LoginMode, SlotReport, SlotState, TokenIdentity, TokenOffer},
     },
     store::Change,
     telemetry::metrics::{CERTIFICATE_END, QUEUE_DEPTH, QUEUE_OLDEST_AGE, STORE_REACHABLE},
@@ -146,6 +146,17 @@ impl TokenDesk {
             key,
         };
         keys.into_iter().map(report).collect()
+    }
+
+    /// What each token that is here can do. Asks each; one that does not answer is left out, as is one that waits for a person.
+    pub async fn offers(&self) -> Vec<(TokenIdentity, TokenOffer)> {
+        let slots = self.0.keyring.tokens().slots();
+        let present = slots.into_iter().filter(|slot| !matches!(slot.status().state, SlotState::Absent | SlotState::WaitingAtReader));
+        let ask = async |slot: SlotHandle| match slot.call(Command::Offer).await {
+            Ok(Reply::Offer(offer)) => Some((slot.token().clone(), offer)),
+            _ => None,
+        };
+        join_all(present.map(ask)).await.into_iter().flatten().collect()
     }
 
     /// Whether at least one token can sign now.

@@ -131,7 +131,7 @@ pub enum TicketError {
 }
 
 /// An option whose value this gateway cannot serve yet, or that does not go with another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedOption {
     /// A form that wants a time stamp, where nobody makes any.
     #[error("signatures of the form {0:?} need a time-stamping authority")]
@@ -148,6 +148,15 @@ pub enum UnsupportedOption {
     /// A CAdES form without any certificate.
     #[error("a CAdES signature carries its signer's certificate")]
     CadesWithoutCertificate,
+    /// A CA that is not known here.
+    #[error("this CA is not known")]
+    UnknownAuthority {
+        /// The ids of those that are, as far as they are told.
+        known: Vec<String>,
+    },
+    /// Evidence by a CA that the key's certificate does not come from.
+    #[error("the key's certificate does not come from this CA")]
+    ForeignAuthority,
     /// An ASiC container round an attached signature, or round one that is there already.
     #[error("a container has its document beside a detached signature")]
     AsicForm(AsicForm),

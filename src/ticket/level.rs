@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use super::{CHANGE_TRIES, TicketError, TicketService, signature::value_of};
+use super::{CHANGE_TRIES, TicketError, TicketService, options::path_up_to, signature::value_of};
 use crate::{
     cms::{
         digest,
@@ -27,7 +27,7 @@ use crate::{
         signature::SignatureValue,
         ticket::{Augmentation, CadesType, SignatureOptions, Ticket, TicketSigning},
     },
-    pki::revocation::{CheckedCrl, CheckedOcsp, Evidence, RevocationError},
+    pki::revocation::{CheckedCrl, CheckedOcsp, Evidence, Moment, RevocationError},
     stamping::StampError,
     store::{Change, Conflict, StoreError},
 };
@@ -46,6 +46,9 @@ pub enum LevelError {
     /// The form wants the signer's path, and the key's CA certificates are not configured.
     #[error("the CA certificates of the key are not configured")]
     NoPath,
+    /// The key's certificate does not come from the CA that `caId` names.
+    #[error("the key's certificate does not come from the CA that caId names")]
+    OtherPath,
     /// No evidence was had about a certificate of the signer's path.
     #[error("certificate {number} of the signer's path: {error}")]
     Evidence {
@@ -237,7 +240,11 @@ impl TicketService {
         let time_stamp = self.time_stamps()?.stamp(&imprint).await.map_err(LevelError::from)?;
         let mut unsigned_attrs = vec![unsigned::signature_time_stamp(&time_stamp)?];
         if matches!(options.cades_type, CadesType::C | CadesType::XLong) {
-            let material = self.path_material(&signing.certificate, &signing.chain).await?;
+            let authorities = match &options.ca_id {
+                Some(id) => path_up_to(&signing.chain, id).ok_or(LevelError::OtherPath)?,
+                None => &signing.chain,
+            };
+            let material = self.path_material(&signing.certificate, authorities).await?;
             unsigned_attrs.extend(material.attributes(options.cades_type)?);
         }
         Ok(Augmentation { unsigned_attrs, time_stamps: vec![time_stamp.serial()] })
@@ -252,7 +259,7 @@ impl TicketService {
         let path = [&[signer.to_vec()], authorities].concat();
         let mut evidence = Vec::new();
         for (number, pair) in (1..).zip(path.windows(2)) {
-            let had = client.evidence(&pair[0], &pair[1], self.store.now()).await;
+            let had = client.evidence(&pair[0], &pair[1], Moment::present(self.store.now())).await;
             evidence.push(path_evidence(had.map_err(|error| LevelError::Evidence { number, error })?));
         }
         evidence.push(PathEvidence::Trusted);

@@ -55,6 +55,7 @@ use crate::{
         caller::Caller,
         ids::{CallerId, JobId, TicketId},
         key::KeyChoice,
+        revocation::RevocationCheck,
         ticket::{Augmentation, ContentPart, SignatureOptions, Ticket},
         timestamp::Timestamp,
     },
@@ -99,6 +100,10 @@ pub struct TicketSettings {
     pub blocking_get_bound: Duration,
     /// The most hashes in one bulk; the caller's limit on a permit's uses counts as well. Default: 500.
     pub bulk_max: usize,
+    /// What is demanded of evidence that signers' certificates were not revoked, when a signature is verified.
+    pub revocation: RevocationCheck,
+    /// Whether evidence that a signature does not carry is fetched when it is verified. Default: yes.
+    pub fetch_evidence: bool,
 }
 
 impl TicketSettings {
@@ -116,6 +121,8 @@ impl TicketSettings {
             content_disk_max: 10 << 30,
             blocking_get_bound: Duration::from_secs(55),
             bulk_max: 500,
+            revocation: RevocationCheck::default(),
+            fetch_evidence: true,
         }
     }
 }

@@ -341,6 +341,7 @@ fn path_of(check: &SignerCheck, links: &Links<'_>) -> Result<Vec<Vec<u8>>, Strin
         leaf: &leaf,
         intermediates: &intermediates.into_iter().chain(links.trust.intermediates()).collect::<Vec<_>>(),
         anchors: &links.trust.anchors().iter().collect::<Vec<_>>(),
+        through: None,
         at: stamped.min().unwrap_or(links.now).min(links.now),
         purpose: Purpose::Any,
         revocation: None,

@@ -1,11 +1,17 @@
 //! Which options of a ticket can be served.
 
 use super::{TicketError, TicketService, UnsupportedOption, refuse_frozen};
-use crate::domain::{
-    caller::Caller,
-    ids::TicketId,
-    ticket::{AsicForm, CadesType, DataToSign, EmbedCertificate, SignatureOptions, SignatureType, Ticket},
+use crate::{
+    domain::{
+        caller::Caller,
+        ids::TicketId,
+        ticket::{AsicForm, CadesType, DataToSign, EmbedCertificate, SignatureOptions, SignatureType, Ticket},
+    },
+    pki::{Certificate, trust::authority_id},
 };
+
+/// How many CAs a client is told of that named one which is not known.
+const AUTHORITIES_TOLD: usize = 20;
 
 impl TicketService {
     /// Changes a ticket's options and returns all that are in force. All changes are made, or none.
@@ -23,6 +29,7 @@ impl TicketService {
             refuse_frozen(ticket)?;
             set(&mut ticket.options);
             check_supported(&ticket.options, self.available())?;
+            self.check_authority(&ticket.options)?;
             Ok(ticket.options.clone())
         };
         let mut wanted = self.load(caller, id).await?;
@@ -44,13 +51,36 @@ impl TicketService {
         Available { time_stamps: self.time_stamps.as_ref().is_some_and(|stamps| stamps.are_available()), evidence: self.evidence.is_some() }
     }
 
-    /// Refuses to promise CA certificates that nobody has. A key that cannot be looked at now is judged when it is used.
-    async fn check_chain(&self, caller: &Caller, ticket: &Ticket, refusal: UnsupportedOption) -> Result<(), TicketError> {
-        match self.authorise(caller, ticket, None, None).await {
-            Ok(authorised) if authorised.key().chain.is_empty() => Err(refusal.into()),
+    /// Refuses a CA that is not known here.
+    fn check_authority(&self, options: &SignatureOptions) -> Result<(), UnsupportedOption> {
+        let trust = self.trust.current();
+        match &options.ca_id {
+            Some(id) if trust.authority(id).is_none() => {
+                Err(UnsupportedOption::UnknownAuthority { known: trust.authorities().map(authority_id).take(AUTHORITIES_TOLD).collect() })
+            }
             _ => Ok(()),
         }
     }
+
+    /// Refuses to promise CA certificates that nobody has, or evidence by another CA than the key's. A key that cannot be looked at now is judged when it is used.
+    async fn check_chain(&self, caller: &Caller, ticket: &Ticket, refusal: UnsupportedOption) -> Result<(), TicketError> {
+        match self.authorise(caller, ticket, None, None).await {
+            Ok(authorised) if authorised.key().chain.is_empty() => Err(refusal.into()),
+            Ok(authorised) => {
+                let chain = &authorised.key().chain;
+                let wanted = ticket.options.ca_id.as_ref().filter(|_| matches!(refusal, UnsupportedOption::CadesType(_)));
+                let is_there = wanted.is_none_or(|id| path_up_to(chain, id).is_some());
+                if is_there { Ok(()) } else { Err(UnsupportedOption::ForeignAuthority.into()) }
+            }
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// The CA certificates of a chain up to the CA with this id, which ends it; `None` if it is not there.
+pub(super) fn path_up_to<'a>(chain: &'a [Vec<u8>], id: &str) -> Option<&'a [Vec<u8>]> {
+    let is_named = |der: &Vec<u8>| Certificate::from_der(der).is_ok_and(|certificate| authority_id(&certificate) == id);
+    chain.iter().position(is_named).map(|at| &chain[..=at])
 }
 
 /// What this gateway has beside keys.
@@ -62,8 +92,7 @@ struct Available {
 
 /// Checks that signatures can be made as these options say.
 ///
-/// Options about verifying, and `caId`, which says whose time stamps and status answers are taken, have no part in a signature that has none of
-/// those; they are kept for the calls that use them.
+/// Options about verifying have no part in a signature; they are kept for the calls that use them.
 fn check_supported(options: &SignatureOptions, available: Available) -> Result<(), UnsupportedOption> {
     let plain = options.cades_type == CadesType::Undefined;
     match options.cades_type {

@@ -11,6 +11,7 @@ use super::{
     TicketError, TicketService,
     cosign::refuse_several,
     level::{LevelError, Standing},
+    spool::blocking,
 };
 use crate::{
     cms::{
@@ -25,6 +26,7 @@ use crate::{
         timestamp::Timestamp,
     },
     pki::Certificate,
+    verification::{Judgement, judge_time_stamp},
 };
 
 /// A time-stamp token that is being uploaded: in DER, PEM or Base64.
@@ -152,7 +154,7 @@ impl TicketService {
         }
     }
 
-    /// Checks the ticket's time stamp: that it is one, of this content, of an authority with a certificate for nothing else.
+    /// Checks the ticket's time stamp: that it is one, of this content, of an authority that is trusted and has a certificate for nothing else.
     ///
     /// # Errors
     /// [`TicketError::NotRequested`] if there is none, [`TicketError::NoContent`], [`TicketError::Missing`], [`TicketError::StoreUnavailable`].
@@ -161,12 +163,15 @@ impl TicketService {
         let token = ticket.time_stamp.ok_or(TicketError::NotRequested)?;
         let content = ticket.content.ok_or(TicketError::NoContent)?;
         refuse_several(&content)?;
-        let stamp = match TimeStamp::from_token(&token) {
-            Ok(stamp) => stamp,
-            Err(error) => return Ok(TimeStampReport { fault: Some(error.to_string()), time: None, authority: None }),
+        let read = blocking(move || Ok((TimeStamp::from_token(&token), token))).await?;
+        let (stamp, token) = match read {
+            (Ok(stamp), token) => (stamp, token),
+            (Err(error), _) => return Ok(TimeStampReport { fault: Some(error.to_string()), time: None, authority: None }),
         };
         let digest = self.digest_of(id, &content, stamp.imprint_hash()).await?;
-        let fault = stamp.check_imprint(&digest).err().map(|error| error.to_string());
+        let imprint = move |hash| Some(digest.clone()).filter(|digest| digest.algorithm() == hash);
+        let judge = move |judgement: &Judgement<'_>| judge_time_stamp(&token, &imprint, judgement).err().map(|fault| fault.to_string());
+        let fault = self.settle(&ticket.options, self.store.now(), judge).await?.unwrap_or_else(Some);
         Ok(TimeStampReport { fault, time: Some(stamp.time()), authority: Certificate::from_der(stamp.certificate()).ok() })
     }
 }

@@ -32,11 +32,13 @@ use crate::{
         audit::AuditEvent,
         caller::Caller,
         ids::TicketId,
-        ticket::{Content, ContentPart, Ticket},
+        revocation::RevocationCheck,
+        ticket::{Content, ContentPart, SignatureOptions, Ticket},
         timestamp::Timestamp,
     },
+    pki::revocation::Inquiry,
     store::Change,
-    verification::{Judgement, Verdict, VerificationError, judge},
+    verification::{Examined, Judgement, Verdict, VerificationError, examine},
 };
 
 /// The most verifications that run at a time; the rest wait.
@@ -197,34 +199,64 @@ impl TicketService {
 
     async fn verify(&self, caller: &Caller, ticket: &Ticket, as_of: Timestamp) -> Outcome {
         let signature = ticket.signature.as_ref().ok_or(TicketError::NoSignature)?;
-        // The semaphore is never closed.
-        let _running = self.verifications.running.acquire().await.map_err(|_| TicketError::VerifierBusy)?;
         let message = self.source_of(ticket.id, ContentPart::Signature, signature).await?;
         ticket.content.as_ref().map(refuse_several).transpose()?;
         let content = match &ticket.content {
             Some(content) => Some(self.source_of(ticket.id, ContentPart::Document, content).await?),
             None => None,
         };
-        let trust = self.trust.current();
-        let (signature_time_stamp, content_time_stamp) = (ticket.options.signature_ts_check, ticket.options.data_ts_check);
-        let judged = blocking(move || {
-            let judgement = Judgement { signature_time_stamp, content_time_stamp, ..Judgement::of_documents(&trust, as_of) };
-            let mut content = content.map(open).transpose()?;
-            let given = content.as_mut().map(|content| content as &mut dyn Read);
-            let message = open(message)?;
-            let verdict = SignedMessage::read(message)
-                .map_err(VerificationError::from)
-                .and_then(|mut message| judge(&mut message, given, &judgement));
-            match verdict {
-                Ok(verdict) => Ok(Verification::Judged(verdict)),
-                Err(VerificationError::Read(ReadError::NoContent)) => Err(TicketError::NoContent),
-                Err(VerificationError::Read(ReadError::Io(error))) => Err(unavailable(error)),
-                Err(error) => Ok(Verification::NotASignature(error.to_string())),
+        // Reading a long content is what takes time here; fetching evidence, which may wait for a network, holds nobody up.
+        let examined = {
+            // The semaphore is never closed.
+            let _running = self.verifications.running.acquire().await.map_err(|_| TicketError::VerifierBusy)?;
+            blocking(move || read(message, content)).await?
+        };
+        let verification = match examined {
+            Ok(examined) => {
+                self.settle(&ticket.options, as_of, move |judgement| examined.judge(judgement)).await?.map(Verification::Judged)
             }
-        });
-        let verification = judged.await?;
+            Err(reason) => Err(reason),
+        };
+        let verification = verification.unwrap_or_else(Verification::NotASignature);
         self.record(caller, ticket.id, signature, &verification).await;
         Ok(Arc::new(verification))
+    }
+
+    /// Judges something by what this deployment trusts and what a ticket's options demand, with evidence that is fetched as it is wanted. The
+    /// inner error says why there is nothing to judge by.
+    pub(super) async fn settle<T: Send + 'static>(
+        &self,
+        options: &SignatureOptions,
+        as_of: Timestamp,
+        judge: impl Fn(&Judgement<'_>) -> T + Send + Sync + 'static,
+    ) -> Result<Result<T, String>, TicketError> {
+        let trust = self.trust.current();
+        let authority = match &options.ca_id {
+            None => None,
+            Some(id) => match trust.authority(id) {
+                Some(authority) => Some(authority.clone()),
+                None => return Ok(Err(format!("the CA {id}, which caId names, is not known here any more"))),
+            },
+        };
+        let (signature_time_stamp, content_time_stamp) = (options.signature_ts_check, options.data_ts_check);
+        let revocation = self.settings.revocation;
+        let revocation_of_time_stamps = if options.ts_additional_verifying { RevocationCheck::Required } else { revocation };
+        let client = self.evidence.as_deref().filter(|_| self.settings.fetch_evidence);
+        let judged = Inquiry::settle(client, &self.verifications.running, as_of, move |inquiry| {
+            judge(&Judgement {
+                authority: authority.as_ref(),
+                revocation,
+                revocation_of_time_stamps,
+                inquiry: Some(inquiry),
+                signature_time_stamp,
+                content_time_stamp,
+                ..Judgement::of_documents(&trust, as_of)
+            })
+        });
+        judged.await.map(Ok).map_err(|error| {
+            error!(error = %error, "a verification did not end well");
+            TicketError::SpoolUnavailable
+        })
     }
 
     async fn record(&self, caller: &Caller, ticket: TicketId, signature: &Content, verification: &Verification) {
@@ -240,6 +272,20 @@ impl TicketService {
         if let Err(error) = self.store.commit(vec![Change::Audit(event)]).await {
             warn!(error = %error, "a verification is not in the audit log");
         }
+    }
+}
+
+/// Reads a signature and its content; the inner error says why it is none.
+fn read(message: ContentSource, content: Option<ContentSource>) -> Result<Result<Examined, String>, TicketError> {
+    let mut content = content.map(open).transpose()?;
+    let given = content.as_mut().map(|content| content as &mut dyn Read);
+    let message = open(message)?;
+    let examined = SignedMessage::read(message).map_err(VerificationError::from).and_then(|mut message| examine(&mut message, given, &[]));
+    match examined {
+        Ok(examined) => Ok(Ok(examined)),
+        Err(VerificationError::Read(ReadError::NoContent)) => Err(TicketError::NoContent),
+        Err(VerificationError::Read(ReadError::Io(error))) => Err(unavailable(error)),
+        Err(error) => Ok(Err(error.to_string())),
     }
 }
 

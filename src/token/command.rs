@@ -10,7 +10,7 @@ use crate::domain::{
     digest::ToSign,
     pin::Pin,
     signature::SignatureValue,
-    token::{KeyDescription, KeyPairSpec, KeySelector},
+    token::{KeyDescription, KeyPairSpec, KeySelector, TokenOffer},
 };
 
 use super::host::pin_codec;
@@ -40,6 +40,8 @@ pub enum Command {
     },
     /// List the keys that can be seen.
     ListKeys,
+    /// Say what the token can do.
+    Offer,
     /// Make a key pair.
     GenerateKeyPair(KeyPairSpec),
     /// Remove both halves of a key pair that nothing was done with yet.
@@ -96,6 +98,8 @@ pub enum Reply {
     },
     /// To `ListKeys`.
     Keys(Vec<KeyDescription>),
+    /// To `Offer`.
+    Offer(TokenOffer),
     /// To everything else.
     Done,
 }

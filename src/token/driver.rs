@@ -11,7 +11,7 @@ use crate::domain::{
     digest::ToSign,
     pin::Pin,
     signature::SignatureValue,
-    token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags, TokenIdentity},
+    token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags, TokenIdentity, TokenOffer},
 };
 
 /// A slot number of a module; meaningful within one run of the module only, and no name for a token.
@@ -172,6 +172,12 @@ pub trait TokenDriver: Send {
     /// # Errors
     /// What the module said.
     fn algorithms(&mut self, key: &KeyKind) -> Result<Vec<SignatureAlgorithm>, DeviceError>;
+
+    /// What the token's mechanism list allows, whatever keys are on it.
+    ///
+    /// # Errors
+    /// What the module said.
+    fn offer(&mut self) -> Result<TokenOffer, DeviceError>;
 }
 
 /// What to do after an error.

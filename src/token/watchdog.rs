@@ -22,7 +22,7 @@ use crate::domain::{
     digest::ToSign,
     pin::Pin,
     signature::SignatureValue,
-    token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags},
+    token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags, TokenOffer},
 };
 
 use super::driver::{CachedKey, DeviceError, SlotId, TokenDriver, TokenModule, TokenSighting};
@@ -239,5 +239,9 @@ impl TokenDriver for WatchedDriver {
 
     fn algorithms(&mut self, key: &KeyKind) -> Result<Vec<SignatureAlgorithm>, DeviceError> {
         self.call("C_GetMechanismList", self.limits.other, |driver| driver.algorithms(key))
+    }
+
+    fn offer(&mut self) -> Result<TokenOffer, DeviceError> {
+        self.call("C_GetMechanismList", self.limits.other, |driver| driver.offer())
     }
 }

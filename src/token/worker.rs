@@ -166,6 +166,7 @@ impl Worker {
             }
             Command::DescribeKey { key, pin } => self.describe_key(&key, pin.as_ref()),
             Command::ListKeys => self.with_session(|session| session.driver.list_keys()).map(Reply::Keys),
+            Command::Offer => self.with_session(|session| session.driver.offer()).map(Reply::Offer),
             Command::GenerateKeyPair(spec) => self.with_session(|session| {
                 let key = writing::generate(session.driver.as_mut(), &spec)?;
                 let algorithms = session.driver.algorithms(&key.kind)?;

@@ -14,7 +14,7 @@ use sealgate::{
     pki::{
         Certificate, DevCa, Validity,
         fetch::Fetcher,
-        revocation::{Evidence, RevocationClient, RevocationError, RevocationSettings, RevocationSource, SourcePlace},
+        revocation::{Evidence, Moment, RevocationClient, RevocationError, RevocationSettings, RevocationSource, SourcePlace},
     },
 };
 use serde_json::json;
@@ -61,7 +61,7 @@ impl Lab {
     }
 
     async fn ask(&self, client: &RevocationClient) -> Result<Evidence, RevocationError> {
-        client.evidence(self.certificate.as_der(), self.ca.certificate().as_der(), now()).await
+        client.evidence(self.certificate.as_der(), self.ca.certificate().as_der(), Moment::present(now())).await
     }
 
     async fn authority(&self) -> Arc<TestAuthority> {

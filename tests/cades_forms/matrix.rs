@@ -5,7 +5,7 @@ use std::{
     io::{Cursor, Read},
     path::{Path, PathBuf},
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use der::{Decode, Encode};
@@ -13,7 +13,12 @@ use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use sealgate::{
     cms::verify::SignedMessage,
-    domain::algorithm::{Curve, HashAlgorithm, KeyKind, SignatureAlgorithm},
+    domain::{
+        algorithm::{Curve, HashAlgorithm, KeyKind, SignatureAlgorithm},
+        revocation::RevocationCheck,
+        ticket::TimeStampCheck,
+        timestamp::Timestamp,
+    },
     pki::{Certificate, trust::TrustStore},
     verification::{Judgement, judge},
 };
@@ -178,18 +183,25 @@ impl Judge<'_> {
         taken.err().map(|error| format!("{}: {error}", case.name))
     }
 
-    /// Why we do not take it ourselves.
+    /// Why we do not take it ourselves: now, and one of the form X Long five years on, with nobody to be asked.
     fn ourselves(&self, case: &Case) -> Option<String> {
         let read = |name: &str| Certificate::from_der(&fs::read(self.path(name)).unwrap()).unwrap();
         let (trust, leaf) = (TrustStore::new(vec![read("root.der")], Vec::new()), read(&format!("{}.der", case.key)));
-        let mut judgement = Judgement::of_documents(&trust, SystemTime::now().into());
-        if case.embed == "nothing" {
-            judgement.certificates = std::slice::from_ref(&leaf);
-        }
-        let mut message = SignedMessage::read(Cursor::new(&case.der)).unwrap();
-        let mut content = CONTENT;
-        let verdict = judge(&mut message, (!case.attached).then_some(&mut content as &mut dyn Read), &judgement).unwrap();
-        (!verdict.is_good()).then(|| format!("{}: {}", case.name, verdict.reason().unwrap()))
+        let stamped = matches!(case.form, "CAdEST" | "CAdESC" | "CAdESXLong");
+        let now = Timestamp::from(SystemTime::now());
+        let later = (case.form == "CAdESXLong").then(|| now.after(Duration::from_secs(5 * 365 * 24 * 3600)));
+        [Some(now), later].into_iter().flatten().find_map(|at| {
+            let judgement = Judgement {
+                certificates: if case.embed == "nothing" { std::slice::from_ref(&leaf) } else { &[] },
+                signature_time_stamp: if stamped { TimeStampCheck::VerifyOrFailIfNotPresent } else { TimeStampCheck::Ignore },
+                revocation: if case.form == "CAdESXLong" { RevocationCheck::Required } else { RevocationCheck::WhereNamed },
+                ..Judgement::of_documents(&trust, at)
+            };
+            let mut message = SignedMessage::read(Cursor::new(&case.der)).unwrap();
+            let mut content = CONTENT;
+            let verdict = judge(&mut message, (!case.attached).then_some(&mut content as &mut dyn Read), &judgement).unwrap();
+            verdict.reason().map(|reason| format!("{} at {}: {reason}", case.name, at.to_rfc3339()))
+        })
     }
 
     fn manifest(&self, number: usize, case: &Case) -> Value {

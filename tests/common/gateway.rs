@@ -33,7 +33,7 @@ use sealgate::{
     },
     permit::{PermitService, PermitSettings},
     pki::{
-        DevCa, Validity,
+        Certificate, DevCa, Validity,
         fetch::Fetcher,
         revocation::{RevocationClient, RevocationSettings, RevocationSource, SourcePlace},
         trust::{Trust, TrustStore},
@@ -55,7 +55,10 @@ use sealgate::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::softhsm::{SoftHsm, TOKEN_LABEL, USER_PIN};
+use super::{
+    softhsm::{SoftHsm, TOKEN_LABEL, USER_PIN},
+    tsa::TestTsa,
+};
 
 /// After so long a test that waits for an event has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -310,6 +313,13 @@ impl Plan {
     }
 
     /// The declared caller of this name.
+    /// Time stamps come from this authority, which is trusted.
+    pub fn stamped_by(&mut self, tsa: &TestTsa) {
+        self.tsa_urls = vec![tsa.url.clone()];
+        let ca = Certificate::from_pem(&fs::read_to_string(tsa.lab().ca()).unwrap()).unwrap();
+        self.trust = TrustStore::new([self.trust.anchors(), &[ca]].concat(), self.trust.intermediates().to_vec());
+    }
+
     pub fn caller(&mut self, name: &str) -> &mut CallerEntry {
         self.callers.iter_mut().find(|entry| entry.caller.id.as_str() == name).unwrap()
     }
@@ -344,11 +354,11 @@ impl Plan {
         let permits = Arc::new(PermitService::new(Arc::clone(&store), self.permits));
         let signing =
             SigningService::start(tokens.clone(), self.keys.clone(), Arc::clone(&store), Arc::clone(&permits), self.signing).unwrap();
-        let tickets =
-            TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), Trust::of(self.trust), self.tickets)
-                .await
-                .unwrap();
+        let trust = Trust::of(self.trust);
+        let tickets = TicketService::new(Arc::clone(&store), Arc::clone(&signing), Arc::clone(&permits), trust.clone(), self.tickets);
+        let tickets = tickets.await.unwrap();
         let (time_stamps, door) = time_stamps(&self.tsa_urls, self.tsa_total, &self.keys, &signing, &store);
+        let time_stamps = time_stamps.trusting(trust, Arc::clone(&store));
         let evidence = self.evidence.map(|settings| Arc::new(RevocationClient::new(Fetcher::new(false).unwrap(), settings)));
         let tickets = tickets.with_time_stamps(Arc::new(time_stamps));
         let tickets = Arc::new(match evidence {

@@ -6,9 +6,9 @@ use reqwest::Method;
 use sealgate::{
     domain::{
         algorithm::{Curve, KeyKind},
-        enrolment::{EnrolmentState, profile::CaChoice},
+        enrolment::{EnrolmentState, Refusal, profile::CaChoice},
     },
-    enrolment::{UploadedCertificate, ca::DevelopmentCa},
+    enrolment::{EnrolmentError, Fault, UploadedCertificate, ca::DevelopmentCa},
     pki::csr::{CertificateRequest, REQUEST_MAX, decode_pem},
 };
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::{
         gateway::{Gateway, Plan},
         openssl::openssl_ok,
     },
-    rig::{EIO_KEY, JSON, OWN_KEY, V1, ask, body, ca, id, newest, profile, softhsm, until, valid_for, with_bank},
+    rig::{EIO_KEY, JSON, OWN_KEY, V1, ask, audited, body, ca, id, newest, profile, softhsm, until, valid_for, with_bank},
 };
 
 /// A ticket-API signature with the key of this name, checked by openssl against the certificate.
@@ -205,6 +205,42 @@ async fn an_operator_brings_the_certificate_and_a_wrong_one_is_refused() {
     assert_eq!(uploaded.state, EnrolmentState::Issued);
     gateway.enrolment.activate_by_operator(request.id, "olga").await.unwrap();
     sign_and_verify(&gateway, "director", issued.as_der(), b"x").await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_refused_request_is_deleted_from_its_token_and_no_other_one() {
+    let gateway = softhsm().await;
+    let create = |number, key: Option<String>| {
+        let mut wanted = body(&id(number), "director", "Иванов Иван Иванович");
+        if let Some(uri) = key {
+            wanted["pkcs10"] = json!({ "key": uri });
+        }
+        let gateway = &gateway;
+        async move {
+            let created = ask(gateway, Method::POST, &format!("{V1}/cert-requests/eio"), EIO_KEY, Some(&wanted)).await;
+            assert_eq!(created.status, 201, "{}", created.text());
+            newest(gateway).await
+        }
+    };
+    let keys = async || gateway.signing.desk().keys().await.len();
+    let service = &gateway.enrolment;
+    let first = create(1, None).await;
+    assert_eq!(service.delete_key(first.id, "olga").await, Err(Fault::State(EnrolmentState::AwaitingIssue).into()));
+    service.refuse(first.id, Refusal::ByOperator, "не сейчас", "olga").await.unwrap();
+    assert_eq!(keys().await, 2);
+    // Another request is for the same key: it stays.
+    let second = create(2, first.key.as_ref().map(|key| key.uri())).await;
+    assert!(matches!(service.delete_key(first.id, "olga").await, Err(EnrolmentError::Fault(Fault::Key(_)))));
+    service.refuse(second.id, Refusal::ByOperator, "", "olga").await.unwrap();
+    assert!(
+        matches!(service.delete_key(second.id, "olga").await, Err(EnrolmentError::Fault(Fault::Key(_)))),
+        "it was not made for this one"
+    );
+    let deleted = service.delete_key(first.id, "olga").await.unwrap();
+    assert_eq!((deleted.key, deleted.key_made_here, keys().await), (None, false, 1));
+    let steps = audited(&gateway, "certificate-request").await;
+    assert_eq!(steps.last().map(|step| (&step["step"], &step["by"])), Some((&json!("key-deleted"), &json!("olga"))), "{steps:?}");
     gateway.stop().await;
 }
 

@@ -9,6 +9,7 @@ mod common;
 mod checks;
 mod est;
 mod flow;
+mod foreign;
 mod notices;
 mod real_token;
 mod validity;

@@ -2,13 +2,14 @@
 
 use std::num::NonZeroU32;
 
-use der::{Decode as _, Encode as _};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use reqwest::Method;
 use sealgate::domain::{enrolment::profile::CaChoice, token::LoginMode};
-use sealgate::{enrolment::request_in_pem, token::fake::Script};
+use sealgate::token::{
+    driver::DeviceError,
+    fake::{Call, Script},
+};
 use serde_json::{Value, json};
-use x509_cert::request::CertReq;
 
 use crate::{
     common::gateway::{Gateway, PATIENCE, Plan},
@@ -117,40 +118,6 @@ async fn what_is_wrong_with_a_body_is_said_of_each_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_algorithm_that_nobody_here_knows_is_named() {
-    let script = Script::new("bank-token");
-    let gateway = gateway(&script).await;
-    // A request of openssl's, whose key says that it is another one; the signature is not looked at any more.
-    let dir = tempfile::tempdir().unwrap();
-    let key = dir.path().join("key").display().to_string();
-    let arguments = [
-        "req",
-        "-new",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-subj",
-        "/CN=a",
-        "-keyout",
-        &key,
-        "-outform",
-        "der",
-    ];
-    let mut request = CertReq::from_der(&crate::common::openssl::openssl_ok(arguments)).unwrap();
-    request.info.public_key.algorithm.oid = "1.2.643.7.1.1.1.1".parse().unwrap();
-    let pem = request_in_pem(&request.to_der().unwrap());
-    let mut sent = body(&id(1), "director", "Иванов Иван Иванович");
-    sent["pkcs10"] = json!({ "cms": pem });
-    let refused = ask(&gateway, Method::POST, &format!("{V1}/cert-requests/eio"), EIO_KEY, Some(&sent)).await;
-    let (cause, _, checks, _) = notice(&refused, 400);
-    assert_eq!(cause, "VALIDATION_FAULT");
-    assert!(checks[0]["message"].as_str().unwrap().contains("GOST R 34.10-2012"), "{checks}");
-    gateway.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_away_is_a_503_and_a_caller_that_asks_too_much_a_429() {
     let script = Script::new("bank-token");
     let mut plan = Plan::scripted(&script, LoginMode::Configured, &["seal"]);
@@ -179,6 +146,36 @@ async fn a_token_that_is_away_is_a_503_and_a_caller_that_asks_too_much_a_429() {
     // Each method is counted by itself: another one is still answered.
     let other = ask(&gateway, Method::GET, &format!("{V1}/cert-requests/eio/{}/state", id(9)), EIO_KEY, None).await;
     assert_eq!(other.status, 404, "{}", other.text());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_token_or_the_profile_never_takes_is_refused_for_good_and_leaves_no_key() {
+    let script = Script::new("bank-token");
+    let mut plan = Plan::scripted(&script, LoginMode::Configured, &["seal"]);
+    with_bank(&mut plan);
+    plan.profiles = vec![profile("bank-token", CaChoice::Manual, &ca())];
+    plan.profiles[0].subject.push("C={number}".parse().unwrap());
+    let gateway = plan.start().await;
+    let eio = format!("{V1}/cert-requests/eio");
+    let before = script.count_objects();
+    // The token makes no such keys.
+    script.fail(Call::GenerateKeyPair, 1, DeviceError::Unsupported("no such keys".to_owned()));
+    let mut country = body(&id(1), "director", "Иванов Иван Иванович");
+    country["number"] = "RU".into();
+    let refused = ask(&gateway, Method::POST, &eio, EIO_KEY, Some(&country)).await;
+    assert_eq!(notice(&refused, 400).0, "WORKFLOW_FAULT");
+    // The subject cannot be written, which is found when the key is there.
+    let no_country = body(&id(2), "director", "Иванов Иван Иванович");
+    let refused = ask(&gateway, Method::POST, &eio, EIO_KEY, Some(&no_country)).await;
+    assert_eq!(notice(&refused, 400).0, "VALIDATION_FAULT");
+    for (number, sent) in [(1, &country), (2, &no_country)] {
+        let state = ask(&gateway, Method::GET, &format!("{eio}/{}/state", id(number)), EIO_KEY, None).await;
+        assert_eq!(state.json()["bankStatus"], "REQUISITEERROR", "{}", state.text());
+        let again = ask(&gateway, Method::POST, &eio, EIO_KEY, Some(sent)).await;
+        assert_eq!((again.status, &again.json()["bankStatus"]), (201, &json!("REQUISITEERROR")), "{}", again.text());
+    }
+    assert_eq!(script.count_objects(), before);
     gateway.stop().await;
 }
 

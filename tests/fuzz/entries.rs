@@ -13,13 +13,13 @@ use sealgate::{
         verify::SignedMessage,
     },
     config::Config,
-    domain::{algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, timestamp::Timestamp},
+    domain::{algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, revocation::RevocationCheck, timestamp::Timestamp},
     enrolment::{ca::est::wanted_attributes, read_request},
     pki::{
         Certificate,
         csr::CertificateRequest,
         path::{PathRequest, Policies, Purpose, validate_path},
-        revocation::{self, Subject, ocsp::OcspQuery},
+        revocation::{self, Moment, Subject, ocsp::OcspQuery},
         trust::{TrustStore, read_certificates},
     },
     verification::{Judgement, judge},
@@ -75,13 +75,25 @@ fn armor(bytes: &[u8]) -> bool {
     whole.is_ok_and(|bare| !bare.is_empty())
 }
 
-/// A signature, attached or of [`CONTENT`]. A good one is of that content and by a certificate of the material's CA.
+/// A signature, attached or of [`CONTENT`]. A good one is of that content and by a certificate of the material's CA; what was read can be put
+/// together again, without its content, and is then as good or as bad as it was.
 fn signature(bytes: &[u8]) -> bool {
     let Ok(mut message) = SignedMessage::read(Cursor::new(bytes)) else { return false };
     let detached = !message.is_attached();
-    let judgement = Judgement::of_documents(&TRUST, NOW);
+    // The signer's certificate names places that are not asked here.
+    let judgement = Judgement { revocation: RevocationCheck::IfKnown, ..Judgement::of_documents(&TRUST, NOW) };
     let verdict = judge(&mut message, detached.then_some(&mut &*CONTENT), &judgement);
     let Ok(verdict) = verdict else { return false };
+    if let Ok(frame) = message.rework().and_then(|reworked| reworked.frame(None)) {
+        let again = [frame.head, frame.tail].concat();
+        let mut again = SignedMessage::read(Cursor::new(&again)).expect("what was put together is read");
+        // A set has each member once.
+        assert!(again.signer_count() <= message.signer_count(), "a signer came from nowhere");
+        if verdict.is_good() && again.signer_count() == message.signer_count() {
+            let same = judge(&mut again, Some(&mut &*CONTENT), &judgement).expect("it can be judged again");
+            assert!(same.is_good(), "a good signature is not good any more");
+        }
+    }
     if verdict.is_good() {
         for signer in &verdict.signers {
             let signed = signer.content_digest.as_ref().expect("the digest of a good signature's content");
@@ -116,12 +128,12 @@ fn about_signer(check: impl FnOnce(&Subject<'_>) -> bool) -> bool {
 
 /// What an OCSP responder answers, or a signature carries.
 fn ocsp_response(bytes: &[u8]) -> bool {
-    about_signer(|subject| OcspQuery::new(subject).expect("random numbers").accept(bytes, subject, NOW).is_ok())
+    about_signer(|subject| OcspQuery::new(subject).expect("random numbers").accept(bytes, subject, Moment::present(NOW)).is_ok())
 }
 
 /// What a CRL's address has, or a signature carries.
 fn crl(bytes: &[u8]) -> bool {
-    about_signer(|subject| revocation::crl::check(bytes, subject, NOW).is_ok())
+    about_signer(|subject| revocation::crl::check(bytes, subject, Moment::present(NOW)).is_ok())
 }
 
 /// One certificate or a file of them, with all that is read out of it.
@@ -147,6 +159,7 @@ fn path(bytes: &[u8]) -> bool {
         leaf,
         intermediates: &intermediates,
         anchors: &[&ROOT],
+        through: None,
         at: NOW,
         purpose: Purpose::DocumentSigning,
         revocation: None,

@@ -12,6 +12,7 @@ use sealgate::{
     pki::{
         Certificate,
         path::{PathError, PathFault, PathRequest, Policies, Purpose, Revocation, RevocationStatus, ValidPath, validate_path},
+        revocation::RevocationReason,
     },
 };
 use tempfile::TempDir;
@@ -116,7 +117,7 @@ fn judge(
     at: Timestamp,
 ) -> Result<ValidPath, PathError> {
     let policies = Policies::default();
-    validate_path(&PathRequest { leaf, intermediates, anchors, at, purpose, revocation: None, policies: &policies })
+    validate_path(&PathRequest { leaf, intermediates, anchors, through: None, at, purpose, revocation: None, policies: &policies })
 }
 
 /// Keys that sign here, as OpenSSL makes them and signs certificates with them.
@@ -283,6 +284,7 @@ fn a_policy_that_is_wanted_must_be_there() {
         leaf,
         intermediates: &intermediates,
         anchors: &anchors,
+        through: None,
         at: now(),
         purpose: Purpose::Any,
         revocation: None,
@@ -296,7 +298,7 @@ fn a_policy_that_is_wanted_must_be_there() {
 struct Says(&'static str, Revocation);
 
 impl RevocationStatus for Says {
-    fn status(&self, certificate: &Certificate, _issuer: &Certificate, _at: Timestamp) -> Revocation {
+    fn status(&self, certificate: &Certificate, _issuer: &Certificate, _anchor: &Certificate, _at: Timestamp) -> Revocation {
         if certificate.subject() == self.0 { self.1.clone() } else { Revocation::Good }
     }
 }
@@ -310,6 +312,7 @@ fn every_certificate_below_the_anchor_is_asked_about() {
             leaf: &chain.leaf,
             intermediates: &[&chain.ca],
             anchors: &[&chain.root],
+            through: None,
             at: now(),
             purpose: Purpose::DocumentSigning,
             revocation: Some(&says),
@@ -317,7 +320,7 @@ fn every_certificate_below_the_anchor_is_asked_about() {
         };
         validate_path(&request).map(drop).map_err(|error| (error.certificate, error.fault.to_string()))
     };
-    let revoked = || Revocation::Revoked { since: Timestamp::from_millis(0), reason: Some("keyCompromise".to_owned()) };
+    let revoked = || Revocation::Revoked { since: Timestamp::from_millis(0), reason: Some(RevocationReason::KeyCompromise) };
     for subject in ["CN=Leaf", "CN=CA"] {
         let (certificate, why) = fault(Says(subject, revoked())).unwrap_err();
         assert_eq!((certificate.as_str(), why.as_str()), (subject, "it was revoked on 1970-01-01T00:00:00Z (keyCompromise)"));

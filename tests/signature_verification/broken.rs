@@ -1,77 +1,27 @@
 //! Signatures that do not hold, each broken in one place, and the reason that each is given.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use cms::{
     content_info::ContentInfo,
-    signed_data::{SignedData, SignerInfo, SignerInfos},
+    signed_data::{SignedData, SignerInfos},
 };
 use const_oid::{ObjectIdentifier, db::rfc5911};
 use der::{
     Any, Decode, Encode,
     asn1::{ObjectIdentifier as Oid, OctetString, SetOfVec},
 };
-use p256::{
-    ecdsa::{DerSignature, SigningKey, signature::Signer},
-    pkcs8::DecodePrivateKey,
-};
-use sealgate::{
-    domain::timestamp::Timestamp,
-    pki::{
-        Certificate,
-        path::{Revocation, RevocationStatus},
-    },
-    verification::{Judgement, judge_detached},
-};
+use sealgate::{domain::timestamp::Timestamp, verification::judge_detached};
 use x509_cert::attr::Attribute;
 
-use crate::lab::{CONTENT, Lab, P256, RSA, SIGNER, judgement, now};
+use crate::{
+    edit::{attribute, edit, edit_attributes, edit_signer, octets, resign, values},
+    lab::{CONTENT, Lab, P256, RSA, SIGNER, judgement, now},
+};
 
 /// `id-ct-TSTInfo`: the content of time stamps.
 const TST_INFO: Oid = Oid::new_unwrap("1.2.840.113549.1.9.16.1.4");
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// A signature with one of its parts changed.
-fn edit(signature: &[u8], change: impl FnOnce(&mut SignedData)) -> Vec<u8> {
-    let mut info = ContentInfo::from_der(signature).unwrap();
-    let mut signed_data: SignedData = info.content.decode_as().unwrap();
-    change(&mut signed_data);
-    info.content = Any::encode_from(&signed_data).unwrap();
-    info.to_der().unwrap()
-}
-
-fn edit_signer(signature: &[u8], change: impl FnOnce(&mut SignerInfo)) -> Vec<u8> {
-    edit(signature, |signed_data| {
-        let mut signer = signed_data.signer_infos.0.get(0).unwrap().clone();
-        change(&mut signer);
-        signed_data.signer_infos = SignerInfos(SetOfVec::try_from(vec![signer]).unwrap());
-    })
-}
-
-/// A signature with other signed attributes, signed again with the signer's P-256 key.
-fn resign(lab: &Lab, name: &str, signature: &[u8], change: impl FnOnce(&mut Vec<Attribute>)) -> Vec<u8> {
-    let key = SigningKey::from_pkcs8_pem(&fs::read_to_string(lab.path(&format!("{name}.key"))).unwrap()).unwrap();
-    edit_signer(signature, |signer| {
-        let mut attributes = signer.signed_attrs.clone().unwrap().into_vec();
-        change(&mut attributes);
-        let attributes = SetOfVec::try_from(attributes).unwrap();
-        let value: DerSignature = key.sign(&attributes.to_der().unwrap());
-        signer.signature = OctetString::new(value.as_bytes()).unwrap();
-        signer.signed_attrs = Some(attributes);
-    })
-}
-
-fn attribute(attributes: &mut [Attribute], oid: ObjectIdentifier) -> &mut Attribute {
-    attributes.iter_mut().find(|attribute| attribute.oid == oid).unwrap()
-}
-
-fn values(values: &[Any]) -> SetOfVec<Any> {
-    SetOfVec::try_from(values.to_vec()).unwrap()
-}
-
-fn octets(bytes: &[u8]) -> Any {
-    Any::encode_from(&OctetString::new(bytes).unwrap()).unwrap()
-}
 
 /// The last place where `part` stands in `whole`.
 fn find(whole: &[u8], part: &[u8]) -> usize {
@@ -160,15 +110,6 @@ fn each_signed_attribute_that_is_wrong_has_its_reason() {
     );
     assert_eq!(set(rfc5911::ID_AA_SIGNING_CERTIFICATE_V_2, &[octets(b"x")]), "its attributes cannot be read");
     drop(other);
-}
-
-/// The value of a signed attribute of the first signer.
-fn edit_attributes(signature: &[u8], oid: ObjectIdentifier) -> Any {
-    let info = ContentInfo::from_der(signature).unwrap();
-    let signed_data: SignedData = info.content.decode_as().unwrap();
-    let signer = signed_data.signer_infos.0.get(0).unwrap();
-    let attribute = signer.signed_attrs.as_ref().unwrap().iter().find(|attribute| attribute.oid == oid).unwrap().clone();
-    attribute.values.get(0).unwrap().clone()
 }
 
 #[test]
@@ -284,28 +225,4 @@ fn the_certificate_must_have_been_good() {
         signed_data.certificates = Some(SetOfVec::try_from(of_signer.collect::<Vec<_>>()).unwrap().into());
     });
     assert!(lab.reason(&alone, Some(CONTENT)).contains("for its issuer \"CN=CA\""));
-}
-
-/// Says the same of every certificate.
-struct Says(Revocation);
-
-impl RevocationStatus for Says {
-    fn status(&self, _: &Certificate, _: &Certificate, _: Timestamp) -> Revocation {
-        self.0.clone()
-    }
-}
-
-#[test]
-fn a_revoked_certificate_is_refused_with_date_and_reason() {
-    let lab = Lab::new();
-    lab.signer("signer", P256);
-    let (good, trust) = (lab.sign("signer", &["-cades"]), lab.trust());
-    let reason = |says: Says| {
-        let judgement = Judgement { revocation: Some(&says), ..judgement(&trust, now()) };
-        judge_detached(&good, CONTENT, &judgement).unwrap().reason().map(ToString::to_string)
-    };
-    assert_eq!(reason(Says(Revocation::Good)), None);
-    let revoked = reason(Says(Revocation::Revoked { since: Timestamp::from_millis(0), reason: None })).unwrap();
-    assert!(revoked.ends_with("it was revoked on 1970-01-01T00:00:00Z"), "{revoked}");
-    assert!(reason(Says(Revocation::Unknown("its CRL is too old".to_owned()))).unwrap().ends_with("its CRL is too old"));
 }

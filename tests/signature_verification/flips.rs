@@ -5,11 +5,12 @@ use std::io::Cursor;
 use proptest::prelude::*;
 use sealgate::{
     cms::verify::SignedMessage,
+    domain::{revocation::RevocationCheck, ticket::TimeStampCheck},
     pki::Certificate,
-    verification::{VerificationError, judge},
+    verification::{Judgement, Verdict, VerificationError, judge, judge_detached},
 };
 
-use crate::lab::{CONTENT, Lab, P256, RSA, judgement, now};
+use crate::lab::{CONTENT, Lab, P256, RSA, days, judgement, now};
 
 /// What a signature says if it is good: the content in it, and who signed.
 fn good(lab: &Lab, signature: &[u8], content: Option<&[u8]>) -> Option<(Vec<u8>, Vec<Certificate>)> {
@@ -55,6 +56,41 @@ fn a_changed_byte_never_makes_another_content_or_another_signer_good() {
             // What is not signed: versions, the list of digest algorithms, the other certificate.
             assert!(still_good < signature.len() / 2, "{name} {more:?}: {still_good} of {}", signature.len());
         }
+    }
+}
+
+#[test]
+fn a_changed_byte_of_what_stands_beside_a_signature_proves_no_other_time() {
+    let lab = Lab::new();
+    let certificate = lab.signer("signer", P256);
+    lab.authority("tsa");
+    let (trust, now) = (lab.trust(), days(300));
+    let judgement = || Judgement {
+        revocation: RevocationCheck::IfKnown,
+        signature_time_stamp: TimeStampCheck::VerifyIfPresent,
+        ..judgement(&trust, now)
+    };
+    let judged = |signature: &[u8]| {
+        let verdict = judge_detached(signature, CONTENT, &judgement()).ok().filter(Verdict::is_good)?;
+        let signers: Vec<_> = verdict.signers.iter().map(|signer| (signer.certificate.clone().unwrap(), signer.best_time)).collect();
+        Some(signers)
+    };
+    // Every byte of T; of X Long, whose lists are long, every fifth.
+    for (form, signature, step) in [("T", lab.stamped("signer", "tsa", &[]), 1), ("X Long", lab.x_long("signer", &certificate, &[]), 5)] {
+        let right = judged(&signature).unwrap();
+        let (stamped, mut still_good) = (right[0].1, 0);
+        assert!(right.len() == 1 && right[0].0 == certificate && stamped < now);
+        for position in (0..signature.len()).step_by(step) {
+            let mut changed = signature.clone();
+            changed[position] ^= 1 << (position % 8);
+            if let Some(found) = judged(&changed) {
+                // Without its stamp it is a signature of now.
+                let is_right = found.len() == 1 && found[0].0 == certificate && (found[0].1 == stamped || found[0].1 == now);
+                assert!(is_right, "{form}: byte {position}: {found:?}");
+                still_good += step;
+            }
+        }
+        println!("{form}: {still_good} of {} bytes do not matter", signature.len());
     }
 }
 

@@ -6,6 +6,11 @@ mod broken;
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
+mod edit;
 mod flips;
 mod lab;
 mod others;
+mod over_http;
+mod revocation;
+mod stamps;
+mod tools;

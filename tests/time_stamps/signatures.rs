@@ -104,7 +104,7 @@ async fn cades_t_and_plain_cms_get_the_time_stamps_that_their_options_ask_for() 
 async fn an_authority_that_is_away_costs_no_second_signature_and_no_second_permission() {
     let tsa = TestTsa::start(Arc::new(TsaLab::new()), Manner::HttpStatus).await;
     let mut plan = Plan::softhsm(&KEYS[..1], 64).await;
-    plan.tsa_urls = vec![tsa.url.clone()];
+    plan.stamped_by(&tsa);
     let gateway = plan.start().await;
     let permission = gateway.post_json("/accessToken", json!({ "accessTimesNumber": 1 })).await.json()["accessTokenUuid"].clone();
     let ticket = ticket(&gateway, json!({ "cadesType": "CAdEST" })).await;
@@ -138,12 +138,12 @@ async fn an_authority_that_is_away_costs_no_second_signature_and_no_second_permi
 async fn a_start_after_a_crash_between_signature_and_time_stamp_completes_the_same_signature() {
     let tsa = TestTsa::start(Arc::new(TsaLab::new()), Manner::Silent).await;
     let mut plan = Plan::softhsm(&KEYS[..1], 64).await;
-    plan.tsa_urls = vec![tsa.url.clone()];
+    plan.stamped_by(&tsa);
     plan.tickets.blocking_get_bound = Duration::from_millis(1);
     let store = Arc::clone(&plan.store);
     let mut next = Plan::new();
     next.store = Arc::clone(&store);
-    next.tsa_urls.clone_from(&plan.tsa_urls);
+    next.stamped_by(&tsa);
     let gateway = plan.start().await;
     let ticket = ticket(&gateway, json!({ "cadesType": "CAdEST" })).await;
     assert_eq!(gateway.post(&format!("{ticket}/ds/creator")).await.status, 200);
@@ -166,7 +166,7 @@ async fn a_start_after_a_crash_between_signature_and_time_stamp_completes_the_sa
 async fn without_a_time_stamp_over_the_content_nothing_is_signed() {
     let tsa = TestTsa::start(Arc::new(TsaLab::new()), Manner::Garbage).await;
     let mut plan = Plan::softhsm(&KEYS[..1], 64).await;
-    plan.tsa_urls = vec![tsa.url.clone()];
+    plan.stamped_by(&tsa);
     let gateway = plan.start().await;
     let ticket = ticket(&gateway, json!({ "embedDataTs": true })).await;
     let refused = gateway.post(&format!("{ticket}/ds/creator")).await;

@@ -16,7 +16,7 @@ const CONTENT: &[u8] = b"what is stamped";
 
 async fn with_tsa(tsa: &TestTsa) -> Gateway {
     let mut plan = Plan::new();
-    plan.tsa_urls = vec![tsa.url.clone()];
+    plan.stamped_by(tsa);
     plan.start().await
 }
 
@@ -109,5 +109,34 @@ async fn a_key_for_time_stamps_signs_no_document_unless_its_configuration_insist
     let chosen = gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": "tsa-for-all" })).await;
     assert_eq!(chosen.status, 200, "{}", chosen.text());
     assert!(!gateway.sign(&ticket).await.is_empty());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_verifiers_here_would_not_believe_is_not_taken_and_its_tokens_are_not_valid() {
+    let tsa = TestTsa::start(Arc::new(TsaLab::new()), Manner::Good).await;
+    let mut plan = Plan::new();
+    plan.tsa_urls = vec![tsa.url.clone()];
+    let gateway = plan.start().await;
+    let ticket = gateway.ticket_with(CONTENT).await;
+    assert_eq!(gateway.post(&format!("{ticket}/ts/creator")).await.status, 200);
+    let failed = gateway.get(&format!("{ticket}/ts/data")).await;
+    assert!(failed.status == 500 && failed.cause().contains("verifiers here would not believe it"), "{}", failed.text());
+    gateway.stop().await;
+    let believing = with_tsa(&tsa).await;
+    let ticket = believing.ticket_with(CONTENT).await;
+    assert_eq!(believing.post(&format!("{ticket}/ts/creator")).await.status, 200);
+    let token = believing.get(&format!("{ticket}/ts/data")).await;
+    assert_eq!(token.status, 200, "{}", token.text());
+    assert_eq!(believing.get(&format!("{ticket}/ts/verifier")).await.status, 200);
+    believing.stop().await;
+    // The same token, brought to a gateway that does not know the authority.
+    let gateway = Plan::new().start().await;
+    let ticket = gateway.ticket_with(CONTENT).await;
+    let upload = gateway.request(Method::POST, &format!("{ticket}/ts/data")).header("content-type", "application/octet-stream");
+    assert_eq!(send(upload.body(token.body)).await.status, 200);
+    let refused = gateway.get(&format!("{ticket}/ts/verifier")).await;
+    assert!(refused.status == 406 && refused.message().contains("no trusted certificate was found"), "{}", refused.text());
+    assert!(refused.json()["dateTime"].is_string(), "what it says is told all the same");
     gateway.stop().await;
 }

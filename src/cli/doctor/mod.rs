@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     domain::token::SlotState,
-    http::control::dto::{SlotDto, SlotsDto},
+    http::control::dto::{OffersDto, SlotDto, SlotsDto},
 };
 
 /// Arguments of `doctor`.
@@ -92,6 +92,8 @@ async fn ask_gateway(site: &Site, gateway: &ControlClient, findings: &mut Findin
     let slots: SlotsDto = gateway.get("/slots").await?;
     machine::examine(site, present(&slots), findings);
     tokens::examine(site, Seen::ByGateway, &slots, findings);
+    let told: OffersDto = gateway.get("/offers").await?;
+    told.offers.iter().for_each(|told| tokens::offer(&told.token, &told.offer, findings));
     keys::ask(site, gateway, findings).await
 }
 
@@ -103,6 +105,7 @@ async fn look_for_ourselves(site: &Site, findings: &mut Findings) -> anyhow::Res
     };
     machine::examine(site, present(&slots), findings);
     tokens::examine(site, seen, &slots, findings);
+    tokens::offers(&opened.tokens, findings).await;
     keys::examine(site, seen, &opened.tokens, findings).await;
     opened.tokens.stop().await;
     Ok(())

@@ -2,7 +2,9 @@
 //!
 //! Works on what the gateway's control socket tells, or on the same told by the modules themselves when no gateway runs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{
     configuration,
@@ -15,14 +17,19 @@ use crate::{
     domain::{
         key_uri::Pkcs11Uri,
         pin::{LedgerKey, LedgerRefusal},
-        token::{LoginMode, PinSource, SlotState, TokenIdentity},
+        token::{LoginMode, PinSource, SlotState, TokenIdentity, TokenOffer},
     },
     http::control::dto::{SlotDto, SlotsDto},
     store::pin_ledger,
+    token::{
+        command::{Command, Reply},
+        supervisor::Tokens,
+    },
 };
 
 const TOKEN: &str = "token";
 const PIN: &str = "pin";
+const OFFER: &str = "offer";
 const NO_SIGNATURE: &str = "nothing is signed with this token";
 
 /// How the tokens came to be seen.
@@ -70,6 +77,32 @@ fn missing_tokens(site: &Site, found: &SlotsDto, findings: &mut Findings) {
         let what = if others.is_empty() { "no other is".to_owned() } else { format!("others are: {}", others.join(", ")) };
         let fix = Fix::by_hand("plug it in, or correct `uri` in the configuration; `sealgate slots` shows what is there");
         findings.fault(TOKEN, format!("{uri} is not there; {what}"), NO_SIGNATURE, fix);
+    }
+}
+
+/// How long a token may take to say what it can do; its module has limits of its own.
+const OFFER_MAX: Duration = Duration::from_secs(30);
+
+/// Asks the tokens that were opened here what they can do.
+pub(super) async fn offers(tokens: &Tokens, findings: &mut Findings) {
+    for slot in tokens.slots().into_iter().filter(|slot| slot.status().state != SlotState::Absent) {
+        if let Ok(Ok(Reply::Offer(offered))) = timeout(OFFER_MAX, slot.call(Command::Offer)).await {
+            offer(&slot.token().uri(), &offered, findings);
+        }
+    }
+}
+
+/// Says what a token can do: which keys can be made for certificate requests, and how it signs.
+pub(super) fn offer(token: &Pkcs11Uri, offered: &TokenOffer, findings: &mut Findings) {
+    let named = |words: Vec<String>| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
+    let makes = named(offered.makes.iter().map(ToString::to_string).collect());
+    let signs = named(offered.signs.iter().map(ToString::to_string).collect());
+    let what = format!("{token}: makes keys {makes}; signs with {signs}");
+    if offered.signs.is_empty() {
+        let fix = Fix::by_hand("the gateway signs with RSA, ECDSA on P-256, P-384 and P-521, and Ed25519; see what else the token is for");
+        findings.warning(OFFER, what, NO_SIGNATURE, fix);
+    } else {
+        findings.ok(OFFER, what);
     }
 }
 

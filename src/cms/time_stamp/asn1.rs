@@ -12,8 +12,6 @@ use crate::domain::timestamp::Timestamp;
 
 /// `id-ct-TSTInfo`.
 pub(crate) const ID_CT_TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");
-/// `id-aa-signingCertificate` (RFC 2634), which names the certificate by its SHA-1.
-pub(super) const ID_AA_SIGNING_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.12");
 
 /// `MessageImprint`.
 #[derive(Debug, Clone, PartialEq, Eq, Sequence)]
@@ -154,24 +152,6 @@ impl EncodeValue for GenTime {
     fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
         writer.write(&self.text)
     }
-}
-
-/// The beginning of `SigningCertificate` and of `SigningCertificateV2`; policies are not looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Sequence)]
-pub(super) struct SigningCertificates {
-    pub(super) certs: Vec<EssCertId>,
-    #[asn1(optional = "true")]
-    pub(super) policies: Option<Any>,
-}
-
-/// `ESSCertIDv2`, and `ESSCertID`, which is the same without a hash algorithm.
-#[derive(Debug, Clone, PartialEq, Eq, Sequence)]
-pub(super) struct EssCertId {
-    #[asn1(optional = "true")]
-    pub(super) hash_algorithm: Option<AlgorithmIdentifierOwned>,
-    pub(super) cert_hash: OctetString,
-    #[asn1(optional = "true")]
-    pub(super) issuer_serial: Option<Any>,
 }
 
 fn no() -> bool {

@@ -14,6 +14,7 @@ use der::{Decode, Encode, asn1::Int};
 
 use self::asn1::{MessageImprint, PkiStatusInfo, TimeStampReq, TimeStampResp, positive};
 use super::algorithm::{hash_of, imprint_algorithm};
+use super::verify::SignerFault;
 use crate::domain::digest::Digest;
 
 pub(super) use self::asn1::ID_CT_TST_INFO;
@@ -80,6 +81,9 @@ pub enum TimeStampError {
     /// The signature is wrong.
     #[error("the token's signature is wrong")]
     Signature,
+    /// Its signer did not sign it as a signer must.
+    #[error("the token's signature: {0}")]
+    Signer(SignerFault),
     /// No random numbers for a nonce.
     #[error("the system's random number generator failed")]
     Random,
@@ -173,6 +177,3 @@ fn refuse_status(status: &PkiStatusInfo) -> Result<(), TimeStampError> {
 fn digest_of(imprint: &MessageImprint) -> Option<Digest> {
     Digest::new(hash_of(&imprint.hash_algorithm)?, imprint.hashed_message.as_bytes().to_vec()).ok()
 }
-
-#[cfg(test)]
-mod tests;

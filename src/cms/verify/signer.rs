@@ -5,7 +5,7 @@ use der::{Decode, Encode, Reader, SliceReader, Tag, TagNumber, asn1::OctetString
 use spki::AlgorithmIdentifierRef;
 use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
-use super::{ContentDigests, attributes::Attributes};
+use super::{ContentDigests, attributes::Attributes, values::CarriedValues};
 use crate::{
     cms::{
         certificate::{CERTIFICATE_MAX, IssuerAndSerialNumber},
@@ -65,6 +65,9 @@ pub enum SignerFault {
     /// The key in the certificate did not make this signature.
     #[error("the signature value is wrong")]
     WrongSignature,
+    /// What its unsigned attributes refer to is not what they carry.
+    #[error("{0}")]
+    References(&'static str),
     /// The key in the certificate cannot verify it.
     #[error("the signature cannot be verified: {0}")]
     Key(String),
@@ -91,6 +94,8 @@ pub struct SignerCheck {
     pub signature_time_stamps: Vec<Vec<u8>>,
     /// Time stamps of the content, in DER, not judged.
     pub content_time_stamps: Vec<Vec<u8>>,
+    /// Certificates and evidence that stand beside the signature; nobody has judged them.
+    pub values: CarriedValues,
 }
 
 /// `SignerIdentifier`.
@@ -203,8 +208,12 @@ pub(super) fn check(signer: Result<SignerInfo<'_>, SignerFault>, content: &Conte
         signature: Vec::new(),
         signature_time_stamps: Vec::new(),
         content_time_stamps: Vec::new(),
+        values: CarriedValues::default(),
     };
-    check.outcome = signer.and_then(|signer| judge(&signer, content, certificates, &mut check));
+    check.outcome = signer.and_then(|signer| {
+        judge(&signer, content, certificates, &mut check)?;
+        check_unsigned(&signer, certificates, &mut check)
+    });
     check
 }
 
@@ -217,10 +226,6 @@ fn judge(signer: &SignerInfo<'_>, content: &Content<'_>, certificates: &[&[u8]],
     let algorithm = NamedAlgorithm::read(&signer.signature_algorithm, Some(hash));
     let algorithm = algorithm.map_err(|unknown| SignerFault::Algorithm(unknown.to_string()))?;
     check.algorithm = Some(algorithm.algorithm());
-    if let Some(unsigned) = &signer.unsigned_attrs {
-        let unsigned = Attributes::read(unsigned, false)?;
-        check.signature_time_stamps = owned(unsigned.values(SIGNATURE_TIME_STAMP));
-    }
     let Some(signed) = &signer.signed_attrs else {
         // Nothing but the content was signed, so nothing says of what type it is.
         if content.content_type != rfc5911::ID_DATA {
@@ -253,6 +258,15 @@ fn judge(signer: &SignerInfo<'_>, content: &Content<'_>, certificates: &[&[u8]],
         return Err(SignerFault::ContentDiffers);
     }
     same_content(content)
+}
+
+/// Takes out what stands beside a signature that holds.
+fn check_unsigned(signer: &SignerInfo<'_>, certificates: &[&[u8]], check: &mut SignerCheck) -> Result<(), SignerFault> {
+    let Some(unsigned) = &signer.unsigned_attrs else { return Ok(()) };
+    let unsigned = Attributes::read(unsigned, false)?;
+    check.signature_time_stamps = owned(unsigned.values(SIGNATURE_TIME_STAMP));
+    check.values = CarriedValues::read(&unsigned)?;
+    check.values.check_references(&unsigned, certificates)
 }
 
 fn same_content(content: &Content<'_>) -> Result<(), SignerFault> {

@@ -265,6 +265,8 @@ pub enum Step {
         /// Why, in words.
         comment: String,
     },
+    /// The key that was made for it is gone from its token.
+    KeyDeleted,
 }
 
 /// The name of a [`Step`].
@@ -282,6 +284,7 @@ pub enum StepKind {
     Activated,
     Superseded,
     Refused,
+    KeyDeleted,
 }
 
 /// A step that a request in its state does not take.
@@ -309,6 +312,7 @@ impl StepKind {
             Self::Activated => "activated",
             Self::Superseded => "superseded",
             Self::Refused => "refused",
+            Self::KeyDeleted => "key deleted",
         }
     }
 }
@@ -327,6 +331,7 @@ impl Step {
             Self::Activated => StepKind::Activated,
             Self::Superseded => StepKind::Superseded,
             Self::Refused { .. } => StepKind::Refused,
+            Self::KeyDeleted => StepKind::KeyDeleted,
         }
     }
 
@@ -348,7 +353,8 @@ impl Enrolment {
     /// [`WrongStep`]; nothing has changed then.
     pub fn step(&mut self, step: Step, at: Timestamp, by: &str) -> Result<(), WrongStep> {
         let next = self.state.after(&step).ok_or(WrongStep { state: self.state, step: step.kind() })?;
-        if matches!(step, Step::Superseded) && !self.active {
+        let idle = matches!(step, Step::Superseded) && !self.active || matches!(step, Step::KeyDeleted) && !self.key_made_here;
+        if idle {
             return Err(WrongStep { state: self.state, step: step.kind() });
         }
         self.note(at, step.kind(), by, step.detail());
@@ -382,6 +388,10 @@ impl Enrolment {
                 self.activated = Some(at);
             }
             Step::Superseded => self.active = false,
+            Step::KeyDeleted => {
+                self.key = None;
+                self.key_made_here = false;
+            }
             Step::Refused { comment, .. } => {
                 self.comment = comment;
                 self.due = None;

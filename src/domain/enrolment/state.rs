@@ -82,6 +82,7 @@ impl EnrolmentState {
             (Self::Accepted | Self::AwaitingIssue | Self::AwaitingConfirmation, Step::Refused { ground, .. }) => {
                 Some(Self::Refused(*ground))
             }
+            (Self::Refused(ground), Step::KeyDeleted) => Some(Self::Refused(ground)),
             _ => None,
         }
     }
@@ -127,6 +128,7 @@ impl Step {
             Self::Issued(super::IssuedCertificate::new(Vec::new(), Vec::new())),
             Self::Activated,
             Self::Superseded,
+            Self::KeyDeleted,
         ];
         steps.extend(Refusal::ALL.map(|ground| Self::Refused { ground, comment: String::new() }));
         steps

@@ -11,7 +11,7 @@ use crate::{
         ids::{KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         timestamp::Timestamp,
-        token::{KeyProtection, LoginMode, SlotReport, SlotState, TokenFlags},
+        token::{KeyProtection, LoginMode, SlotReport, SlotState, TokenFlags, TokenOffer},
     },
     signing::tokens::KeyReport,
 };
@@ -121,6 +121,22 @@ pub struct KeyDto {
     pub always_authenticate: bool,
     /// How well the private key is kept.
     pub protection: KeyProtection,
+}
+
+/// What the tokens that are there can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffersDto {
+    /// Each with its URI.
+    pub offers: Vec<OfferDto>,
+}
+
+/// What one token can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferDto {
+    /// The token.
+    pub token: Pkcs11Uri,
+    /// What it can do.
+    pub offer: TokenOffer,
 }
 
 /// Asks for a login. No `Debug` and no `Clone`: there may be a PIN in it, which is wiped when this is dropped.

@@ -5,7 +5,7 @@
 //! | `GET /enrolments?state=…&organisation=…&limit=…` | lists the newest requests | [`EnrolmentsDto`] |
 //! | `GET /enrolments/{id}` | shows a request, with its history | [`EnrolmentDto`] |
 //! | `POST /enrolments`, [`NewEnrolmentDto`] | asks for a certificate, as a caller would | [`EnrolmentDto`] |
-//! | `POST /enrolments/{id}/approve`, `/refuse`, `/certificate`, `/activate`, [`OrderDto`] | what they say | [`EnrolmentDto`] |
+//! | `POST /enrolments/{id}/approve`, `/refuse`, `/delete-key`, `/certificate`, `/activate`, [`OrderDto`] | what they say | [`EnrolmentDto`] |
 
 use actix_web::{
     HttpResponse,
@@ -175,6 +175,11 @@ pub(super) async fn refuse(service: Service, id: Path<String>, body: Payload) ->
     let OrderDto { by, ground, comment, .. } = read(body).await?;
     let refused = service.refuse(id_of(&id)?, ground.unwrap_or(Refusal::ByOperator), &comment, &by).await?;
     Ok(json(&EnrolmentDto::from(refused)))
+}
+
+pub(super) async fn delete_key(service: Service, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
+    let order: OrderDto = read(body).await?;
+    Ok(json(&EnrolmentDto::from(service.delete_key(id_of(&id)?, &order.by).await?)))
 }
 
 pub(super) async fn upload(service: Service, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {

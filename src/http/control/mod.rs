@@ -6,7 +6,7 @@
 //! | `GET /health` | | [`HealthDto`] |
 //! | `GET /slots` | every token that was seen, here and by other gateways on the same store, with its state now | [`SlotsDto`] |
 //! | `GET /slots/changes?since=N` | the same when something has changed since change N (at once without it), after 25 s in any case | [`SlotChangesDto`] |
-//! | `GET /keys` | every key that can be seen now; asks each token | [`KeysDto`] |
+//! | `GET /keys`, `/offers` | every key that can be seen now, what tokens can do; asks each token | [`KeysDto`], [`OffersDto`] |
 //! | `GET /keys/{name}` | whether a configured key can sign, as far as is known without signing | [`KeyReadinessDto`] |
 //! | `POST /unlock`, [`UnlockDto`] | logs in | [`TokenDto`] |
 //! | `POST /lock`, [`LockDto`] | logs out; nothing signs before the next unlock | [`TokenDto`] |
@@ -31,7 +31,9 @@ use tokio::{sync::watch, time::timeout};
 
 pub(super) use self::local_user::LocalUser;
 use self::{
-    dto::{HealthDto, KeyDto, KeyReadinessDto, KeysDto, LockDto, SlotChangesDto, SlotDto, SlotsDto, TokenDto, UnlockDto},
+    dto::{
+        HealthDto, KeyDto, KeyReadinessDto, KeysDto, LockDto, OfferDto, OffersDto, SlotChangesDto, SlotDto, SlotsDto, TokenDto, UnlockDto,
+    },
     error::ControlError,
 };
 use super::extract::{Pace, read_whole};
@@ -77,6 +79,7 @@ pub(super) fn configure(
             .route("/slots/changes", get().to(slot_changes))
             .route("/keys", get().to(keys))
             .route("/keys/{name}", get().to(key_readiness))
+            .route("/offers", get().to(offers))
             .route("/unlock", post().to(unlock))
             .route("/lock", post().to(lock))
             .route("/jobs", get().to(jobs::list))
@@ -93,6 +96,7 @@ pub(super) fn configure(
             .route("/enrolments/{id}", get().to(enrol::show))
             .route("/enrolments/{id}/approve", post().to(enrol::approve))
             .route("/enrolments/{id}/refuse", post().to(enrol::refuse))
+            .route("/enrolments/{id}/delete-key", post().to(enrol::delete_key))
             .route("/enrolments/{id}/certificate", post().to(enrol::upload))
             .route("/enrolments/{id}/activate", post().to(enrol::activate))
             .route("/callers", get().to(callers::list))
@@ -158,6 +162,11 @@ async fn key_readiness(desk: Data<TokenDesk>, name: Path<String>) -> Result<Http
 
 async fn keys(desk: Data<TokenDesk>) -> HttpResponse {
     json(&KeysDto { keys: desk.keys().await.into_iter().map(KeyDto::from).collect() })
+}
+
+async fn offers(desk: Data<TokenDesk>) -> HttpResponse {
+    let offers = desk.offers().await.into_iter().map(|(token, offer)| OfferDto { token: token.uri(), offer });
+    json(&OffersDto { offers: offers.collect() })
 }
 
 async fn unlock(desk: Data<TokenDesk>, body: Payload) -> Result<HttpResponse, ControlError> {

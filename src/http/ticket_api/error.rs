@@ -290,7 +290,7 @@ impl ApiError {
                 answer(StatusCode::BAD_REQUEST, Text::new("metadata-before-data"))
             }
             TicketError::Unsupported(error) if self.operation == Operation::SetOptions => {
-                answer(StatusCode::BAD_REQUEST, unsupported(*error))
+                answer(StatusCode::BAD_REQUEST, unsupported(error))
             }
             TicketError::Unsupported(_) => self.failed_because("cause-no-chain"),
             TicketError::Denied(error) => self.denied(error),
@@ -436,8 +436,12 @@ fn option(error: &OptionError) -> Text {
     }
 }
 
-fn unsupported(error: UnsupportedOption) -> Text {
-    let (option, value) = match error {
+fn unsupported(error: &UnsupportedOption) -> Text {
+    let (option, value) = match *error {
+        UnsupportedOption::UnknownAuthority { ref known } => {
+            return Text::new("option-bad-value").with("option", "caId").with("allowed", known.join(", "));
+        }
+        UnsupportedOption::ForeignAuthority => return Text::new("option-foreign-ca"),
         UnsupportedOption::CadesWithoutCertificate => return Text::new("option-needs-certificate"),
         UnsupportedOption::CadesType(form) => ("cadesType", form.wire_name()),
         UnsupportedOption::SignatureTs => ("embedSignatureTs", true.wire_name()),

@@ -113,7 +113,8 @@ impl OptionChanges {
         set(&mut options.ts_additional_verifying, self.ts_additional_verifying);
         set(&mut options.duplicate_sign, self.duplicate_sign);
         set(&mut options.data_to_sign, self.data_to_sign);
-        set(&mut options.ca_id, self.ca_id.clone().map(Some));
+        // An empty one names none.
+        set(&mut options.ca_id, self.ca_id.clone().map(|id| Some(id).filter(|id| !id.is_empty())));
         set(&mut options.asic_form, self.asic_form);
     }
 }

@@ -1,7 +1,7 @@
 //! Verification of uploaded signatures, and the content of attached ones.
 
 use actix_web::{HttpRequest, HttpResponse};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     State,
@@ -57,7 +57,17 @@ fn answer(request: &HttpRequest, verification: &Verification) -> Reply {
 
 fn of_signer(request: &HttpRequest, signer: &SignerVerdict) -> Value {
     let info = signer.certificate.as_ref().map(|certificate| describe(request, certificate)).unwrap_or_default();
-    item(signer.outcome.as_ref().err().map(ToString::to_string), info)
+    let mut found = item(signer.outcome.as_ref().err().map(ToString::to_string), info);
+    for (name, stamp) in [("signatureTimeStamp", &signer.signature_time_stamp), ("dataTimeStamp", &signer.content_time_stamp)] {
+        if let Some(stamp) = stamp {
+            found[name] = json!({
+                "dateTime": stamp.time.to_rfc3339(),
+                "tsaCertificateSerialNumber": stamp.authority.serial(),
+                "tsaCertificateIssuerX500Name": stamp.authority.issuer(),
+            });
+        }
+    }
+    found
 }
 
 /// One item of `verifyResults`. A client takes any `failureCause` for a failure, so a good one has none.

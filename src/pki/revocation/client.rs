@@ -22,7 +22,7 @@ use x509_cert::{
     },
 };
 
-use super::{CheckedCrl, CheckedOcsp, Evidence, RevocationError, Subject, crl, ocsp::OcspQuery, parse};
+use super::{CheckedCrl, CheckedOcsp, Evidence, Moment, RevocationError, Subject, crl, ocsp::OcspQuery, parse};
 use crate::{
     domain::timestamp::Timestamp,
     pki::fetch::{Exchange, FetchError, Fetcher},
@@ -94,11 +94,11 @@ impl RevocationClient {
         Self { fetcher, settings, turns, crls: Mutex::default() }
     }
 
-    /// Evidence that `certificate` is good at `now`; both certificates are in DER.
+    /// Evidence that `certificate` was good at a moment; both certificates are in DER.
     ///
     /// # Errors
     /// [`RevocationError`]: that of the last place that was tried, but [`RevocationError::Revoked`] as soon as one says so.
-    pub async fn evidence(&self, certificate: &[u8], issuer: &[u8], now: Timestamp) -> Result<Evidence, RevocationError> {
+    pub async fn evidence(&self, certificate: &[u8], issuer: &[u8], moment: Moment) -> Result<Evidence, RevocationError> {
         let (parsed, issuer_parsed) = (parse(certificate)?, parse(issuer)?);
         if parsed.tbs_certificate().issuer() != issuer_parsed.tbs_certificate().subject() {
             return Err(RevocationError::Certificate("the certificate behind it is not its issuer's".to_owned()));
@@ -106,8 +106,8 @@ impl RevocationClient {
         let subject = Subject { certificate: &parsed, issuer: &issuer_parsed };
         let mut last = RevocationError::NoSource;
         for place in self.places(&parsed, issuer) {
-            match self.ask(&place, &subject, now).await {
-                Err(error @ RevocationError::Revoked { .. }) => return Err(error),
+            match self.ask(&place, &subject, moment).await {
+                Err(error @ RevocationError::Revoked(_)) => return Err(error),
                 Err(error) => {
                     warn!(error = %error, "evidence about a certificate was not had: {error}");
                     last = error;
@@ -123,38 +123,38 @@ impl RevocationClient {
         configured.map_or_else(|| places_of(certificate), |source| source.places.clone())
     }
 
-    async fn ask(&self, place: &SourcePlace, subject: &Subject<'_>, now: Timestamp) -> Result<Evidence, RevocationError> {
+    async fn ask(&self, place: &SourcePlace, subject: &Subject<'_>, moment: Moment) -> Result<Evidence, RevocationError> {
         let _turn = self.turns.acquire().await.map_err(|_| RevocationError::NoSource)?;
         match place {
-            SourcePlace::Ocsp(url) => self.ask_responder(url, subject, now).await.map(Evidence::Ocsp),
-            SourcePlace::Crl(url) => self.ask_list(url, subject, now).await.map(Evidence::Crl),
+            SourcePlace::Ocsp(url) => self.ask_responder(url, subject, moment).await.map(Evidence::Ocsp),
+            SourcePlace::Crl(url) => self.ask_list(url, subject, moment).await.map(Evidence::Crl),
             SourcePlace::CrlFile(file) => {
                 let fetched = read_file(file, self.settings.crl_max).await;
                 let der = fetched.map_err(|error| RevocationError::Fetch { place: "the CRL's file".to_owned(), error })?;
-                crl::check(&der, subject, now).map(Evidence::Crl)
+                crl::check(&der, subject, moment).map(Evidence::Crl)
             }
         }
     }
 
-    async fn ask_responder(&self, url: &Url, subject: &Subject<'_>, now: Timestamp) -> Result<CheckedOcsp, RevocationError> {
+    async fn ask_responder(&self, url: &Url, subject: &Subject<'_>, moment: Moment) -> Result<CheckedOcsp, RevocationError> {
         let query = OcspQuery::new(subject)?;
         let request = query.to_der()?;
         let exchange =
             Exchange { post: Some((&request, OCSP_REQUEST)), accept: Some(OCSP_RESPONSE), max: OCSP_MAX, timeout: self.settings.timeout };
         let answer = self.fetcher.fetch(url, &exchange).await.map_err(|error| not_had(url, error))?;
-        query.accept(&answer, subject, now)
+        query.accept(&answer, subject, moment)
     }
 
-    async fn ask_list(&self, url: &Url, subject: &Subject<'_>, now: Timestamp) -> Result<CheckedCrl, RevocationError> {
-        if let Some(kept) = self.kept(url.as_str(), now)
-            && let Ok(checked) = crl::check(&kept, subject, now)
+    async fn ask_list(&self, url: &Url, subject: &Subject<'_>, moment: Moment) -> Result<CheckedCrl, RevocationError> {
+        if let Some(kept) = self.kept(url.as_str(), moment.now)
+            && let Ok(checked) = crl::check(&kept, subject, moment)
         {
             return Ok(checked);
         }
         let exchange = Exchange { post: None, accept: None, max: self.settings.crl_max, timeout: self.settings.timeout };
         let der = self.fetcher.fetch(url, &exchange).await.map_err(|error| not_had(url, error))?;
-        let checked = crl::check(&der, subject, now)?;
-        self.keep(url.as_str(), &der, checked.next_update, now);
+        let checked = crl::check(&der, subject, moment)?;
+        self.keep(url.as_str(), &der, checked.next_update, moment.now);
         Ok(checked)
     }
 
@@ -172,6 +172,11 @@ impl RevocationClient {
         }
         crls.insert(url.to_owned(), Kept { der: der.into(), until });
     }
+}
+
+/// Whether a certificate itself says where its revocation can be asked about.
+pub(super) fn names_places(certificate: &Certificate) -> bool {
+    !places_of(certificate).is_empty()
 }
 
 /// What the certificate itself says: its responders first, whose answers are short, then its CRLs.

@@ -1,30 +1,34 @@
 //! OCSP (RFC 6960): a question about one certificate, and whether an answer to it is good.
 
-use aws_lc_rs::{
-    digest::{SHA1_FOR_LEGACY_USE_ONLY, digest},
-    rand,
-};
-use const_oid::{
-    ObjectIdentifier,
-    db::{rfc5280::ID_KP_OCSP_SIGNING, rfc5912::ID_SHA_1},
-};
+use aws_lc_rs::rand;
+use const_oid::{ObjectIdentifier, db::rfc5912::ID_SHA_1};
 use der::{
     Any, Choice, Decode, Encode, Enumerated, Sequence,
     asn1::{AnyRef, BitString, GeneralizedTime, Null, OctetString},
+    referenced::OwnedToRef as _,
 };
 use spki::AlgorithmIdentifierOwned;
 use x509_cert::{
     Certificate,
-    ext::{Extension, Extensions, pkix::ExtendedKeyUsage},
+    ext::{Extension, Extensions, pkix::CrlReason},
     name::Name,
     serial_number::SerialNumber,
 };
 
-use super::{CLOCK_SKEW, RevocationError, Subject, time_of, valid_at, verify_signed};
-use crate::domain::timestamp::Timestamp;
+use super::{CLOCK_SKEW, Moment, RevocationError, RevocationReason, Revoked, Subject, time_of, valid_at, verify_signed};
+use crate::{
+    domain::{
+        algorithm_identifier::hash_of,
+        hash::{digest, sha1},
+        timestamp::Timestamp,
+    },
+    pki,
+};
 
 const ID_PKIX_OCSP_BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
 const ID_PKIX_OCSP_NONCE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.2");
+/// `id-pkix-ocsp-archive-cutoff`: the responder goes on answering about certificates that expired after this date.
+const ID_PKIX_OCSP_ARCHIVE_CUTOFF: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.6");
 /// Length of a nonce in bytes (RFC 9654 has 32 at most, older responders 16 at least).
 const NONCE_LEN: usize = 16;
 /// How old an answer may be that does not say when the next one comes.
@@ -54,6 +58,23 @@ pub struct CertId {
     issuer_name_hash: OctetString,
     issuer_key_hash: OctetString,
     serial_number: SerialNumber,
+}
+
+impl CertId {
+    /// Whether it is about this certificate. SHA-1 only names things here (RFC 6960 section 4.3).
+    fn is_of(&self, subject: &Subject<'_>) -> Result<bool, RevocationError> {
+        if self.serial_number != *subject.certificate.tbs_certificate().serial_number() {
+            return Ok(false);
+        }
+        let hash = |bytes: &[u8]| match self.hash_algorithm.oid {
+            ID_SHA_1 => Some(sha1(bytes).to_vec()),
+            _ => hash_of(&self.hash_algorithm.owned_to_ref()).ok().map(|hash| digest(hash, bytes).as_bytes().to_vec()),
+        };
+        let issuer = subject.issuer.tbs_certificate();
+        let name = hash(&issuer.subject().to_der()?);
+        let key = hash(issuer.subject_public_key_info().subject_public_key.raw_bytes());
+        Ok(name.as_deref() == Some(self.issuer_name_hash.as_bytes()) && key.as_deref() == Some(self.issuer_key_hash.as_bytes()))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumerated)]
@@ -138,7 +159,7 @@ enum CertStatus {
 struct RevokedInfo {
     time: GeneralizedTime,
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
-    reason: Option<Any>,
+    reason: Option<CrlReason>,
 }
 
 /// A question about one certificate.
@@ -170,7 +191,7 @@ impl OcspQuery {
         rand::fill(&mut nonce).map_err(|_| RevocationError::Ocsp("the system's random number generator failed".to_owned()))?;
         let issuer = subject.issuer.tbs_certificate();
         // SHA-1 only names the issuer here, and is what every responder knows (RFC 5019 section 2.1.1).
-        let hash = |bytes: &[u8]| OctetString::new(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref());
+        let hash = |bytes: &[u8]| OctetString::new(sha1(bytes).as_slice());
         let cert_id = CertId {
             hash_algorithm: AlgorithmIdentifierOwned { oid: ID_SHA_1, parameters: Some(AnyRef::NULL.into()) },
             issuer_name_hash: hash(&issuer.subject().to_der()?)?,
@@ -190,50 +211,114 @@ impl OcspQuery {
         Ok(OcspRequest { tbs_request }.to_der()?)
     }
 
-    /// Checks an `OCSPResponse`: successful, signed by the issuer or by a responder that the issuer has delegated, about this certificate, fresh
-    /// at `now`, with the nonce of this question if it has one, and that the certificate is good.
+    /// Checks an `OCSPResponse`: successful, with the nonce of this question if it has one, and as [`check_basic`] wants it.
     ///
     /// # Errors
     /// [`RevocationError`]; [`RevocationError::Revoked`] if the answer says so.
-    pub fn accept(&self, der: &[u8], subject: &Subject<'_>, now: Timestamp) -> Result<CheckedOcsp, RevocationError> {
-        let bad = |what: &str| RevocationError::Ocsp(what.to_owned());
-        let unreadable = |error: der::Error| RevocationError::Ocsp(format!("it cannot be read: {error}"));
-        let response = OcspResponse::from_der(der).map_err(unreadable)?;
-        if response.status != ResponseStatus::Successful {
-            return Err(RevocationError::Ocsp(format!("the responder answered {:?}", response.status)));
-        }
-        let bytes = response.bytes.ok_or_else(|| bad("it is empty"))?;
-        if bytes.response_type != ID_PKIX_OCSP_BASIC {
-            return Err(bad("it is not a basic response"));
-        }
-        let basic = BasicResponse::from_der(bytes.response.as_bytes()).map_err(unreadable)?;
-        let data: ResponseData = basic.tbs.decode_as().map_err(unreadable)?;
-        let produced_at = Timestamp::from_millis(u64::try_from(data.produced_at.to_unix_duration().as_millis()).unwrap_or(u64::MAX));
-        let signer = responder(&basic, &data.responder_id, subject, produced_at)?;
-        verify_signed(signer, &basic.signature_algorithm, &basic.tbs.to_der()?, &basic.signature)
-            .map_err(|what| RevocationError::Ocsp(format!("its signature: {what}")))?;
-        let nonce = data.extensions.iter().flatten().find(|extension| extension.extn_id == ID_PKIX_OCSP_NONCE);
-        if nonce.is_some_and(|nonce| nonce.extn_value.as_bytes() != self.nonce) {
+    pub fn accept(&self, der: &[u8], subject: &Subject<'_>, moment: Moment) -> Result<CheckedOcsp, RevocationError> {
+        let basic = basic_of(der)?;
+        let answer = Answer::read(&basic)?;
+        let checked = answer.check(&basic, subject, moment);
+        let nonce = answer.data.extensions.iter().flatten().find(|extension| extension.extn_id == ID_PKIX_OCSP_NONCE);
+        // An answer to another question may be an old one; one that says "revoked" is believed all the same.
+        if checked.is_ok() && nonce.is_some_and(|nonce| nonce.extn_value.as_bytes() != self.nonce) {
             return Err(bad("it does not repeat the nonce of the question"));
         }
-        let single = data.responses.iter().find(|single| single.cert_id == self.cert_id);
-        let single = single.ok_or_else(|| bad("it is about another certificate"))?;
-        let next_update = check_times(single, produced_at, now)?;
-        match &single.status {
-            CertStatus::Good(_) => {}
-            CertStatus::Unknown(_) => return Err(bad("the responder does not know the certificate")),
-            CertStatus::Revoked(info) => {
-                let since = u64::try_from(info.time.to_unix_duration().as_millis()).unwrap_or(u64::MAX);
-                return Err(RevocationError::Revoked { since: Timestamp::from_millis(since) });
+        checked
+    }
+}
+
+/// The `BasicOCSPResponse` in a successful `OCSPResponse`.
+///
+/// # Errors
+/// [`RevocationError::Ocsp`].
+pub fn basic_of(der: &[u8]) -> Result<Vec<u8>, RevocationError> {
+    let response = OcspResponse::from_der(der).map_err(unreadable)?;
+    if response.status != ResponseStatus::Successful {
+        return Err(RevocationError::Ocsp(format!("the responder answered {:?}", response.status)));
+    }
+    let bytes = response.bytes.ok_or_else(|| bad("it is empty"))?;
+    if bytes.response_type != ID_PKIX_OCSP_BASIC {
+        return Err(bad("it is not a basic response"));
+    }
+    Ok(bytes.response.into_bytes().into_vec())
+}
+
+/// Checks a `BasicOCSPResponse`: signed by the issuer or by a responder that the issuer has delegated, about this certificate, valid at the
+/// moment, and that the certificate was good then. `None` if it is about other certificates.
+///
+/// # Errors
+/// [`RevocationError`]; [`RevocationError::Revoked`] if the answer says so.
+pub(super) fn check_basic(basic: &[u8], subject: &Subject<'_>, moment: Moment) -> Result<Option<CheckedOcsp>, RevocationError> {
+    let answer = Answer::read(basic)?;
+    if answer.about(subject)?.is_none() {
+        return Ok(None);
+    }
+    answer.check(basic, subject, moment).map(Some)
+}
+
+/// An answer that was read, and of which nothing is believed yet.
+struct Answer {
+    basic: BasicResponse,
+    data: ResponseData,
+}
+
+impl Answer {
+    fn read(der: &[u8]) -> Result<Self, RevocationError> {
+        let basic = BasicResponse::from_der(der).map_err(unreadable)?;
+        let data = basic.tbs.decode_as().map_err(unreadable)?;
+        Ok(Self { basic, data })
+    }
+
+    /// What it says about a certificate.
+    fn about(&self, subject: &Subject<'_>) -> Result<Option<&SingleResponse>, RevocationError> {
+        for single in &self.data.responses {
+            if single.cert_id.is_of(subject)? {
+                return Ok(Some(single));
             }
         }
+        Ok(None)
+    }
+
+    fn check(&self, basic: &[u8], subject: &Subject<'_>, moment: Moment) -> Result<CheckedOcsp, RevocationError> {
+        let produced_at = at(&self.data.produced_at);
+        let signer = responder(&self.basic, &self.data.responder_id, subject, produced_at)?;
+        verify_signed(signer, &self.basic.signature_algorithm, &self.basic.tbs.to_der()?, &self.basic.signature)
+            .map_err(|what| RevocationError::Ocsp(format!("its signature: {what}")))?;
+        let single = self.about(subject)?.ok_or_else(|| bad("it is about another certificate"))?;
+        if at(&single.this_update) > moment.now.after(CLOCK_SKEW) || produced_at > moment.now.after(CLOCK_SKEW) {
+            return Err(bad("it is from the future; is this machine's clock right?"));
+        }
+        let next_update = single.next_update.as_ref().map(at);
+        match &single.status {
+            CertStatus::Unknown(_) => return Err(bad("the responder does not know the certificate")),
+            CertStatus::Revoked(info) if at(&info.time) <= moment.at => {
+                let reason = info.reason.and_then(|reason| RevocationReason::of_code(reason as u8));
+                return Err(RevocationError::Revoked(Revoked { since: at(&info.time), reason }));
+            }
+            // It was revoked afterwards, so it was good until then.
+            CertStatus::Revoked(_) => {}
+            CertStatus::Good(_) => check_times(single, produced_at, subject, moment)?,
+        }
         Ok(CheckedOcsp {
-            basic: bytes.response.as_bytes().to_vec(),
-            responder_id: data.responder_id.to_der()?,
-            produced_at: data.produced_at.to_der()?,
+            basic: basic.to_vec(),
+            responder_id: self.data.responder_id.to_der()?,
+            produced_at: self.data.produced_at.to_der()?,
             next_update,
         })
     }
+}
+
+fn bad(what: &str) -> RevocationError {
+    RevocationError::Ocsp(what.to_owned())
+}
+
+fn unreadable(error: der::Error) -> RevocationError {
+    RevocationError::Ocsp(format!("it cannot be read: {error}"))
+}
+
+fn at(time: &GeneralizedTime) -> Timestamp {
+    time_of((*time).into())
 }
 
 /// Who signed: the issuer itself, or a responder with a certificate from that issuer for just this (RFC 6960 section 4.2.2.2).
@@ -255,10 +340,8 @@ fn responder<'a>(
     }
     verify_signed(subject.issuer, found.signature_algorithm(), &tbs.to_der()?, found.signature())
         .map_err(|what| bad(&format!("was not certified by the issuer: {what}")))?;
-    match tbs.get_extension::<ExtendedKeyUsage>()? {
-        Some((_, usage)) if usage.0.contains(&ID_KP_OCSP_SIGNING) => {}
-        _ => return Err(bad("is not certified for OCSP")),
-    }
+    let read = pki::Certificate::from_der(&found.to_der()?).map_err(|error| bad(&error.to_string()))?;
+    pki::path::Purpose::OcspSigning.check(&read).map_err(|fault| bad(&format!("is not certified for OCSP: {fault}")))?;
     if !valid_at(found, produced_at) {
         return Err(bad("had an expired certificate, or one that was not valid yet"));
     }
@@ -271,19 +354,22 @@ fn names(id: &ResponderId, certificate: &Certificate) -> Result<bool, Revocation
         ResponderId::ByName(name) => name == tbs.subject(),
         ResponderId::ByKey(hash) => {
             let key = tbs.subject_public_key_info().subject_public_key.raw_bytes();
-            hash.as_bytes() == digest(&SHA1_FOR_LEGACY_USE_ONLY, key).as_ref()
+            hash.as_bytes() == sha1(key)
         }
     })
 }
 
-fn check_times(single: &SingleResponse, produced_at: Timestamp, now: Timestamp) -> Result<Option<Timestamp>, RevocationError> {
-    let at = |time: GeneralizedTime| time_of(time.into());
-    if at(single.this_update) > now.after(CLOCK_SKEW) || produced_at > now.after(CLOCK_SKEW) {
-        return Err(RevocationError::Ocsp("it is from the future; is this machine's clock right?".to_owned()));
+/// Whether "good" is said of the moment: the answer is fresh enough, and from a time when the responder still knew the certificate.
+fn check_times(single: &SingleResponse, produced_at: Timestamp, subject: &Subject<'_>, moment: Moment) -> Result<(), RevocationError> {
+    let next_update = single.next_update.as_ref().map(at);
+    if next_update.unwrap_or_else(|| produced_at.after(FRESH)).after(CLOCK_SKEW) < moment.at {
+        return Err(bad("it is out of date: a newer one should be there"));
     }
-    let next_update = single.next_update.map(at);
-    if next_update.unwrap_or_else(|| produced_at.after(FRESH)).after(CLOCK_SKEW) < now {
-        return Err(RevocationError::Ocsp("it is out of date: a newer one should be there".to_owned()));
+    let expired = time_of(subject.certificate.tbs_certificate().validity().not_after);
+    let cutoff = single.extensions.iter().flatten().find(|extension| extension.extn_id == ID_PKIX_OCSP_ARCHIVE_CUTOFF);
+    let cutoff = cutoff.map(|cutoff| GeneralizedTime::from_der(cutoff.extn_value.as_bytes())).transpose().map_err(unreadable)?;
+    if at(&single.this_update) > expired && cutoff.is_none_or(|cutoff| at(&cutoff) > expired) {
+        return Err(bad("it was made after the certificate had expired, and may not know it any more"));
     }
-    Ok(next_update)
+    Ok(())
 }

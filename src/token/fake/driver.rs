@@ -13,7 +13,7 @@ use crate::{
         digest::{SigningInput, ToSign},
         pin::Pin,
         signature::SignatureValue,
-        token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags},
+        token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags, TokenOffer},
     },
     token::{
         driver::{CachedKey, DeviceError, SlotId, TokenDriver, TokenModule, TokenSighting},
@@ -245,5 +245,10 @@ impl TokenDriver for FakeDriver {
             KeyKind::Ec(Curve::P256) => HashAlgorithm::ALL.map(SignatureAlgorithm::Ecdsa).to_vec(),
             _ => Vec::new(),
         })
+    }
+
+    fn offer(&mut self) -> Result<TokenOffer, DeviceError> {
+        let kind = KeyKind::Ec(Curve::P256);
+        Ok(TokenOffer { signs: self.algorithms(&kind)?, makes: vec![kind] })
     }
 }

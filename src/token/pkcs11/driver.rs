@@ -28,7 +28,7 @@ use crate::{
         digest::ToSign,
         pin::Pin,
         signature::SignatureValue,
-        token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags},
+        token::{KeyDescription, KeyPairSpec, KeySelector, TokenFlags, TokenOffer},
     },
     token::driver::{CachedKey, DeviceError, SlotId, TokenDriver},
 };
@@ -292,6 +292,10 @@ impl TokenDriver for Pkcs11Driver {
 
     fn algorithms(&mut self, key: &KeyKind) -> Result<Vec<SignatureAlgorithm>, DeviceError> {
         Ok(self.mechanisms()?.algorithms(key))
+    }
+
+    fn offer(&mut self) -> Result<TokenOffer, DeviceError> {
+        Ok(self.mechanisms()?.offer())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     domain::{
         algorithm::{Curve, HashAlgorithm, KeyKind, SignatureAlgorithm},
         digest::{SigningInput, ToSign},
+        token::TokenOffer,
     },
     token::driver::DeviceError,
 };
@@ -34,6 +35,17 @@ const WANTED: [MechanismType; 7] = [
     MechanismType::RSA_PKCS_KEY_PAIR_GEN,
     MechanismType::ECC_KEY_PAIR_GEN,
     MechanismType::ECC_EDWARDS_KEY_PAIR_GEN,
+];
+
+/// The kinds of keys that a token is asked about without having one.
+const KINDS: [KeyKind; 7] = [
+    KeyKind::Rsa { modulus_bits: 2048 },
+    KeyKind::Rsa { modulus_bits: 3072 },
+    KeyKind::Rsa { modulus_bits: 4096 },
+    KeyKind::Ec(Curve::P256),
+    KeyKind::Ec(Curve::P384),
+    KeyKind::Ec(Curve::P521),
+    KeyKind::Ed25519,
 ];
 
 /// The part of a token's mechanism list that the gateway has a use for.
@@ -108,6 +120,15 @@ impl Mechanisms {
     /// Every algorithm that the token offers for such a key.
     pub(super) fn algorithms(&self, key: &KeyKind) -> Vec<SignatureAlgorithm> {
         SignatureAlgorithm::ALL.into_iter().filter(|algorithm| self.check_sign(key, *algorithm).is_ok()).collect()
+    }
+
+    /// The kinds of keys that can be made, and every algorithm that goes with any of them.
+    pub(super) fn offer(&self) -> TokenOffer {
+        let signs = |algorithm: &SignatureAlgorithm| KINDS.iter().any(|kind| self.check_sign(kind, *algorithm).is_ok());
+        TokenOffer {
+            makes: KINDS.into_iter().filter(|kind| self.check_generate(kind).is_ok()).collect(),
+            signs: SignatureAlgorithm::ALL.into_iter().filter(signs).collect(),
+        }
     }
 
     fn check(

@@ -93,6 +93,8 @@ fn tickets() -> Vec<ApiError> {
         UnsupportedOption::DataTs,
         UnsupportedOption::EmbedCertificate(EmbedCertificate::SignerCertAndCaInfo),
         UnsupportedOption::CadesWithoutCertificate,
+        UnsupportedOption::UnknownAuthority { known: vec!["one".to_owned(), "two".to_owned()] },
+        UnsupportedOption::ForeignAuthority,
         UnsupportedOption::AsicForm(AsicForm::S),
     ];
     errors.extend(options.map(|error| Operation::SetOptions.error(TicketError::Unsupported(error))));

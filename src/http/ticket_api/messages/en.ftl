@@ -17,6 +17,7 @@ options-not-set = The session's options were not set.
 option-bad-value = The option "{ $option }" has a value that is not allowed. Allowed are: { $allowed }.
 option-bad-text = The option "{ $option }" must be a string of at most { $max } characters.
 option-unsupported = The option "{ $option }" with the value "{ $value }" is not available at this gateway: what it needs is not configured.
+option-foreign-ca = The option "caId" names a CA that the key's certificate does not come from.
 option-needs-certificate = The option "embedCertificateType" with the value "nothing" is not supported unless "cadesType" is "undefined". Allowed are: signerCert, signerAndCaCert, signerCertAndCaInfo.
 
 ## Permissions

@@ -17,6 +17,7 @@ options-not-set = Ошибка при установке параметров с
 option-bad-value = Параметр "{ $option }" имеет недопустимое значение. Допустимые значения: { $allowed }.
 option-bad-text = Параметр "{ $option }" должен быть строкой длиной до { $max } символов.
 option-unsupported = Параметр "{ $option }" со значением "{ $value }" недоступен на этом шлюзе: нужное для него не настроено.
+option-foreign-ca = Параметр "caId" называет ЦС, который не выдавал сертификат ключа.
 option-needs-certificate = Параметр "embedCertificateType" со значением "nothing" не поддерживается, если "cadesType" не "undefined". Допустимые значения: signerCert, signerAndCaCert, signerCertAndCaInfo.
 
 ## Permissions

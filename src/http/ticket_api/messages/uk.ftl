@@ -17,6 +17,7 @@ options-not-set = Помилка при встановленні парамет�
 option-bad-value = Параметр "{ $option }" має недопустиме значення. Допустимі значення: { $allowed }.
 option-bad-text = Параметр "{ $option }" має бути рядком довжиною до { $max } символів.
 option-unsupported = Параметр "{ $option }" зі значенням "{ $value }" недоступний на цьому шлюзі: потрібне для нього не налаштовано.
+option-foreign-ca = Параметр "caId" називає ЦСК, який не видавав сертифікат ключа.
 option-needs-certificate = Параметр "embedCertificateType" зі значенням "nothing" не підтримується, якщо "cadesType" не є "undefined". Допустимі значення: signerCert, signerAndCaCert, signerCertAndCaInfo.
 
 ## Permissions
