@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     domain::{
-        enrolment::{Enrolment, EnrolmentState, IssuedCertificate, Refusal, Step},
+        enrolment::{Enrolment, EnrolmentState, IssuedCertificate, Refusal, Step, StepKind},
         ids::EnrolmentId,
     },
     pki::{Certificate, csr::CertificateRequest},
@@ -91,6 +91,9 @@ impl EnrolmentService {
         let mut enrolment = self.show(id).await?;
         if !matches!(enrolment.state, EnrolmentState::Refused(_)) {
             return Err(Fault::State(enrolment.state).into());
+        }
+        if enrolment.history.iter().any(|entry| entry.what == StepKind::KeyDeleted) {
+            return Ok(enrolment);
         }
         if !enrolment.key_made_here || enrolment.renews.is_some() {
             return Err(Fault::Key("it was not made for this request".to_owned()).into());

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::common::{
     gateway::{Gateway, Plan, send},
+    openssl::openssl_ok,
     tsa::{Manner, TestTsa, TsaLab, openssl_takes_token},
 };
 
@@ -109,6 +110,41 @@ async fn a_key_for_time_stamps_signs_no_document_unless_its_configuration_insist
     let chosen = gateway.put_json(&format!("{ticket}/keyStore"), json!({ "keyStorePath": "tsa-for-all" })).await;
     assert_eq!(chosen.status, 200, "{}", chosen.text());
     assert!(!gateway.sign(&ticket).await.is_empty());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_wants_a_time_stamp_is_tried_again_by_the_next_post() {
+    let tsa = TestTsa::start(Arc::new(TsaLab::new()), Manner::HttpStatus).await;
+    let gateway = with_tsa(&tsa).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("content"), CONTENT).unwrap();
+    let key = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other", "-days", "30", "-keyout"];
+    openssl_ok([&key[..], &[&path("key"), "-out", &path("pem")]].concat());
+    let sign =
+        ["cms", "-sign", "-binary", "-cades", "-nodetach", "-outform", "DER", "-in", &path("content"), "-signer", &path("pem"), "-inkey"];
+    openssl_ok([&sign[..], &[&path("key"), "-out", &path("p7s")]].concat());
+    let ticket = gateway.ticket().await;
+    let upload = gateway.request(Method::POST, &format!("{ticket}/ds/data")).header("content-type", "application/octet-stream");
+    assert_eq!(send(upload.body(fs::read(path("p7s")).unwrap())).await.status, 200);
+    assert_eq!(gateway.put_json(&format!("{ticket}/option"), json!({ "cadesType": "CAdEST" })).await.status, 200);
+    let (modifier, modified) = (format!("{ticket}/ds/modifier"), format!("{ticket}/ds/modifiedData"));
+    assert_eq!(gateway.post(&modifier).await.status, 200);
+    let failed = gateway.get(&modified).await;
+    assert!(failed.status == 500 && failed.cause().contains("503"), "{}", failed.text());
+    assert_eq!(gateway.get(&modifier).await.status, 500);
+    tsa.set(Manner::Good);
+    // Whoever only asks again is told what came of it; whoever wants it done says so.
+    assert_eq!(gateway.get(&modified).await.status, 500);
+    assert_eq!(gateway.post(&modifier).await.status, 200);
+    let raised = gateway.get(&modified).await;
+    assert_eq!((raised.status, gateway.get(&modified).await.body), (200, raised.body.clone()), "it is made once");
+    fs::write(path("raised"), &raised.body).unwrap();
+    let verify =
+        ["cms", "-verify", "-binary", "-cades", "-inform", "DER", "-in", &path("raised"), "-CAfile", &path("pem"), "-out", &path("out")];
+    openssl_ok([&verify[..], &["-purpose", "any"]].concat());
+    assert_eq!(fs::read(path("out")).unwrap(), CONTENT);
     gateway.stop().await;
 }
 
