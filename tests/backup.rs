@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output},
 };
 
-use common::program::{Gateway, dev_json, run, stderr, stdout};
+use common::program::{Gateway, dev_json, path_in, run, stderr, stdout};
 use sealgate::store::sqlite::open_to_read;
 use serde_json::Value;
 
@@ -99,6 +99,58 @@ fn a_restored_state_has_no_usable_permission_and_its_open_jobs_are_in_doubt() {
     let api = Api::of(&gateway, &dev.dir);
     let read = api.curl(&format!("/accessToken/{permission}"), &[]);
     assert_eq!(read["revoked"], true, "{read}");
+    gateway.stop();
+}
+
+/// An operator's browser, in which they have logged in.
+struct Browser {
+    jar: PathBuf,
+}
+
+impl Browser {
+    fn logged_in(gateway: &Gateway, dev: &Dev) -> Self {
+        let this = Self { jar: dev.dir.join("cookies") };
+        let (_, page) = this.open(gateway, "/login", &[]);
+        let token = page.split_once(r#"name="token" value=""#).unwrap().1.split_once('"').unwrap().0.to_owned();
+        let known = dev_json(&dev.dir);
+        let field = |name: &str, value: &str| format!("{name}={value}");
+        let (name, password) =
+            (field("name", known["operator_user"].as_str().unwrap()), field("password", known["operator_password"].as_str().unwrap()));
+        let (status, _) = this.open(
+            gateway,
+            "/login",
+            &["--data-urlencode", &name, "--data-urlencode", &password, "--data-urlencode", &field("token", &token)],
+        );
+        assert_eq!(status, "303");
+        this
+    }
+
+    /// The status of a page, and the page.
+    fn open(&self, gateway: &Gateway, path: &str, more: &[&str]) -> (String, String) {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-H", "Accept: text/html", "-w", "%{stderr}%{http_code}", "-b"]).arg(&self.jar).arg("-c").arg(&self.jar);
+        let output = command.arg(format!("{}/console{path}", gateway.url)).args(more).output().unwrap();
+        (stderr(&output), stdout(&output))
+    }
+}
+
+#[test]
+fn who_was_logged_in_when_the_backup_was_made_is_not_after_a_restore() {
+    let dev = folder();
+    let gateway = Gateway::dev(&dev.dir);
+    let browser = Browser::logged_in(&gateway, &dev);
+    assert_eq!(browser.open(&gateway, "/account", &[]).0, "200");
+    assert!(dev.verb("backup", &[]).status.success());
+    let config = path_in(&dev_json(&dev.dir)["config"]);
+    gateway.stop();
+    // A restart ends no session; a restore does. Development mode itself sets its operator's password at each start.
+    let gateway = Gateway::serve(&config);
+    assert_eq!(browser.open(&gateway, "/account", &[]).0, "200");
+    gateway.stop();
+    let restored = dev.verb("restore", &["--replace"]);
+    assert!(restored.status.success(), "{}", stderr(&restored));
+    let gateway = Gateway::serve(&config);
+    assert_eq!(browser.open(&gateway, "/account", &[]).0, "303");
     gateway.stop();
 }
 

@@ -66,7 +66,8 @@ async fn callers_come_and_go_while_the_gateway_runs_and_while_it_does_not() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("dev");
     let gateway = Gateway::dev(&dir);
-    let add = ["add", "erp", "--key", "ec-p256", "--rate", "50/100", "--expires", "30d", "--consent", "auto"];
+    let add =
+        ["add", "erp", "--key", "ec-p256", "--rate", "50/100", "--expires", "30d", "--consent", "auto", "--consent-for", "ec-p256=deny"];
     let first = done(&dir, &add);
     assert!(first.len() == 38 && first.chars().all(|c| c.is_ascii_alphanumeric()), "{first}");
     assert_eq!(features(&gateway.url, &first).await, 200);
@@ -80,7 +81,8 @@ async fn callers_come_and_go_while_the_gateway_runs_and_while_it_does_not() {
     let listed: Value = serde_json::from_str(&done(&dir, &["list", "--json"])).unwrap();
     let erp = listed["callers"].as_array().unwrap().iter().find(|caller| caller["name"] == "erp").unwrap();
     assert_eq!((&erp["state"], &erp["rate"]["burst"], &erp["keys"]["only"][0]), (&"active".into(), &100.into(), &"ec-p256".into()));
-    assert!(done(&dir, &["show", "erp"]).contains("ec-p256"));
+    assert_eq!(erp["consent_for"]["ec-p256"], "deny", "{erp}");
+    assert!(done(&dir, &["show", "erp"]).contains("auto, ec-p256: deny"));
     for refused in [&["add", "dev", "--all-keys"][..], &["rotate", "dev"], &["revoke", "nobody"], &["add", "crm", "--key", "no-such-key"]] {
         let output = callers(&dir, refused);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{refused:?}: {}", stderr(&output));

@@ -6,9 +6,13 @@ mod common;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
 };
 
 use common::{
@@ -18,6 +22,8 @@ use common::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A token that is plugged in, and folders that are not there yet.
 struct Bench {
@@ -147,6 +153,76 @@ fn a_token_that_shows_no_key_before_a_login_is_said_to_and_what_to_do() {
     assert!(said.contains("no key can be seen before the token is logged in") && said.contains("sealgate unlock"), "{said}");
     assert!(bench.on_config(&["config", "check"]).status.success());
     assert!(path_in(&bench.dev["config"]).is_file());
+}
+
+/// A program at a terminal of its own: util-linux's `script` gives it one and passes on what is typed.
+struct AtTerminal {
+    program: Child,
+    shown: Receiver<u8>,
+    seen: String,
+}
+
+impl AtTerminal {
+    fn start(arguments: &[&str]) -> Self {
+        let quoted = |word: &&str| format!("'{}'", word.replace('\'', "'\\''"));
+        let words: Vec<_> = [env!("CARGO_BIN_EXE_sealgate")].iter().chain(arguments).map(quoted).collect();
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+        let mut program = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script, of util-linux");
+        let mut output = program.stdout.take().unwrap();
+        let (sender, shown) = mpsc::channel();
+        thread::spawn(move || {
+            let mut byte = [0];
+            while output.read_exact(&mut byte).is_ok() && sender.send(byte[0]).is_ok() {}
+        });
+        Self { program, shown, seen: String::new() }
+    }
+
+    /// Waits until this is on the screen, and types an answer.
+    fn answer(&mut self, question: &str, answer: &str) {
+        while !self.seen.ends_with(question) {
+            let byte = self.shown.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{question:?} is not asked: {}", self.seen));
+            self.seen.push(char::from(byte));
+        }
+        self.program.stdin.as_ref().unwrap().write_all(answer.as_bytes()).unwrap();
+    }
+
+    /// Everything that was shown, and whether it ended well.
+    fn end(mut self) -> (bool, String) {
+        while let Ok(byte) = self.shown.recv_timeout(PATIENCE) {
+            self.seen.push(char::from(byte));
+        }
+        (self.program.wait().unwrap().success(), self.seen)
+    }
+}
+
+#[test]
+fn at_a_terminal_it_asks_for_what_was_not_said_and_takes_defaults() {
+    let bench = Bench::new();
+    let conf = format!("SOFTHSM2_CONF={}", bench.dev["softhsm2_conf"].as_str().unwrap());
+    let (dir, data) = (bench.dir.to_str().unwrap(), bench.data.to_str().unwrap());
+    let arguments = ["init", "--module-env", &conf, "--dir", dir, "--data-dir", data, "--pin-file", bench.pin.to_str().unwrap()];
+
+    // Who says no word makes nothing: end of input at the second question.
+    let mut terminal = AtTerminal::start(&arguments);
+    terminal.answer("PKCS#11 library of the token", &format!("{}\n", SoftHsm::module().display()));
+    terminal.answer("address to listen on [127.0.0.1:9091]: ", "\x04");
+    let (ended_well, shown) = terminal.end();
+    assert!(!ended_well && shown.contains("nothing was made: there was no answer"), "{shown}");
+    assert!(!bench.dir.exists() && !bench.data.exists());
+
+    let mut terminal = AtTerminal::start(&arguments);
+    terminal.answer("PKCS#11 library of the token", &format!("{}\n", SoftHsm::module().display()));
+    terminal.answer("address to listen on [127.0.0.1:9091]: ", "everywhere\n");
+    terminal.answer("that is not understood\r\naddress to listen on [127.0.0.1:9091]: ", "0.0.0.0:0\n");
+    terminal.answer("name of the first operator [admin]: ", "\n");
+    terminal.answer("name under which other machines reach the gateway: ", "sign.example.org\n");
+    let (ended_well, shown) = terminal.end();
+    assert!(ended_well && shown.contains("made the operator admin, password (shown once): "), "{shown}");
+    let checked = bench.on_config(&["config", "check"]);
+    assert!(checked.status.success(), "{}", stdout(&checked));
+    let certificate = bench.dir.join("tls/gateway.pem");
+    openssl_ok(["x509", "-noout", "-checkhost", "sign.example.org", "-in", certificate.to_str().unwrap()]);
 }
 
 #[test]

@@ -11,14 +11,16 @@ use reqwest::Method;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sealgate::{
     auth::{Rate, TrustedProxies},
-    domain::token::LoginMode,
+    domain::{caller::ConsentPolicy, token::LoginMode},
     http::app::LimitSettings,
+    permit::PermitSettings,
     token::fake::{Call, Script},
 };
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Mutex,
     task::JoinSet,
 };
 
@@ -142,6 +144,9 @@ async fn a_caller_may_have_so_many_requests_waiting_and_what_is_ready_does_not_w
     gateway.stop().await;
 }
 
+/// One test at a time has thousands of connections, or their files would not suffice.
+static MANY_FILES: Mutex<()> = Mutex::const_new(());
+
 /// Lets this process have so many files.
 fn raise_file_limit(files: u64) {
     let hard = getrlimit(Resource::Nofile).maximum;
@@ -149,9 +154,92 @@ fn raise_file_limit(files: u64) {
     setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: hard }).unwrap();
 }
 
+/// Sends the same request on so many connections, and waits for no answer.
+async fn hold(gateway: &Gateway, request: &str, count: usize) -> Vec<TcpStream> {
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = TcpStream::connect(gateway.server.addresses()[0]).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        held.push(connection);
+    }
+    held
+}
+
+/// Waits until just so many requests of `ci` are held open.
+async fn until_held(gateway: &Gateway, count: usize) {
+    let ci = "ci".parse().unwrap();
+    let reached = async {
+        while gateway.server.held_open(&ci) != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{} and not {count} are held", gateway.server.held_open(&ci)));
+}
+
+async fn others_sign(gateway: &Gateway) {
+    for _ in 0..20 {
+        let ticket = start(gateway, OTHER_KEY, "quick").await;
+        assert_eq!(fetch(gateway, OTHER_KEY, &ticket).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_requests_for_consent_do_not_stop_anothers_signing() {
+    const HELD: usize = 5_000;
+    let _alone = MANY_FILES.lock().await;
+    raise_file_limit(2 * HELD as u64 + 1_000);
+    let mut plan = Plan::scripted(&Script::new("consent"), LoginMode::Configured, &["quick"]);
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    plan.http.limits.held_open_per_caller = HELD;
+    plan.permits = PermitSettings { waiting_per_caller: HELD, decision_time: 10 * PATIENCE, ..PermitSettings::default() };
+    let gateway = plan.start().await;
+    let body = r#"{"accessTimesNumber":1}"#;
+    let request = format!(
+        "POST /api/v1/accessToken HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {CI_KEY}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let held = hold(&gateway, &request, HELD).await;
+    until_held(&gateway, HELD).await;
+    others_sign(&gateway).await;
+    assert_eq!(gateway.server.held_open(&"ci".parse().unwrap()), HELD, "they were held all the time");
+    let refused = gateway.post_json("/accessToken", json!({ "accessTimesNumber": 1 })).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.text());
+    // Whoever goes away takes what was asked for along.
+    drop(held);
+    until_held(&gateway, 0).await;
+    others_sign(&gateway).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_five_thousand_requests_for_consent_as_many_are_held_as_may_wait_and_the_others_are_answered_at_once() {
+    const ASKED: usize = 5_000;
+    let _alone = MANY_FILES.lock().await;
+    raise_file_limit(2 * ASKED as u64 + 1_000);
+    let mut plan = Plan::scripted(&Script::new("capped"), LoginMode::Configured, &["quick"]);
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    plan.permits.decision_time = 10 * PATIENCE;
+    let waiting = plan.permits.waiting_per_caller;
+    let gateway = plan.start().await;
+    let mut asked = JoinSet::new();
+    for _ in 0..ASKED {
+        asked.spawn(send(gateway.request(Method::POST, "/accessToken").json(&json!({ "accessTimesNumber": 1 }))));
+    }
+    for _ in 0..ASKED - waiting {
+        let answer = tokio::time::timeout(PATIENCE, asked.join_next()).await.expect("an answer at once").unwrap().unwrap();
+        assert_eq!((answer.status, answer.header("retry-after").is_some()), (429, true), "{}", answer.text());
+    }
+    assert_eq!(gateway.server.held_open(&"ci".parse().unwrap()), waiting);
+    others_sign(&gateway).await;
+    asked.abort_all();
+    gateway.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_requests_held_open_by_one_caller_do_not_stop_anothers_signing() {
     const HELD: usize = 5_000;
+    let _alone = MANY_FILES.lock().await;
     raise_file_limit(2 * HELD as u64 + 1_000);
     let (slow, quick) = (Script::new("slow"), Script::new("quick"));
     let mut plan = Plan::scripted(&slow, LoginMode::Configured, &["slow"]);
@@ -163,22 +251,9 @@ async fn five_thousand_requests_held_open_by_one_caller_do_not_stop_anothers_sig
     let gate = slow.hang(Call::Sign, 1);
     let ticket = start(&gateway, CI_KEY, "slow").await;
     let request = format!("GET /api/v1{ticket}/ds/data HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {CI_KEY}\r\n\r\n");
-    let mut held = Vec::with_capacity(HELD);
-    for _ in 0..HELD {
-        let mut connection = TcpStream::connect(gateway.server.addresses()[0]).await.unwrap();
-        connection.write_all(request.as_bytes()).await.unwrap();
-        held.push(connection);
-    }
-    let all_wait = async {
-        while gateway.server.held_open(&ci) < HELD {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, all_wait).await.expect("five thousand requests that wait");
-    for _ in 0..20 {
-        let ticket = start(&gateway, OTHER_KEY, "quick").await;
-        assert_eq!(fetch(&gateway, OTHER_KEY, &ticket).await.status, 200);
-    }
+    let mut held = hold(&gateway, &request, HELD).await;
+    until_held(&gateway, HELD).await;
+    others_sign(&gateway).await;
     assert_eq!(gateway.server.held_open(&ci), HELD, "they were held all the time");
     // Its own calls that do not wait are answered, too; one more that would is refused.
     assert_eq!(gateway.get(&format!("{ticket}/ds/creator")).await.status, 202);

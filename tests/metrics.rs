@@ -24,7 +24,7 @@ use common::{
 use reqwest::{Client, Method};
 use sealgate::{
     auth::AllowedPeers,
-    domain::token::LoginMode,
+    domain::{caller::ConsentPolicy, token::LoginMode},
     signing::recovery::{LastRun, settle_claims},
     telemetry::metrics::{ALL, Exporter, Kind},
     token::{
@@ -301,6 +301,20 @@ async fn whatever_clients_send_makes_no_new_series() {
     }
     assert!(after.sum("sealgate_http_requests_total", &[("api", "-"), ("method", "-")]) >= 1000.0);
     assert!(after.len() < 2000, "{}", after.len());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_consent_that_ends_with_its_ticket_is_withdrawn() {
+    let (_, mut plan) = scripted("withdrawn", LoginMode::Configured);
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    let gateway = plan.start().await;
+    let withdrawn = async || scrape(&gateway.urls[0]).await.sum("sealgate_consent_decisions_total", &[("result", "withdrawn")]);
+    let before = withdrawn().await;
+    let ticket = gateway.ticket_with(b"x").await;
+    assert_eq!(gateway.post(&format!("{ticket}/ds/creator")).await.status, 200);
+    assert_eq!(gateway.delete(&ticket).await.status, 200);
+    assert_eq!(withdrawn().await, before + 1.0);
     gateway.stop().await;
 }
 

@@ -59,6 +59,13 @@ impl Rig {
     }
 
     async fn start(script: Script, login: LoginMode, pin: Option<PinSource>, limits: CallLimits, options: ModuleOptions) -> Self {
+        let rig = Self::begin(script, login, pin, limits, options).await;
+        rig.until(|state| state != SlotState::Recovering && state != SlotState::Absent).await;
+        rig
+    }
+
+    /// The same before the slot has come to rest.
+    async fn begin(script: Script, login: LoginMode, pin: Option<PinSource>, limits: CallLimits, options: ModuleOptions) -> Self {
         let policy = TokenPolicy { uri: "pkcs11:".parse().unwrap(), login, pin, queue_bound: 16 };
         let settings = TokenSettings {
             modules: vec![ModuleSettings {
@@ -75,9 +82,7 @@ impl Rig {
         let tokens = Tokens::start(settings, Arc::new(StoredPinLedger::in_memory().unwrap())).unwrap();
         tokens.settled(PATIENCE).await;
         let slot = tokens.find(&"pkcs11:".parse().unwrap()).unwrap();
-        let rig = Self { script, tokens, slot };
-        rig.until(|state| state != SlotState::Recovering && state != SlotState::Absent).await;
-        rig
+        Self { script, tokens, slot }
     }
 
     async fn new(login: LoginMode) -> Self {
@@ -180,15 +185,47 @@ async fn a_wrong_pin_of_the_operator_stops_the_slot_after_one_login_and_is_never
     assert_eq!(rig.slot.status().state, SlotState::Ready);
 }
 
+/// A private file with this PIN.
+fn pin_file(directory: &tempfile::TempDir, pin: &str) -> Option<PinSource> {
+    let file = directory.path().join("pin");
+    std::fs::write(&file, format!("{pin}\n")).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    Some(PinSource::File(file))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_needed_before_the_configured_login_was_tried() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = Script::new("scripted");
+    script.add_key(&[1], "one");
+    let gate = script.hang(Call::Login, 1);
+    let (options, pin) = (ModuleOptions::named("fake".parse().unwrap()), pin_file(&directory, FAKE_PIN));
+    let rig = Rig::begin(script, LoginMode::Configured, pin, CallLimits::default(), options).await;
+    tokio::task::block_in_place(|| gate.wait_entered());
+    let status = rig.slot.status();
+    assert_eq!((status.state, status.reason.as_str()), (SlotState::Recovering, "logging in"));
+    gate.release();
+    rig.until(|state| state == SlotState::Ready).await;
+    // What an operator has locked waits for an operator.
+    rig.slot.hold(true);
+    rig.slot.call(Command::Logout).await.unwrap();
+    rig.until(|state| state == SlotState::NeedsPin).await;
+}
+
+#[tokio::test]
+async fn a_configured_pin_that_cannot_be_read_needs_a_person_who_is_told_why() {
+    let source = PinSource::File("/nonexistent/pin".into());
+    let rig = Rig::with(Script::new("scripted"), LoginMode::Configured, Some(source)).await;
+    let status = rig.slot.status();
+    assert!(status.state == SlotState::NeedsPin && status.reason.contains("/nonexistent/pin"), "{status:?}");
+}
+
 #[tokio::test]
 async fn a_wrong_configured_pin_is_tried_once() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("pin");
-    std::fs::write(&file, "999999\n").unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let script = Script::new("scripted");
     script.add_key(&[1], "one");
-    let rig = Rig::with(script, LoginMode::Configured, Some(PinSource::File(file.clone()))).await;
+    let rig = Rig::with(script, LoginMode::Configured, pin_file(&directory, "999999")).await;
     rig.until(|state| state == SlotState::PinRejected).await;
     for _ in 0..50 {
         assert!(matches!(device_error(rig.sign(None).await), DeviceError::LoginRequired(_)));
@@ -199,12 +236,9 @@ async fn a_wrong_configured_pin_is_tried_once() {
 #[tokio::test]
 async fn a_configured_pin_logs_in_by_itself_and_again_after_the_session_is_lost() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("pin");
-    std::fs::write(&file, format!("{FAKE_PIN}\n")).unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let script = Script::new("scripted");
     script.add_key(&[1], "one");
-    let rig = Rig::with(script, LoginMode::Configured, Some(PinSource::File(file))).await;
+    let rig = Rig::with(script, LoginMode::Configured, pin_file(&directory, FAKE_PIN)).await;
     rig.until(|state| state == SlotState::Ready).await;
     rig.script.fail(Call::SignInit, 1, DeviceError::SessionLost("CKR_SESSION_HANDLE_INVALID".to_owned()));
     assert!(matches!(rig.sign(None).await, Ok(Reply::Signature(_))));

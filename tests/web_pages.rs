@@ -8,24 +8,26 @@ mod common;
 use std::{path::Path, process::Command, time::Duration};
 
 use common::{
-    browser,
+    bank, browser,
+    console::{PASSWORD, add, events},
     daemon::Daemon,
-    gateway::{CI_KEY, Gateway, Plan},
+    gateway::{CI_KEY, Gateway, OTHER_KEY, Plan},
+    tls::TlsCa,
 };
+use reqwest::Method;
 use sealgate::{
-    auth::Password,
     domain::{
         algorithm::{Curve, KeyKind},
-        audit::{AuditEvent, AuditRecord},
+        audit::AuditEvent,
         caller::{ConsentPolicy, KeyAccess},
+        enrolment::profile::CaChoice,
         ids::CallerId,
-        operator::{Operator, Role},
+        operator::Role,
     },
     permit::PermitSettings,
+    pki::csr::CertificateRequest,
 };
 use serde_json::{Value, json};
-
-const PASSWORD: &str = "a good long password";
 
 /// What serves the demo page. It has the same files for every name of this machine, and each name is another origin.
 struct Pages {
@@ -72,8 +74,7 @@ async fn asking_plan(origin: &str) -> Plan {
 /// Starts it, with an administrator.
 async fn start(plan: Plan) -> Gateway {
     let gateway = plan.start().await;
-    let root = Operator { name: "root".parse().unwrap(), role: Role::Administrator, keys: KeyAccess::All };
-    gateway.operators.add(root, Password::chosen(PASSWORD).unwrap(), "test").await.unwrap();
+    add(&gateway, "root", Role::Administrator, KeyAccess::All).await;
     gateway
 }
 
@@ -100,17 +101,58 @@ async fn run(script: &'static str, facts: &Value) {
     tokio::task::spawn_blocking(move || browser::run_ok(script, &[&facts])).await.unwrap();
 }
 
-async fn events(gateway: &Gateway) -> Vec<AuditEvent> {
-    let head = gateway.store.audit_head().await.unwrap();
-    let records = gateway.store.audit_records(head.gateway, 1, 10_000).await.unwrap();
-    records.iter().map(|record| serde_json::from_str::<AuditRecord>(&record.text).unwrap().event).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_gets_what_the_operator_allows_and_nothing_else() {
     let pages = Pages::serve();
     let gateway = start(asking_plan(&pages.home()).await).await;
     run("web_pages.mjs", &facts(&gateway, &pages)).await;
+    gateway.stop().await;
+}
+
+/// Makes a certificate request, and the certificate that its CA would issue, as a file beside the gateway's.
+async fn certified(gateway: &Gateway, ca: &sealgate::pki::DevCa) -> std::path::PathBuf {
+    let wanted = bank::body(&bank::id(1), "director", "Иванов Иван Иванович");
+    let path = format!("{}/cert-requests/eio", bank::V1);
+    let created = bank::ask(gateway, Method::POST, &path, bank::EIO_KEY, Some(&wanted)).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let request = CertificateRequest::from_der(&bank::newest(gateway).await.request.unwrap().0).unwrap();
+    let issued = ca.issue_to(request.spki(), request.subject(), bank::valid_for(365)).unwrap();
+    let file = gateway.directory.path().join("issued.pem");
+    std::fs::write(&file, format!("{}{}", issued.to_pem(), ca.certificate().to_pem())).unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_work_with_the_console() {
+    let mut plan = plan().await;
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    plan.caller("other").caller.consent = ConsentPolicy::TwoOperators.into();
+    bank::with_bank(&mut plan);
+    let ca = bank::ca();
+    plan.profiles = vec![bank::profile("contract", CaChoice::Manual, &ca)];
+    let gateway = start(plan).await;
+    add(&gateway, "ann", Role::Approver, KeyAccess::All).await;
+    add(&gateway, "ben", Role::Approver, KeyAccess::All).await;
+    let facts = json!({
+        "gateway": gateway.urls[0],
+        "password": PASSWORD,
+        "api_key": CI_KEY,
+        "two_operators_key": OTHER_KEY,
+        "certificate": certified(&gateway, &ca).await,
+    });
+    run("console.mjs", &facts).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_the_session_goes_nowhere_in_clear() {
+    let mut plan = plan().await;
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    let ca = TlsCa::new(plan.directory.path(), "tls");
+    plan.tls = Some(ca.server("gateway").listener(None));
+    let gateway = start(plan).await;
+    let facts = json!({ "gateway": gateway.urls[0], "operator": "root", "password": PASSWORD, "api_key": CI_KEY });
+    run("console_tls.mjs", &facts).await;
     gateway.stop().await;
 }
 

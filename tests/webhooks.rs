@@ -105,6 +105,40 @@ fn a_receiver_that_fails_twice_is_told_a_third_time_and_each_time_under_a_good_s
 }
 
 #[test]
+fn a_configured_login_is_told_of_only_when_it_is_a_persons_turn() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("dev");
+    let gateway = Gateway::dev(&dir);
+    let dev = dev_json(&dir);
+    let config = path_in(&dev["config"]);
+    gateway.stop();
+    let (url, sent) = receiver(&[]);
+    let secret = dir.join("hook.secret");
+    fs::write(&secret, SECRET).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    let hook = format!("\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"pin-needed\"]\n");
+    fs::write(&config, format!("{text}{hook}")).unwrap();
+    let gateway = Gateway::serve(&config);
+    // Notices come in their order: one of the start would be the first.
+    let pin = dir.join("typed.pin");
+    fs::write(&pin, dev["user_pin"].as_str().unwrap()).unwrap();
+    fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
+    let control = |words: &[&str]| {
+        let output = run([words, &["--config", config.to_str().unwrap()]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    for _ in 0..2 {
+        control(&["lock"]);
+        let notice: serde_json::Value = serde_json::from_slice(&sent.recv_timeout(PATIENCE).unwrap().body).unwrap();
+        assert_eq!((&notice["event"], &notice["state"]), (&"pin-needed".into(), &"needs PIN".into()), "{notice}");
+        assert!(sent.try_recv().is_err(), "there is one notice for one lock");
+        control(&["unlock", "--pin-file", pin.to_str().unwrap()]);
+    }
+    gateway.stop();
+}
+
+#[test]
 fn a_webhook_that_nobody_should_be_told_through_is_a_mistake_of_the_configuration() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("dev");

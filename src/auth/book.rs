@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{
         audit::{AuditEvent, CallerChange},
-        caller::{Account, Caller, ConsentPolicy, KeyAccess, Provenance, Scope, ScopeMismatch, Scopes},
+        caller::{Account, Caller, ConsentPolicy, ConsentRules, KeyAccess, Provenance, Scope, ScopeMismatch, Scopes},
         ids::{CallerId, KeyName},
         stored_caller::{NewCaller, RotationRefusal, StoredCaller, StoredKey},
         timestamp::Timestamp,
@@ -86,6 +86,9 @@ pub enum CallerError {
     /// Its default key is not one of its keys.
     #[error("the default key {0} is not among the caller's keys")]
     DefaultKey(KeyName),
+    /// It is said who decides about signatures with a key that it cannot use.
+    #[error("who decides about signatures with {0} is of no use: the key is not among the caller's keys")]
+    ConsentFor(KeyName),
     /// Its scopes and its account do not go together.
     #[error(transparent)]
     Scopes(#[from] ScopeMismatch),
@@ -241,7 +244,13 @@ impl CallerBook {
         } else {
             (None, None)
         };
-        let what = CallerChange::Added { keys: new.keys.clone(), scopes: new.scopes, consent: new.consent, expires: new.expires };
+        let what = CallerChange::Added {
+            keys: new.keys.clone(),
+            scopes: new.scopes,
+            consent: new.consent,
+            consent_for: new.consent_for.clone(),
+            expires: new.expires,
+        };
         let caller = StoredCaller::of(new, stored_key, now);
         self.now.load().callers.check(&entry(&caller, &self.settings)?).map_err(|error| match error {
             CallersError::SameName(id) => CallerError::Known(id),
@@ -363,7 +372,7 @@ impl CallerBook {
         if by_origin_alone && new.origins.is_empty() {
             return Err(CallerError::Nameless);
         }
-        if by_origin_alone && new.consent == ConsentPolicy::Auto {
+        if by_origin_alone && new.consent_for.values().chain([&new.consent]).any(|policy| *policy == ConsentPolicy::Auto) {
             return Err(CallerError::AutoByOrigin);
         }
         if new.client_certificate.is_some() && !self.settings.takes_certificates {
@@ -395,6 +404,9 @@ impl CallerBook {
         if let Some(unknown) = named.iter().chain(&new.default_key).find(|key| !self.settings.keys.contains(key)) {
             return Err(CallerError::UnknownKey(unknown.clone()));
         }
+        if let Some(key) = new.consent_for.keys().find(|key| !self.settings.keys.contains(key) || !new.keys.allows(key)) {
+            return Err(CallerError::ConsentFor(key.clone()));
+        }
         match &new.default_key {
             Some(key) if !new.keys.allows(key) => Err(CallerError::DefaultKey(key.clone())),
             _ => Ok(()),
@@ -419,7 +431,7 @@ fn entry(stored: &StoredCaller, settings: &BookSettings) -> Result<CallerEntry, 
         id: stored.id.clone(),
         keys: stored.keys.clone(),
         default_key: stored.default_key.clone(),
-        consent: stored.consent.into(),
+        consent: ConsentRules { policy: stored.consent, of_keys: stored.consent_for.clone() },
         permit_uses_max: settings.permit_uses_max,
         scopes: stored.scopes,
         account: stored.account.clone().map(Arc::new),
@@ -445,6 +457,7 @@ fn as_stored(entry: &CallerEntry) -> StoredCaller {
         keys: caller.keys.clone(),
         default_key: caller.default_key.clone(),
         consent: caller.consent.policy,
+        consent_for: caller.consent.of_keys.clone(),
         scopes: caller.scopes,
         account: caller.account.as_deref().cloned(),
         rate: caller.rate,

@@ -220,7 +220,8 @@ fn scopes(caller: &CallerDto) -> String {
 }
 
 fn consent(caller: &CallerDto) -> String {
-    serde_json::to_value(caller.consent).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    let rules = caller.consent_for.iter().map(|(key, policy)| format!("{key}: {}", policy.as_str()));
+    std::iter::once(caller.consent.as_str().to_owned()).chain(rules).collect::<Vec<_>>().join(", ")
 }
 
 enum Order {

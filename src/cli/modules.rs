@@ -118,11 +118,7 @@ fn quieten(module: &mut ModuleSettings) {
 /// Waits until no session is being opened and no configured login is under way.
 async fn sessions_open(tokens: &Tokens) {
     let mut changes = tokens.changes();
-    let under_way = |slot: &SlotHandle| match slot.status().state {
-        SlotState::Recovering => true,
-        SlotState::NeedsPin => slot.login_mode() == LoginMode::Configured,
-        _ => false,
-    };
+    let under_way = |slot: &SlotHandle| slot.status().state == SlotState::Recovering;
     loop {
         changes.borrow_and_update();
         if !tokens.slots().iter().any(under_way) || changes.changed().await.is_err() {

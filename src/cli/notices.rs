@@ -69,8 +69,7 @@ pub(super) fn webhook(settings: &WebhookSettings) -> anyhow::Result<Webhook> {
     let file = &settings.secret_file;
     let text = Zeroizing::new(secret::line_of_private_file(file)?.expose_secret().to_owned());
     let secret = WebhookSecret::new(text).with_context(|| format!("{} holds no good secret", file.display()))?;
-    let kinds = settings.events.iter().map(|event| event.parse()).collect::<Result<_, _>>()?;
-    Webhook::new(&settings.url, secret, kinds).context("correct `url` of a [[webhook]]")
+    Webhook::new(&settings.url, secret, settings.events.clone()).context("correct `url` of a [[webhook]]")
 }
 
 /// Tells of tokens for as long as it is polled.

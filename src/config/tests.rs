@@ -12,6 +12,7 @@ use crate::domain::{
     certificate::ClientCertificateId,
     enrolment::profile::{CaChoice, Centre},
     fence::FileFence,
+    notice::NoticeKind,
     revocation::RevocationCheck,
     token::{LoginMode, PinSource},
 };
@@ -117,7 +118,7 @@ fn a_full_file_is_read_as_written() {
     assert_eq!(config.trust.anchors, [folder.path("trust/anchors"), "/etc/sealgate/ca.pem".into()]);
     assert_eq!(config.trust.intermediates, [folder.path("trust/intermediates")]);
     assert!(config.open_browser);
-    assert_eq!(config.webhooks[0].events, ["pin-needed", "token-gone"]);
+    assert_eq!(config.webhooks[0].events, [NoticeKind::PinNeeded, NoticeKind::TokenGone]);
     assert_eq!(config.log_format, LogFormat::Json);
     check_enrolment(&config.enrolment);
     assert_eq!((config.tsa.urls.len(), config.tsa.timeout.as_secs(), config.tsa.total.as_secs(), config.tsa.queue), (2, 5, 20, 16));

@@ -10,14 +10,7 @@ use super::{
     mistakes::Mistakes,
     raw::{Item, RawWebhook},
 };
-
-/// The names of what can be told.
-const EVENTS: &[(&str, &str)] = &[
-    ("consent-waiting", "consent-waiting"),
-    ("pin-needed", "pin-needed"),
-    ("token-gone", "token-gone"),
-    ("certificate-expiring", "certificate-expiring"),
-];
+use crate::domain::notice::NoticeKind;
 
 /// A program that is told.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +20,7 @@ pub struct WebhookSettings {
     /// The file with the secret that notices are signed with.
     pub secret_file: PathBuf,
     /// What it is told of.
-    pub events: Vec<String>,
+    pub events: Vec<NoticeKind>,
 }
 
 impl std::fmt::Debug for WebhookSettings {
@@ -54,10 +47,10 @@ pub(super) fn check(raw: Vec<Item<RawWebhook>>, base: &Path, mistakes: &mut Mist
             if !raw.url.starts_with("https://") && !raw.url.starts_with("http://") {
                 mistakes.note(&at, "url", "write an https:// URL; http:// for loopback addresses only");
             }
-            let named = |name: String| mistakes.choose(&at, "events", &name, EVENTS).map(str::to_owned);
+            let choices = NoticeKind::ALL.map(|kind| (kind.as_str(), kind));
             let events = match raw.events {
-                Some(names) => names.into_iter().filter_map(named).collect(),
-                None => EVENTS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+                Some(names) => names.iter().filter_map(|name| mistakes.choose(&at, "events", name, &choices)).collect(),
+                None => NoticeKind::ALL.to_vec(),
             };
             WebhookSettings { url: raw.url, secret_file, events }
         })

@@ -4,7 +4,7 @@
 //! be changed, removed or inserted without a later hash that no longer fits; each gateway has one chain, numbered from 1 without a gap. A
 //! record holds no secret: no PIN, no key, no API key, no document.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -527,6 +527,9 @@ pub enum CallerChange {
         scopes: Scopes,
         /// Who decides about its signatures.
         consent: ConsentPolicy,
+        /// Who decides about those with these keys.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+        consent_for: BTreeMap<KeyName, ConsentPolicy>,
         /// When its API key ends.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         expires: Option<Timestamp>,

@@ -26,6 +26,20 @@ pub enum ConsentPolicy {
 }
 
 impl ConsentPolicy {
+    /// Every policy, from the one that asks least.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Operator, Self::TwoOperators, Self::Deny];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Operator => "operator",
+            Self::TwoOperators => "two-operators",
+            Self::Deny => "deny",
+        }
+    }
+
     /// How many operators must agree.
     #[must_use]
     pub const fn operators(self) -> u8 {

@@ -20,6 +20,7 @@ pub mod job;
 pub mod key;
 pub mod key_uri;
 pub mod lease;
+pub mod notice;
 pub mod operator;
 pub mod permit;
 pub mod pin;

@@ -3,7 +3,7 @@
 //! Invariants: a key is kept as its SHA-256 only; at most [`API_KEYS_MAX`] keys of a caller are good at a time; who is revoked has none and
 //! never has one again.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ impl StoredKey {
 }
 
 /// A caller that an operator has added.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredCaller {
     /// Its name.
     pub id: CallerId,
@@ -49,6 +49,9 @@ pub struct StoredCaller {
     pub default_key: Option<KeyName>,
     /// Who decides about its signatures.
     pub consent: ConsentPolicy,
+    /// Who decides about those with these keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub consent_for: BTreeMap<KeyName, ConsentPolicy>,
     /// The APIs that it may use.
     pub scopes: Scopes,
     /// For whom it acts.
@@ -82,6 +85,9 @@ pub struct NewCaller {
     pub default_key: Option<KeyName>,
     /// Who decides about its signatures.
     pub consent: ConsentPolicy,
+    /// Who decides about those with these keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub consent_for: BTreeMap<KeyName, ConsentPolicy>,
     /// The APIs that it may use.
     pub scopes: Scopes,
     /// For whom it acts.
@@ -133,6 +139,7 @@ impl StoredCaller {
             keys: new.keys,
             default_key: new.default_key,
             consent: new.consent,
+            consent_for: new.consent_for,
             scopes: new.scopes,
             account: new.account,
             rate: new.rate,
@@ -204,6 +211,7 @@ mod tests {
             keys: KeyAccess::All,
             default_key: None,
             consent: ConsentPolicy::Auto,
+            consent_for: BTreeMap::new(),
             scopes: Scopes::default(),
             account: None,
             rate: None,

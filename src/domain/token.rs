@@ -128,6 +128,12 @@ impl SlotState {
         matches!(self, Self::NeedsPin | Self::PinRejected | Self::PinLocked | Self::Wedged | Self::Quarantined)
     }
 
+    /// Whether what needs a login now may find one later: an operator unlocks the token, or the configured login is under way.
+    #[must_use]
+    pub const fn may_log_in(self) -> bool {
+        matches!(self, Self::NeedsPin | Self::Recovering)
+    }
+
     /// Whether work sent to the slot now is taken up.
     #[must_use]
     pub const fn takes_work(self) -> bool {

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::warn;
 
-pub use notice::{Notice, NoticeKind, What};
+pub use notice::{Notice, What};
 pub use webhook::{SIGNATURE_HEADER, TIMESTAMP_HEADER, Webhook, WebhookError, WebhookSecret, signature};
 
-use crate::telemetry::metrics::WEBHOOK_NOTICES;
+use crate::{domain::notice::NoticeKind, telemetry::metrics::WEBHOOK_NOTICES};
 
 /// The most notices that wait for one webhook.
 const QUEUE_MAX: usize = 256;

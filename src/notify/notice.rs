@@ -1,12 +1,11 @@
 //! What somebody may be told.
 
-use std::{fmt, str::FromStr};
-
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::{
     ids::{CallerId, GatewayId, KeyName, PermitId},
+    notice::NoticeKind,
     timestamp::Timestamp,
 };
 
@@ -62,54 +61,6 @@ pub enum What {
     },
 }
 
-/// The kinds of notice, to choose from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NoticeKind {
-    /// [`What::ConsentWaiting`].
-    ConsentWaiting,
-    /// [`What::PinNeeded`].
-    PinNeeded,
-    /// [`What::TokenGone`].
-    TokenGone,
-    /// [`What::CertificateExpiring`].
-    CertificateExpiring,
-}
-
-/// A text that names no kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such event; use {}", NoticeKind::ALL.map(NoticeKind::as_str).join(", "))]
-pub struct NoticeKindError;
-
-impl NoticeKind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::ConsentWaiting, Self::PinNeeded, Self::TokenGone, Self::CertificateExpiring];
-
-    /// Its name in the configuration and in notices.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ConsentWaiting => "consent-waiting",
-            Self::PinNeeded => "pin-needed",
-            Self::TokenGone => "token-gone",
-            Self::CertificateExpiring => "certificate-expiring",
-        }
-    }
-}
-
-impl fmt::Display for NoticeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for NoticeKind {
-    type Err = NoticeKindError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(NoticeKindError)
-    }
-}
-
 impl Notice {
     /// A notice that is told at `at`.
     #[must_use]
@@ -141,9 +92,5 @@ mod tests {
         let json = serde_json::to_value(&notice).unwrap();
         assert_eq!((&json["event"], &json["token"], &json["at"]), (&"token-gone".into(), &"pkcs11:serial=1".into(), &5.into()));
         assert_eq!(json["event"], notice.kind().as_str());
-        for kind in NoticeKind::ALL {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-        }
-        assert!("token".parse::<NoticeKind>().is_err());
     }
 }

@@ -15,11 +15,11 @@ use tokio::{sync::mpsc::Receiver, time::sleep};
 use tracing::{debug, error};
 use zeroize::Zeroizing;
 
-use super::{
-    DELIVERED, GIVEN_UP,
-    notice::{Notice, NoticeKind},
+use super::{DELIVERED, GIVEN_UP, notice::Notice};
+use crate::{
+    domain::{notice::NoticeKind, timestamp::Timestamp},
+    telemetry::metrics::WEBHOOK_NOTICES,
 };
-use crate::{domain::timestamp::Timestamp, telemetry::metrics::WEBHOOK_NOTICES};
 
 /// The header with the time at which a notice was sent, in seconds since the Unix epoch.
 pub const TIMESTAMP_HEADER: &str = "x-sealgate-timestamp";

@@ -302,6 +302,18 @@ impl PermitService {
         Permit { state: PermitState::Asked, scope, ask: Some(Box::new(ask)), ..none }
     }
 
+    /// Counts a request that was withdrawn with the job that waited for it.
+    ///
+    /// # Errors
+    /// The store was not reached, and nothing was counted.
+    pub async fn note_cancelled(&self, permit: PermitId) -> Result<(), StoreError> {
+        match self.store.find_permit(permit).await? {
+            Some(permit) if permit.state == PermitState::Withdrawn => self.note_decision(&permit, false),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Counts a decision, and notes the job that it ended.
     fn note_decision(&self, permit: &Permit, restarted: bool) {
         let result = match permit.state {

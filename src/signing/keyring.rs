@@ -456,7 +456,9 @@ fn unread(remote: &Remote) -> SlotStatus {
 pub(super) fn denied(slot: &SlotHandle, error: SlotError) -> Denied {
     match error {
         SlotError::Away(status) => Denied::SlotUnavailable(status),
-        SlotError::Device(DeviceError::LoginRequired(_)) if slot.status().state.needs_a_person() => Denied::SlotUnavailable(slot.status()),
+        SlotError::Device(DeviceError::LoginRequired(_)) if slot.status().state.needs_a_person() || slot.status().state.may_log_in() => {
+            Denied::SlotUnavailable(slot.status())
+        }
         SlotError::Device(DeviceError::LoginRequired(why)) => Denied::PinRefused(why),
         SlotError::Device(DeviceError::KeyNotFound(_)) => Denied::KeyNotFound,
         SlotError::Device(DeviceError::KeyAmbiguous { count, .. }) => Denied::KeyAmbiguous(count),

@@ -292,11 +292,12 @@ impl SigningService {
     /// # Errors
     /// The store was not reached.
     pub async fn note_cancelled(&self, id: JobId) -> Result<(), StoreError> {
-        match self.find_job(id).await? {
-            Some(job) if job.state == JobState::Cancelled => self.workshop.note_queued_end(&job),
-            _ => {}
+        let Some(job) = self.find_job(id).await?.filter(|job| job.state == JobState::Cancelled) else { return Ok(()) };
+        self.workshop.note_queued_end(&job);
+        match job.permit {
+            Some(permit) => self.permits.note_cancelled(permit).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Waits at most `bound` for the end of a job, and returns it as it then stands; `None` if there is no such job.

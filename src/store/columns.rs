@@ -6,22 +6,22 @@
 use std::fmt::Display;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{StoreError, rows::JobRow};
 use crate::domain::{
     audit::Consent,
-    caller::{Account, ConsentPolicy, KeyAccess, Provenance, Rate, Scopes},
-    certificate::ClientCertificateId,
+    caller::{KeyAccess, Provenance},
     consent::{Approval, ConsentAsk, PermitScope},
     digest::ToSign,
     idempotency::{IdempotentRequest, RequestDone},
-    ids::{CallerId, IdempotencyKey, KeyName, OperatorName},
+    ids::{CallerId, IdempotencyKey, OperatorName},
     job::{JobOutcome, JobState, KeyAddress, SigningJob},
     key::KeyChoice,
     operator::{Operator, OperatorAccount, OperatorSession, PasswordHash, Role},
     permit::{Permit, PermitState},
-    stored_caller::{StoredCaller, StoredKey},
+    stored_caller::StoredCaller,
     ticket::{Content, ContentPlace, SignatureOptions, Ticket, TicketModification, TicketSigning},
     timestamp::Timestamp,
     token::TokenIdentity,
@@ -134,7 +134,7 @@ struct JobBody {
 pub(super) struct CallerColumns {
     pub(super) name: String,
     pub(super) version: i64,
-    /// [`CallerBody`] as JSON.
+    /// The whole caller as JSON.
     pub(super) body: String,
 }
 
@@ -149,22 +149,6 @@ pub(super) struct OperatorColumns {
     pub(super) version: i64,
     /// [`OperatorBody`] as JSON.
     pub(super) body: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CallerBody {
-    keys: KeyAccess,
-    default_key: Option<KeyName>,
-    consent: ConsentPolicy,
-    scopes: Scopes,
-    account: Option<Account>,
-    rate: Option<Rate>,
-    api_keys: Vec<StoredKey>,
-    needs_key: bool,
-    client_certificate: Option<ClientCertificateId>,
-    origins: Vec<String>,
-    added: Timestamp,
-    revoked: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -366,57 +350,16 @@ pub(super) fn outcome_text(outcome: Option<&JobOutcome>) -> Result<Option<String
 }
 
 impl CallerColumns {
-    pub(super) fn of(caller: StoredCaller) -> Result<Self, StoreError> {
-        let StoredCaller { id, keys, default_key, consent, scopes, account, rate, api_keys, needs_key, .. } = caller;
-        let StoredCaller { client_certificate, origins, added, revoked, version, .. } = caller;
-        let body = CallerBody {
-            keys,
-            default_key,
-            consent,
-            scopes,
-            account,
-            rate,
-            api_keys,
-            needs_key,
-            client_certificate,
-            origins,
-            added,
-            revoked,
-        };
-        Ok(Self { name: id.into(), version: count(version), body: json(&body)? })
+    pub(super) fn of(caller: &StoredCaller) -> Result<Self, StoreError> {
+        Ok(Self { name: caller.id.as_str().to_owned(), version: count(caller.version), body: json(caller)? })
     }
 
     pub(super) fn read(self) -> Result<StoredCaller, StoreError> {
-        let CallerBody {
-            keys,
-            default_key,
-            consent,
-            scopes,
-            account,
-            rate,
-            api_keys,
-            needs_key,
-            client_certificate,
-            origins,
-            added,
-            revoked,
-        } = parsed("a caller", &self.body)?;
-        Ok(StoredCaller {
-            id: caller_of(self.name)?,
-            keys,
-            default_key,
-            consent,
-            scopes,
-            account,
-            rate,
-            api_keys,
-            needs_key,
-            client_certificate,
-            origins,
-            added,
-            revoked,
-            version: u64::try_from(self.version).unwrap_or(0),
-        })
+        let mut body: Map<String, Value> = parsed("a caller", &self.body)?;
+        // The columns count; bodies that were written first have neither.
+        body.insert("id".to_owned(), self.name.into());
+        body.insert("version".to_owned(), self.version.into());
+        serde_json::from_value(body.into()).map_err(|error| unreadable("a caller", error))
     }
 }
 
@@ -504,4 +447,18 @@ fn parsed<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> 
 /// The database holds something that this program did not write.
 pub(super) fn unreadable(what: &str, problem: impl Display) -> StoreError {
     StoreError::Unavailable(format!("{what} in the database cannot be read: {problem}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_that_was_written_before_it_had_policies_for_keys_is_read() {
+        let body = r#"{"keys":"all","default_key":null,"consent":"operator","scopes":["ticket-api"],"account":null,"rate":null,"api_keys":[],
+            "needs_key":false,"client_certificate":null,"origins":["https://page.example"],"added":5,"revoked":null}"#;
+        let read = CallerColumns { name: "erp".to_owned(), version: 7, body: body.to_owned() }.read().unwrap();
+        assert_eq!((read.id.as_str(), read.version, read.consent_for.len(), read.added.as_millis()), ("erp", 7, 0, 5));
+        assert_eq!(CallerColumns::of(&read).unwrap().read().unwrap(), read);
+    }
 }

@@ -249,6 +249,11 @@ impl SlotHandle {
     }
 
     /// Claims the right to log in from configuration, so that it happens once at a time.
+    /// Whether the configuration has a PIN for it, and no operator has locked it.
+    pub(super) fn logs_in_by_itself(&self) -> bool {
+        self.login_mode() == LoginMode::Configured && self.0.policy.pin.is_some() && !self.is_held()
+    }
+
     pub(super) fn begin_configured_login(&self) -> bool {
         !self.0.logging_in.swap(true, Ordering::AcqRel)
     }

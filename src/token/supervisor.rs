@@ -27,7 +27,7 @@ use crate::domain::{
     ids::ModuleName,
     key_uri::Pkcs11Uri,
     pin::{LedgerInstance, LedgerKey, Pin, PinLedger, PinOrigin},
-    token::{LoginMode, SlotState, SlotStatus, TokenFlags, TokenIdentity, TokenPolicy},
+    token::{LoginMode, PinSource, SlotState, SlotStatus, TokenFlags, TokenIdentity, TokenPolicy},
 };
 
 use super::{
@@ -46,6 +46,8 @@ use super::{
     watchdog::CallLimits,
 };
 
+/// Why a slot does not sign while its configured login is under way.
+const LOGGING_IN: &str = "logging in";
 /// The first pause before a module that ended is started again; it doubles each time.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 /// The longest such pause.
@@ -486,30 +488,49 @@ impl Inner {
         Some(handle)
     }
 
-    /// Reads the configured PIN and sends it to a slot that says that it needs one.
+    /// Has a slot that says that it needs a PIN logged in with the configured one.
     fn log_in(self: &Arc<Self>, slot: SlotHandle) {
         let Some(source) = slot.policy().pin.clone() else { return };
         if !slot.begin_configured_login() {
             return;
         }
+        let inner = Arc::clone(self);
         self.runtime.spawn(async move {
-            let pin = tokio::task::spawn_blocking(move || pin_source::read(&source)).await;
-            let problem = match pin {
-                Ok(Ok(pin)) => {
-                    slot.call(Command::Login { pin: Some(pin), origin: PinOrigin::Configured }).await.err().map(|error| error.to_string())
-                }
-                Ok(Err(error)) => {
-                    slot.set_status(status_now(SlotState::NeedsPin, &error.to_string()));
-                    Some(error.to_string())
-                }
-                Err(error) => Some(error.to_string()),
-            };
-            slot.end_configured_login();
-            if let Some(problem) = problem {
+            loop {
+                let epoch = slot.epoch();
+                let outcome = configured_login(&slot, source.clone()).await;
+                slot.end_configured_login();
+                let Err(problem) = outcome else { return };
                 error!(slot.token = %slot.token(), error = %problem, "the configured login failed: {problem}");
+                if !is_logging_in(&slot) {
+                    return;
+                }
+                // The token was taken up anew meanwhile, and its own login found this one under way.
+                if slot.epoch() != epoch && slot.begin_configured_login() {
+                    continue;
+                }
+                slot.set_status(status_now(SlotState::NeedsPin, &problem));
+                return inner.changed();
             }
         });
     }
+}
+
+/// Reads the configured PIN and logs in with it.
+///
+/// # Errors
+/// Why that did not work, in words.
+async fn configured_login(slot: &SlotHandle, source: PinSource) -> Result<(), String> {
+    let pin = tokio::task::spawn_blocking(move || pin_source::read(&source)).await.map_err(|error| error.to_string())?;
+    let pin = pin.map_err(|error| error.to_string())?;
+    let login = Command::Login { pin: Some(pin), origin: PinOrigin::Configured };
+    slot.call(login).await.map(drop).map_err(|error| error.to_string())
+}
+
+/// Whether the last that was said of a slot is that its configured login is under way.
+fn is_logging_in(slot: &SlotHandle) -> bool {
+    let status = slot.status();
+    status.state == SlotState::Recovering && status.reason == LOGGING_IN
 }
 
 /// Hears one run of one module and passes on what matters to the handles.
@@ -551,11 +572,12 @@ impl ModuleEvents for EventHub {
         let Some(handle) = self.slot(slot) else { return };
         let SlotStatus { state, reason, .. } = &status;
         info!(slot.token = %handle.token(), slot.state = %state, "token {} is {state} {reason}", handle.token().label);
-        let needs_pin = *state == SlotState::NeedsPin;
+        // Nobody is needed before the configured PIN was tried.
+        let logs_in = *state == SlotState::NeedsPin && handle.logs_in_by_itself();
         handle.set_flags(flags);
-        handle.set_status(status);
+        handle.set_status(if logs_in { status_now(SlotState::Recovering, LOGGING_IN) } else { status });
         self.inner.changed();
-        if needs_pin && handle.login_mode() == LoginMode::Configured && !handle.is_held() {
+        if logs_in {
             self.inner.log_in(handle);
         }
     }

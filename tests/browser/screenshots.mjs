@@ -19,6 +19,7 @@ const PAGES = [
   ['tokens', '/tokens'],
   ['jobs', '/jobs'],
   ['permits', '/permits'],
+  ['certificates', '/certificates'],
   ['audit', '/audit'],
   ['callers', '/callers'],
   ['operators', '/operators'],
@@ -43,6 +44,12 @@ async function prepare(browser) {
     await page.getByRole('button', { name: 'Add' }).click();
     await page.locator('#secret').waitFor();
   }
+  await page.goto(`${console_}/callers`);
+  await page.getByLabel('Name', { exact: true }).fill('web-shop');
+  await page.getByLabel('Origins of its web pages').fill('https://shop.example');
+  await page.getByRole('button', { name: 'Add' }).click();
+  await page.locator('#secret').waitFor();
+  await certify(page);
   const asking = caller(dev.url, dev.consent_api_key);
   const permit = asking.send('POST', '/accessToken', JSON.stringify({ accessTimesNumber: 5, metaData: 'Five receipts of today' }));
   await page.goto(`${console_}/consent`);
@@ -57,6 +64,32 @@ async function prepare(browser) {
   await page.getByRole('button', { name: 'Verify' }).click();
   await page.getByText('sound', { exact: true }).waitFor();
   await context.close();
+}
+
+/** Three certificate requests, one of which has come to its end. */
+async function certify(page) {
+  const requests = `${dev.url}/fintech/api/v1/crypto/cert-requests/eio`;
+  const headers = { Authorization: `Bearer ${dev.bank_token}`, 'Content-Type': 'application/json' };
+  for (const [n, login, userName, userPosition] of [[1, 'moroz', 'Олена Мороз', 'Accountant'], [2, 'kovalenko', 'Ігор Коваленко', 'Director'], [3, 'bondar', 'Марія Бондар', 'Office manager']]) {
+    const externalId = `0b2c6d6e-1111-4a31-8c3e-00000000000${n}`;
+    const body = { externalId, email: `${login}@orchard.example`, login, number: `${n}`, userName, userPosition, orgName: 'Orchard Ltd' };
+    const answer = await fetch(requests, { method: 'POST', headers, body: JSON.stringify(body) });
+    if (answer.status !== 201) throw new Error(`no certificate request: ${answer.status} ${await answer.text()}`);
+  }
+  const open = async (name) => {
+    await page.goto(`${console_}/certificates`);
+    await page.getByRole('link', { name }).click();
+  };
+  // The development CA issues a moment later.
+  for (const name of ['Ігор Коваленко', 'Марія Бондар', 'Олена Мороз']) {
+    for (let n = 0; n < 100; n += 1) {
+      await open(name);
+      await page.getByRole('heading', { name: 'History' }).waitFor();
+      if (await page.getByRole('button', { name: 'Activate' }).isVisible()) break;
+    }
+  }
+  await page.getByRole('button', { name: 'Activate' }).click();
+  await page.getByText('The certificate is active').waitFor();
 }
 
 async function take(browser, look, settings) {
@@ -89,6 +122,12 @@ async function take(browser, look, settings) {
   await page.goto(`${console_}/jobs?state=signed`);
   await page.locator('td a').first().click();
   await shoot('job');
+  await page.goto(`${console_}/certificates`);
+  await page.getByRole('link', { name: 'Ігор Коваленко' }).click();
+  await page.getByRole('heading', { name: 'The certificate', exact: true }).waitFor();
+  await shoot('certificate');
+  await page.goto(`${console_}/callers/web-shop`);
+  await shoot('caller');
   await page.goto(`${console_}/operators/ben`);
   await shoot('operator');
   await context.close();

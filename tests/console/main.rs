@@ -390,6 +390,34 @@ async fn a_request_shows_up_at_once_and_is_allowed_for_fewer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_is_added_on_the_page_has_another_policy_for_a_key() {
+    let gateway = asking().await;
+    let mut root = logged_in(&gateway, "root").await;
+    let fields = [("name", "erp"), ("with_api_key", "yes"), ("consent", "auto"), ("keys", "all"), ("default_key", "two")];
+    let page = root.post("/callers", "/callers", &[&fields[..], &[("consent_for", "one=whim")]].concat()).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST);
+    let page = root.post("/callers", "/callers", &[&fields[..], &[("consent_for", "one=operator"), ("consent_for", "")]].concat()).await;
+    let (_, rest) = page.body.split_once(r#"<output id="secret">"#).unwrap();
+    let key = rest.split_once('<').unwrap().0;
+    let page = root.get("/callers/erp").await;
+    assert!(page.body.contains("nobody: it is trusted\nwith one: an operator"), "{}", page.body);
+
+    let ask = |method, path: String| gateway.anonymous(method, &format!("/api/v1{path}")).bearer_auth(key);
+    for (name, waits) in [("two", false), ("one", true)] {
+        let created = common::gateway::send(ask(Method::POST, "/ticket".to_owned())).await.json();
+        let ticket = format!("/ticket/{}", created["ticketUuid"].as_str().unwrap());
+        common::gateway::send(ask(Method::POST, format!("{ticket}/data")).json(&json!({ "base64Data": "aGVsbG8=" }))).await;
+        common::gateway::send(ask(Method::PUT, format!("{ticket}/keyStore")).json(&json!({ "keyStorePath": name }))).await;
+        assert_eq!(common::gateway::send(ask(Method::POST, format!("{ticket}/ds/creator"))).await.status, 200);
+        if !waits {
+            assert_eq!(common::gateway::send(ask(Method::GET, format!("{ticket}/ds/data"))).await.status, 200, "nobody is asked");
+        }
+        assert_eq!(root.get("/consent").await.body.contains("<b>erp</b> asks for"), waits, "{name}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_is_looked_at_refused_and_never_seen_by_an_operator_of_another_key() {
     let gateway = asking().await;
     let (mut ann, mut bob) = (logged_in(&gateway, "ann").await, logged_in(&gateway, "bob").await);

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::lab::{CONTENT, Lab, P256};
+use crate::lab::{CONTENT, Lab, P256, SIGNER, days};
 
 fn verify(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sealgate")).arg("verify").args(arguments).output().unwrap()
@@ -45,4 +45,31 @@ fn wrong_usage_is_told_from_a_bad_signature() {
         assert_eq!(verify(arguments).status.code(), Some(2), "{arguments:?}");
     }
     assert_eq!(verify(&["--trust", &root, "/nonexistent"]).status.code(), Some(1));
+}
+
+#[test]
+fn the_command_judges_as_of_another_time_and_says_what_the_time_stamp_says() {
+    let lab = Lab::new();
+    let signer = lab.certificate("signer", P256, SIGNER, "30");
+    lab.authority("tsa");
+    let (root, content) = (lab.path("root.pem"), lab.write("document", CONTENT));
+    let (plain, long) = (lab.sign("signer", &["-cades"]), lab.x_long("signer", &signer, &[]));
+    let (plain, long) = (lab.write("plain.p7s", &plain), lab.write("long.p7s", &long));
+    let later = days(5 * 365).to_rfc3339();
+    let verify_as =
+        |more: &[&str], signature: &str| verify(&[&["--json", "--trust", &root, "--content", &content], more, &[signature]].concat());
+    let expired = verify_as(&["--at", &later], &plain);
+    assert_eq!(expired.status.code(), Some(1));
+    assert!(report(&expired)["signers"][0]["reason"].as_str().unwrap().contains("it had expired on"));
+    let held = verify_as(&["--at", &later, "--require-time-stamp"], &long);
+    let said = report(&held);
+    assert_eq!(held.status.code(), Some(0), "{said}");
+    assert_eq!(said["signers"][0]["judged_at"], said["signers"][0]["time_stamp"]["time"]);
+    assert_eq!(said["signers"][0]["time_stamp"]["authority"], "CN=tsa,O=Ромашка");
+    assert_eq!(verify_as(&["--require-time-stamp"], &plain).status.code(), Some(1));
+    let demanded = verify_as(&["--revocation", "required"], &plain);
+    assert!(report(&demanded)["signers"][0]["reason"].as_str().unwrap().contains("whether it was revoked cannot be said"));
+    for wrong in [["--at", "tomorrow"], ["--revocation", "perhaps"]] {
+        assert_eq!(verify_as(&wrong, &plain).status.code(), Some(2), "{wrong:?}");
+    }
 }

@@ -85,7 +85,7 @@ impl Gpgsm {
         let mut command = Command::new("gpgsm");
         command.env("GNUPGHOME", self.home.path()).args(["--batch", "--yes", "--pinentry-mode", "loopback", "--passphrase-fd", "0"]);
         let started = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = started.expect("gpgsm is not installed; run scripts/setup.sh --tests");
+        let mut child = started.unwrap_or_else(|error| panic!("gpgsm does not start ({error}); run scripts/setup.sh --tests"));
         child.stdin.take().unwrap().write_all(Self::PASSPHRASE.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "gpgsm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

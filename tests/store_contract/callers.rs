@@ -15,6 +15,7 @@ fn stored(name: &str) -> StoredCaller {
         keys: KeyAccess::Only(vec!["seal".parse().unwrap()]),
         default_key: Some("seal".parse().unwrap()),
         consent: ConsentPolicy::Auto,
+        consent_for: [("seal".parse().unwrap(), ConsentPolicy::TwoOperators)].into(),
         scopes: [Scope::TicketApi, Scope::CryptoCertRequestEio].into_iter().collect(),
         account: Some(Account {
             login: text("ivanov"), full_name: text("Іваненко Іван"), organisation: text("ТОВ Ромашка"), eio: true

@@ -24,6 +24,7 @@ fn new(id: &str) -> NewCaller {
         keys: KeyAccess::All,
         default_key: None,
         consent: ConsentPolicy::Auto,
+        consent_for: Default::default(),
         scopes: Scopes::default(),
         account: None,
         rate: None,
@@ -152,7 +153,7 @@ async fn what_another_gateway_of_the_store_does_is_heard_of() {
 #[tokio::test]
 async fn a_caller_that_would_be_of_no_use_or_no_good_is_refused() {
     type Edit = fn(&mut NewCaller);
-    let refused: [(Edit, CallerError); 11] = [
+    let refused: [(Edit, CallerError); 13] = [
         (|new| new.with_api_key = false, CallerError::Nameless),
         (|new| (new.with_api_key, new.origins) = (false, vec![PAGE.to_owned()]), CallerError::AutoByOrigin),
         (|new| new.origins = vec!["page".to_owned()], CallerError::Origin("page".parse::<crate::auth::Origin>().unwrap_err())),
@@ -160,6 +161,19 @@ async fn a_caller_that_would_be_of_no_use_or_no_good_is_refused() {
         (|new| new.keys = KeyAccess::Only(vec!["other".parse().unwrap()]), CallerError::UnknownKey("other".parse().unwrap())),
         (|new| new.keys = KeyAccess::Only(Vec::new()), CallerError::NoKeys),
         (|new| new.default_key = Some("other".parse().unwrap()), CallerError::UnknownKey("other".parse().unwrap())),
+        (
+            |new| {
+                new.with_api_key = false;
+                new.origins = vec![PAGE.to_owned()];
+                new.consent = ConsentPolicy::Operator;
+                new.consent_for = [("seal".parse().unwrap(), ConsentPolicy::Auto)].into();
+            },
+            CallerError::AutoByOrigin,
+        ),
+        (
+            |new| new.consent_for = [("other".parse().unwrap(), ConsentPolicy::Deny)].into(),
+            CallerError::ConsentFor("other".parse().unwrap()),
+        ),
         (|new| new.scopes = std::iter::empty().collect(), CallerError::Scopes(ScopeMismatch::NoScope)),
         (|new| new.rate = Some(Rate { per_second: 1, burst: 0 }), CallerError::Rate),
         (|new| new.expires = Some(Timestamp::from_millis(1)), CallerError::Expiry),

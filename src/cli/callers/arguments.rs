@@ -9,7 +9,7 @@ use crate::{
     domain::{
         caller::{Account, AccountText, ConsentPolicy, KeyAccess, Rate, Scope, Scopes},
         certificate::ClientCertificateId,
-        ids::{CallerId, KeyName},
+        ids::{CallerId, KeyName, NameError},
         stored_caller::NewCaller,
         timestamp::Timestamp,
     },
@@ -40,6 +40,9 @@ pub(super) struct AddArgs {
     /// Who decides about its signatures, as `consent` of a `[[caller]]`.
     #[arg(long, value_name = "POLICY", value_parser = consent)]
     consent: Option<ConsentPolicy>,
+    /// Who decides about its signatures with one key, where that is another; may be given several times.
+    #[arg(long, value_name = "KEY=POLICY", value_parser = consent_for)]
+    consent_for: Vec<(KeyName, ConsentPolicy)>,
     /// The login of its account; for the scopes of the certificate-request API.
     #[arg(long, value_name = "LOGIN", requires_all = ["full_name", "organisation"])]
     login: Option<AccountText>,
@@ -109,6 +112,7 @@ impl AddArgs {
             keys: if self.all_keys { KeyAccess::All } else { KeyAccess::Only(self.keys.clone()) },
             default_key: self.default_key.clone().or(only),
             consent: self.consent.unwrap_or_default(),
+            consent_for: self.consent_for.iter().cloned().collect(),
             scopes,
             account,
             rate: self.rate,
@@ -118,6 +122,11 @@ impl AddArgs {
             origins: self.origins.clone(),
         })
     }
+}
+
+fn consent_for(text: &str) -> Result<(KeyName, ConsentPolicy), String> {
+    let (key, policy) = text.split_once('=').ok_or("write KEY=POLICY")?;
+    Ok((key.parse().map_err(|error: NameError| error.to_string())?, consent(policy)?))
 }
 
 fn consent(text: &str) -> Result<ConsentPolicy, String> {

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// The facts that are moments.
+const TIMES: [&str; 4] = ["decide_by", "expires", "old_keys_end", "time"];
+
 /// The last proof of the whole log, or the one that is under way.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Check {
@@ -124,18 +127,20 @@ fn row(record: SealedRecord) -> Row {
         fields.remove(shown);
     }
     let event = fields.remove("event").and_then(|event| event.as_str().map(|event| event.replace('-', " "))).unwrap_or_default();
-    let facts = fields.into_iter().map(|(name, value)| (name.replace('_', " "), plain(&value))).collect();
+    let facts = fields.into_iter().map(|(name, value)| (name.replace('_', " "), plain(&name, &value))).collect();
     Row { seq, at: parsed.ok().map(|record| record.at), event, facts, hash }
 }
 
 /// A value as a person reads it.
-fn plain(value: &serde_json::Value) -> String {
+fn plain(name: &str, value: &serde_json::Value) -> String {
+    let several = |values: &mut dyn Iterator<Item = String>| values.collect::<Vec<_>>().join(", ");
     match value {
         serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Object(fields) => {
-            fields.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect::<Vec<_>>().join(", ")
+        serde_json::Value::Object(fields) => several(&mut fields.iter().map(|(name, value)| format!("{name}: {}", plain(name, value)))),
+        serde_json::Value::Array(values) => several(&mut values.iter().map(|value| plain(name, value))),
+        serde_json::Value::Number(millis) if TIMES.contains(&name) => {
+            millis.as_u64().map_or_else(|| millis.to_string(), |millis| frame::moment(&Timestamp::from_millis(millis)))
         }
-        serde_json::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
 }
@@ -199,5 +204,19 @@ fn lock(check: &Mutex<Check>) -> MutexGuard<'_, Check> {
 impl From<LogUnavailable> for ConsoleError {
     fn from(_: LogUnavailable) -> Self {
         Self::Store
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn facts_are_shown_as_a_person_reads_them() {
+        let change = json!({ "added": { "keys": ["one", "two"], "expires": 1_700_000_000_000_u64 } });
+        assert_eq!(plain("change", &change), "added: expires: 2023-11-14 22:13:20 UTC, keys: one, two");
+        assert_eq!(plain("uses", &json!(1_700_000_000_000_u64)), "1700000000000");
     }
 }

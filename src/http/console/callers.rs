@@ -1,6 +1,9 @@
 //! Callers: the programs and pages that may ask for signatures. For administrators.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use actix_web::{
     HttpResponse,
@@ -21,7 +24,7 @@ use crate::{
     auth::{CallerError, ListedCaller},
     domain::{
         caller::ConsentPolicy,
-        ids::CallerId,
+        ids::{CallerId, KeyName},
         stored_caller::{CallerState, NewCaller},
         timestamp::Timestamp,
     },
@@ -93,12 +96,7 @@ fn row(listed: ListedCaller) -> Row {
 pub(super) async fn add(state: State, visit: Visit, form: Form) -> Result<HttpResponse, ConsoleError> {
     visit.administrator()?;
     let id: CallerId = form.parse("name")?;
-    let consent = match form.text("consent") {
-        Some("auto") => ConsentPolicy::Auto,
-        Some("operator") => ConsentPolicy::Operator,
-        Some("two-operators") => ConsentPolicy::TwoOperators,
-        _ => return Err(ConsoleError::Form("choose who decides about its signatures".to_owned())),
-    };
+    let consent = policy(form.text("consent").unwrap_or_default())?;
     let default_key =
         form.text("default_key").map(str::parse).transpose().map_err(|_| ConsoleError::Form("this is no key's name".to_owned()))?;
     let with_api_key = form.is_ticked("with_api_key");
@@ -107,6 +105,7 @@ pub(super) async fn add(state: State, visit: Visit, form: Form) -> Result<HttpRe
         keys: KeyBoxes::chosen(&form)?,
         default_key,
         consent,
+        consent_for: consent_for(&form)?,
         scopes: Default::default(),
         account: None,
         rate: None,
@@ -139,6 +138,31 @@ pub(super) async fn change(state: State, visit: Visit, path: Path<(String, Strin
 
 fn once(visit: &Visit, whose: &str, secret: &str) -> Result<HttpResponse, ConsoleError> {
     choice::once(visit, Place::Callers, Secret { what: "API key", whose, secret })
+}
+
+/// Who decides, in words.
+const fn decider(policy: &ConsentPolicy) -> &'static str {
+    match policy {
+        ConsentPolicy::Auto => "nobody: it is trusted",
+        ConsentPolicy::Operator => "an operator",
+        ConsentPolicy::TwoOperators => "two operators",
+        ConsentPolicy::Deny => "never signs",
+    }
+}
+
+fn policy(name: &str) -> Result<ConsentPolicy, ConsoleError> {
+    let known = ConsentPolicy::ALL.into_iter().find(|policy| policy.as_str() == name);
+    known.ok_or_else(|| ConsoleError::Form("choose who decides about its signatures".to_owned()))
+}
+
+/// Who decides about signatures with single keys: fields of the form `KEY=POLICY`, and empty ones.
+fn consent_for(form: &Form) -> Result<BTreeMap<KeyName, ConsentPolicy>, ConsoleError> {
+    let chosen = form.all("consent_for").filter(|chosen| !chosen.is_empty());
+    let of_key = |chosen: &str| {
+        let (key, name) = chosen.split_once('=').unwrap_or_default();
+        Ok((key.parse().map_err(|_| ConsoleError::Form("this is no key's name".to_owned()))?, policy(name)?))
+    };
+    chosen.map(of_key).collect()
 }
 
 /// When a key ends; `None` for never.

@@ -93,7 +93,13 @@ fn draw(series: &[Series], top: f64) -> String {
     for series in series {
         let _ = match series.style {
             Style::Bars => write!(svg, r#"<path class="bars {}" d="{}"/>"#, series.class, bars(&series.values, top)),
-            Style::Line => write!(svg, r#"<path class="line {}" d="{}"/>"#, series.class, line(&series.values, top)),
+            Style::Line => write!(
+                svg,
+                r#"<path class="line {class}" d="{line}"/><path class="line dots {class}" d="{dots}"/>"#,
+                class = series.class,
+                line = line(&series.values, top),
+                dots = dots(&series.values, top)
+            ),
             Style::Area => write!(
                 svg,
                 r#"<path class="area {class}" d="{area}"/><path class="line {class}" d="{line}"/>"#,
@@ -133,12 +139,14 @@ fn line(values: &[Option<f64>], top: f64) -> String {
         for (n, (x, y)) in run.iter().enumerate() {
             let _ = write!(path, "{}{x:.1} {y:.1}", if n == 0 { "M" } else { "L" });
         }
-        if run.len() == 1 {
-            // A point alone is seen by its round ends.
-            path.push_str("h0");
-        }
     }
     path
+}
+
+/// Points that stand alone, of which a line shows nothing; each is seen by its round ends.
+fn dots(values: &[Option<f64>], top: f64) -> String {
+    let alone = runs(values, top).into_iter().filter(|run| run.len() == 1).flatten();
+    alone.map(|(x, y)| format!("M{x:.1} {y:.1}h0")).collect()
 }
 
 fn area(values: &[Option<f64>], top: f64) -> String {
@@ -187,8 +195,8 @@ mod tests {
 
     #[test]
     fn a_gap_breaks_the_line_and_nothing_is_drawn_of_nothing() {
-        let line = line(&[Some(0.0), Some(1.0), None, Some(1.0)], 1.0);
-        assert_eq!(line, "M0.0 139.0L200.0 1.0M600.0 1.0h0");
+        let values = [Some(0.0), Some(1.0), None, Some(1.0)];
+        assert_eq!((line(&values, 1.0), dots(&values, 1.0)), ("M0.0 139.0L200.0 1.0M600.0 1.0".to_owned(), "M600.0 1.0h0".to_owned()));
         let empty = figure("Nothing", vec![Series::line("a", "b", vec![None; 3])], |value| format!("{value}"));
         assert!(empty.is_empty && empty.svg.contains(r#"d="""#) && empty.legends[0].now == "none", "{}", empty.svg);
     }

@@ -64,8 +64,9 @@ const MORE_TAGS: [&str; 5] = ["tfoot", "thead", "tr", "u", "ul"];
 /// None of them takes an address or a style.
 const ATTRIBUTES: [&str; 7] = ["align", "colspan", "dir", "lang", "rowspan", "start", "title"];
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;color:#1b2227;background:#fff;margin:12px;overflow-wrap:anywhere}\
-table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:4px 8px;text-align:left}pre{white-space:pre-wrap;font:inherit;margin:0}";
+const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;color:#1b2227;background:#fff;margin:12px;\
+overflow-wrap:anywhere}table{border-collapse:collapse}td,th{border:1px solid #8888;padding:4px 8px;text-align:left}pre{white-space:pre-wrap;\
+font:inherit;margin:0}@media(prefers-color-scheme:dark){body{color:#e3e8eb;background:#12171a}}";
 
 /// The policy of the page: its one style sheet, and nothing else.
 pub(super) static WORDS_POLICY: LazyLock<String> = LazyLock::new(|| {

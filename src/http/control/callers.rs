@@ -9,7 +9,7 @@
 //! | `POST /callers/{name}/revoke`, [`ByDto`] | ends it at once and for good | [`DoneDto`] |
 //! | `POST /callers/{name}/remove`, [`ByDto`] | removes it | [`DoneDto`] |
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -49,6 +49,9 @@ pub struct CallerDto {
     pub default_key: Option<KeyName>,
     /// Who decides about its signatures.
     pub consent: ConsentPolicy,
+    /// Who decides about those with these keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub consent_for: BTreeMap<KeyName, ConsentPolicy>,
     /// The APIs that it may use.
     pub scopes: Scopes,
     /// For whom it acts.
@@ -171,6 +174,7 @@ impl CallerDto {
             keys: caller.keys,
             default_key: caller.default_key,
             consent: caller.consent,
+            consent_for: caller.consent_for,
             scopes: caller.scopes,
             account: caller.account,
             rate: caller.rate,

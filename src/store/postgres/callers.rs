@@ -62,7 +62,7 @@ pub(super) fn writes(rows: &Rows, steps: &mut Vec<Step>) -> Result<(), StoreErro
             Some(stored) if stored != wanted => UPDATE,
             Some(_) => continue,
         };
-        let row = CallerColumns::of(wanted.clone())?;
+        let row = CallerColumns::of(wanted)?;
         steps.push(Step::new(sql, vec![Box::new(row.name), Box::new(row.version), Box::new(row.body)]));
     }
     Ok(())

@@ -26,7 +26,7 @@ impl Tables<'_> {
         let Some(row) = row else {
             return self.run("DELETE FROM callers WHERE name = :name", named_params! { ":name": id.as_str() }).map(drop);
         };
-        let row = CallerColumns::of(row)?;
+        let row = CallerColumns::of(&row)?;
         let sql = "INSERT INTO callers (name, version, body) VALUES (:name, :version, :body)
              ON CONFLICT (name) DO UPDATE SET version = :version, body = :body";
         self.run(sql, named_params! { ":name": row.name, ":version": row.version, ":body": row.body }).map(drop)
