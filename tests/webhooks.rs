@@ -9,6 +9,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -135,6 +136,55 @@ fn a_configured_login_is_told_of_only_when_it_is_a_persons_turn() {
         assert!(sent.try_recv().is_err(), "there is one notice for one lock");
         control(&["unlock", "--pin-file", pin.to_str().unwrap()]);
     }
+    gateway.stop();
+}
+
+/// A certificate of so many days for a request, from the development CA by hand.
+fn issue(dir: &Path, request: &str, days: &str) -> PathBuf {
+    let (csr, rules, certificate) = (dir.join("request.pem"), dir.join("rules"), dir.join("issued.pem"));
+    fs::write(&csr, request).unwrap();
+    fs::write(&rules, "keyUsage = critical, digitalSignature, nonRepudiation\n").unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-req", "-days", days, "-CAcreateserial"]).arg("-in").arg(&csr).arg("-extfile").arg(&rules);
+    openssl.arg("-CA").arg(dir.join("certificates/ca.pem")).arg("-CAkey").arg(dir.join("ca-key.pem")).arg("-out").arg(&certificate);
+    let output = openssl.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    certificate
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_told_of() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("dev");
+    let gateway = Gateway::dev(&dir);
+    let config = path_in(&dev_json(&dir)["config"]);
+    gateway.stop();
+    let (url, sent) = receiver(&[]);
+    let secret = dir.join("hook.secret");
+    fs::write(&secret, SECRET).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let text = fs::read_to_string(&config).unwrap().replace("ca = \"dev\"", "ca = \"manual\"");
+    let hook = format!("\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"certificate-expiring\"]\n");
+    fs::write(&config, format!("{text}{hook}")).unwrap();
+    let enrol = |words: &[&str]| {
+        let output = run([&["enrol"], words, &["--config", config.to_str().unwrap()]].concat());
+        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let gateway = Gateway::serve(&config);
+    let who = ["--full-name", "Олена Мороз", "--organisation", "Orchard", "--position", "Accountant", "--email", "moroz@orchard.example"];
+    enrol(&[&["new", "--login", "moroz"], &who[..]].concat());
+    let listed: serde_json::Value = serde_json::from_str(&enrol(&["list", "--json"])).unwrap();
+    let request = listed["enrolments"][0]["id"].as_str().unwrap().to_owned();
+    let issued = issue(&dir, &enrol(&["csr", &request]), "20");
+    enrol(&["upload", &request, issued.to_str().unwrap()]);
+    enrol(&["activate", &request]);
+    gateway.stop();
+
+    // It was told before the stop, or the next start finds that it was not.
+    let gateway = Gateway::serve(&config);
+    let notice: serde_json::Value = serde_json::from_slice(&sent.recv_timeout(PATIENCE).unwrap().body).unwrap();
+    assert_eq!((&notice["event"], &notice["key"], &notice["days_left"]), (&"certificate-expiring".into(), &"moroz".into(), &19.into()));
     gateway.stop();
 }
 

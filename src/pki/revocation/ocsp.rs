@@ -211,7 +211,8 @@ impl OcspQuery {
         Ok(OcspRequest { tbs_request }.to_der()?)
     }
 
-    /// Checks an `OCSPResponse`: successful, with the nonce of this question if it has one, and as [`check_basic`] wants it.
+    /// Checks an `OCSPResponse`: successful, with the nonce of this question if it has one, signed by the issuer or by a responder that the
+    /// issuer has delegated, about this certificate, valid at the moment, and that the certificate was good then.
     ///
     /// # Errors
     /// [`RevocationError`]; [`RevocationError::Revoked`] if the answer says so.
