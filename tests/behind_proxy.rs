@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    collections::HashMap,
     env, fs,
     net::{IpAddr, TcpListener},
     process::Command,
@@ -12,17 +13,23 @@ use std::{
 };
 
 use common::{
+    console::{Browser, PASSWORD, add, until},
     daemon::Daemon,
     gateway::{Answer, CI_KEY, Gateway, PATIENCE, Plan, send},
     tls::{TlsCa, client},
 };
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder, redirect::Policy};
 use sealgate::{
     auth::{AllowedHosts, AllowedPeers, Rate, TrustedProxies},
-    domain::token::LoginMode,
+    domain::{
+        caller::{ConsentPolicy, KeyAccess},
+        operator::Role,
+        token::LoginMode,
+    },
     http::app::LimitSettings,
     token::fake::{Call, Script},
 };
+use serde_json::json;
 
 /// Set to make requests wait for as long as they may in earnest.
 const LONG: &str = "SEALGATE_TEST_LONG";
@@ -76,7 +83,7 @@ impl Rig {
     fn client(&self, address: &str) -> Client {
         let server = format!("127.0.0.1:{}", self.port).parse().unwrap();
         let builder = client(&self.ca).local_address(address.parse::<IpAddr>().unwrap()).tls_danger_accept_invalid_hostnames(true);
-        builder.resolve("sign.example.org", server).timeout(5 * PATIENCE).build().unwrap()
+        builder.resolve("sign.example.org", server).redirect(Policy::none()).timeout(5 * PATIENCE).build().unwrap()
     }
 
     fn ask(&self, client: &Client, method: Method, path: &str) -> RequestBuilder {
@@ -182,5 +189,40 @@ async fn uploads_and_requests_that_wait_go_through_whole() {
     assert_eq!(send(ask(Method::GET, &format!("{ticket}/ds/data"))).await.status, 202);
     gate.release();
     assert_eq!(send(ask(Method::GET, &format!("{ticket}/ds/data"))).await.status, 200);
+    rig.gateway.stop().await;
+}
+
+/// Two requests at once: one is shown to an operator as it comes and is decided; the other waits for its two minutes, twice as long as nginx waits
+/// by default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consent_is_waited_for_and_given_through_the_proxy() {
+    let script = Script::new("proxied");
+    let mut plan = Plan::scripted(&script, LoginMode::Configured, &["seal"]);
+    plan.caller("ci").caller.consent = ConsentPolicy::Operator.into();
+    let rig = Rig::start(plan).await;
+    add(&rig.gateway, "ann", Role::Approver, KeyAccess::All).await;
+    let base = format!("https://sign.example.org:{}", rig.port);
+    let mut ann = Browser { http: rig.client("127.0.0.3"), base, cookies: HashMap::new() };
+    let page = ann.log_in("ann", PASSWORD).await;
+    assert_eq!(page.status, 303, "{}", page.body);
+    assert!(page.set_cookie("__Secure-").contains("; Secure"), "the console knows that the browser speaks TLS");
+    let stream = ann.request(Method::GET, "/events", None).await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let client = rig.client("127.0.0.2");
+    let ask = |uses: u32| {
+        let request = rig.ask(&client, Method::POST, "/api/v1/accessToken").bearer_auth(CI_KEY);
+        tokio::spawn(send(request.json(&json!({ "accessTimesNumber": uses }))))
+    };
+    let decided = ask(2);
+    until(stream, r#""waiting":1"#).await;
+    let page = ann.get("/consent").await;
+    let (_, id) = page.body.split_once("/console/consent/").unwrap();
+    let allow = format!("/consent/{}/allow", &id[..36]);
+    let page = ann.post("/consent", &allow, &[("uses", "2")]).await;
+    assert_eq!(page.location(), "/console/consent?done=allowed");
+    assert_eq!(decided.await.unwrap().status, 200);
+
+    let left_alone = ask(3).await.unwrap();
+    assert_eq!((left_alone.status, left_alone.message().as_str()), (403, "Запит на використання ЕП відхилено користувачем."));
     rig.gateway.stop().await;
 }

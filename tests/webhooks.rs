@@ -171,7 +171,8 @@ fn a_certificate_that_ends_soon_is_told_of() {
         assert!(output.status.success(), "{words:?}: {}", stderr(&output));
         stdout(&output)
     };
-    let gateway = Gateway::serve(&config);
+    let mut gateway = Gateway::serve(&config);
+    gateway.wait_until_said("is ready");
     let who = ["--full-name", "Олена Мороз", "--organisation", "Orchard", "--position", "Accountant", "--email", "moroz@orchard.example"];
     enrol(&[&["new", "--login", "moroz"], &who[..]].concat());
     let listed: serde_json::Value = serde_json::from_str(&enrol(&["list", "--json"])).unwrap();

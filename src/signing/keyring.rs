@@ -229,6 +229,11 @@ impl Keyring {
         Ok(Target { site: self.site(uri)?, selector: uri.key_selector(), configured, generation })
     }
 
+    /// Whether the keys with active certificates are those that the target was found among.
+    pub(super) fn is_current(&self, target: &Target) -> bool {
+        self.generation() == target.generation
+    }
+
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
@@ -284,6 +289,8 @@ impl Keyring {
         if *self.enrolled() == new {
             return;
         }
+        // Before and after, so that whoever looked at the one and at the other can tell.
+        self.generation.fetch_add(1, Ordering::SeqCst);
         *self.enrolled.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.generation.fetch_add(1, Ordering::SeqCst);
         // What is cached holds certificates as they were.
@@ -362,7 +369,7 @@ impl Keyring {
         };
         let known = Arc::new(self.make_known(target, announced.key.clone(), announced.algorithms.clone())?);
         let mut cache = lock(&self.known_elsewhere);
-        if self.generation() != target.generation {
+        if !self.is_current(target) {
             return Ok(known);
         }
         cache.retain(|(token, ..), (key, _)| token != remote.token.token() || remote.token.announced.keys.contains(key));
@@ -382,7 +389,7 @@ impl Keyring {
         let token = slot.token();
         let mut cache = lock(&self.known);
         // Its certificate was replaced while it was asked for: it is good for whoever asked before that, and nobody else.
-        if self.generation() != target.generation {
+        if !self.is_current(target) {
             return Ok(known);
         }
         cache.retain(|(of, ..), (since, _)| of != token || *since == epoch);

@@ -44,7 +44,7 @@ use super::{
     dispatcher::{self, Workshop},
     ended::EndedJobs,
     housekeeping::keep_house,
-    keyring::{Keyring, KnownKey, Site, denied},
+    keyring::{Keyring, KnownKey, Site, Target, denied},
     leases,
     order::signature_with,
     pin_watch,
@@ -171,18 +171,7 @@ impl SigningService {
         algorithm: Option<SignatureAlgorithm>,
         pin: Option<&Pin>,
     ) -> Result<Authorised, Denied> {
-        let keyring = &self.workshop.keyring;
-        let target = keyring.locate(caller, choice)?;
-        // A PIN is never passed on from one gateway to another.
-        if pin.is_some() && matches!(target.site, Site::Elsewhere(_)) {
-            return Err(Denied::PinRefused("the token is at another gateway; send the request there, or without a PIN".to_owned()));
-        }
-        let known_already = match target.site {
-            Site::Here(_) => keyring.cached(&target).is_some(),
-            Site::Elsewhere(_) => true,
-        };
-        self.check_site(&target.site, known_already)?;
-        let known = keyring.describe(caller, &target, pin).await?;
+        let (target, known) = self.choose_key(caller, choice, pin).await?;
         known.key.check_certificate(self.workshop.store.now())?;
         let algorithm = algorithm_for(&known, algorithm)?;
         if let (Some(pin), Site::Here(slot)) = (pin, &target.site)
@@ -192,6 +181,27 @@ impl SigningService {
             slot.call(check).await.map_err(|error| denied(slot, error))?;
         }
         Ok(Authorised { caller: caller.clone(), known, site: target.site, algorithm })
+    }
+
+    /// What a caller's choice leads to, and what is known of it. If the key's certificate was replaced between the two, it is looked for anew.
+    async fn choose_key(&self, caller: &Caller, choice: &KeyChoice, pin: Option<&Pin>) -> Result<(Target, Arc<KnownKey>), Denied> {
+        let keyring = &self.workshop.keyring;
+        loop {
+            let target = keyring.locate(caller, choice)?;
+            // A PIN is never passed on from one gateway to another.
+            if pin.is_some() && matches!(target.site, Site::Elsewhere(_)) {
+                return Err(Denied::PinRefused("the token is at another gateway; send the request there, or without a PIN".to_owned()));
+            }
+            let known_already = match target.site {
+                Site::Here(_) => keyring.cached(&target).is_some(),
+                Site::Elsewhere(_) => true,
+            };
+            self.check_site(&target.site, known_already)?;
+            let known = keyring.describe(caller, &target, pin).await?;
+            if !known.key.replaced || keyring.is_current(&target) {
+                return Ok((target, known));
+            }
+        }
     }
 
     /// Refuses what the slot will not do: at once if a person is needed, and after a grace if the token is away.

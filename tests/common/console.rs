@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures_util::StreamExt as _;
 use reqwest::{Client, Method, Response, StatusCode, header::HeaderMap, redirect::Policy};
 use sealgate::{
     auth::Password,
@@ -12,7 +13,7 @@ use sealgate::{
     },
 };
 
-use super::gateway::Gateway;
+use super::gateway::{Gateway, PATIENCE};
 
 pub const PASSWORD: &str = "a good long password";
 
@@ -117,4 +118,14 @@ pub async fn events(gateway: &Gateway) -> Vec<AuditEvent> {
     let head = gateway.store.audit_head().await.unwrap();
     let records = gateway.store.audit_records(head.gateway, 1, 10_000).await.unwrap();
     records.iter().map(|record| serde_json::from_str::<AuditRecord>(&record.text).unwrap().event).collect()
+}
+
+/// Reads events until one says `text`.
+pub async fn until(stream: Response, text: &str) {
+    let mut pieces = stream.bytes_stream();
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        let piece = tokio::time::timeout(PATIENCE, pieces.next()).await.expect("an event").expect("no end").unwrap();
+        seen.push_str(std::str::from_utf8(&piece).unwrap());
+    }
 }

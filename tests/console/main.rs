@@ -10,11 +10,10 @@ mod certificates;
 mod routes;
 
 use common::{
-    console::{Browser, PASSWORD, Page, add, encode, events, logged_in},
+    console::{Browser, PASSWORD, Page, add, encode, events, logged_in, until},
     gateway::{Gateway, Plan},
 };
-use futures_util::StreamExt as _;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use sealgate::{
     domain::{
         algorithm::{Curve, KeyKind},
@@ -283,16 +282,6 @@ async fn the_audit_log_is_proved_and_carried_out() {
     let sound = sealgate::audit::verify::verify_export(export.body.as_bytes(), &Default::default()).unwrap();
     assert_eq!(sound[0].head.seq as usize, export.body.lines().count());
     gateway.stop().await;
-}
-
-/// Reads events until one says `text`.
-async fn until(stream: Response, text: &str) {
-    let mut pieces = stream.bytes_stream();
-    let mut seen = String::new();
-    while !seen.contains(text) {
-        let piece = tokio::time::timeout(common::gateway::PATIENCE, pieces.next()).await.expect("an event").expect("no end").unwrap();
-        seen.push_str(std::str::from_utf8(&piece).unwrap());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
