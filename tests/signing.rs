@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use sealgate::{
     domain::{
         algorithm::{HashAlgorithm, SignatureAlgorithm},
+        audit::Sha256,
         caller::{Caller, ConsentPolicy, KeyAccess, Provenance, Scopes},
         digest::{Digest, SigningInput, ToSign},
         ids::{JobId, PermitId},
@@ -16,7 +21,7 @@ use sealgate::{
         token::{LoginMode, PinSource, SlotState, TokenPolicy},
     },
     permit::{PermitService, PermitSettings},
-    signing::service::{Denied, JobOrder, Payment, SigningService, SigningSettings, SubmitError},
+    signing::service::{Denied, EnrolledKeys, JobOrder, Payment, SigningService, SigningSettings, SubmitError},
     store::{Store, memory::MemoryStore, pin_ledger::StoredPinLedger},
     token::{
         driver::DeviceError,
@@ -238,6 +243,30 @@ async fn each_of_two_names_of_a_key_keeps_what_is_configured_for_it() {
         assert_eq!(key.address.name.as_ref().map(|name| name.as_str()), Some(name));
         assert_eq!(key.ignore_purpose, name == "seal");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_replaced_while_its_key_is_looked_at_refuses_nobody() {
+    let rig = Rig::unlocked().await;
+    let enrolled = |certificate: &[u8], replaced: &[u8]| {
+        let entry = ConfiguredKey { certificate: Some(certificate.to_vec()), ..key("enrolled") };
+        EnrolledKeys { keys: HashMap::from([(entry.name.clone(), Arc::new(entry))]), replaced: HashSet::from([Sha256::of(replaced)]) }
+    };
+    rig.service.enrol(enrolled(b"the former one", b"an older one"));
+    let gate = rig.script.hang(Call::ListKeys, 1);
+    let service = Arc::clone(&rig.service);
+    let asking = tokio::spawn(async move {
+        let choice = KeyChoice::Named("enrolled".parse().unwrap());
+        service.authorise(&caller("ci"), &choice, None, None).await.map(|authorised| authorised.key().certificate.clone())
+    });
+    let gate = tokio::task::spawn_blocking(move || {
+        gate.wait_entered();
+        gate
+    });
+    let gate = gate.await.unwrap();
+    rig.service.enrol(enrolled(b"the new one", b"the former one"));
+    gate.release();
+    assert_eq!(asking.await.unwrap().unwrap().as_deref(), Some(&b"the new one"[..]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
