@@ -120,7 +120,8 @@ fn a_configured_login_is_told_of_only_when_it_is_a_persons_turn() {
     let text = fs::read_to_string(&config).unwrap();
     let hook = format!("\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"pin-needed\"]\n");
     fs::write(&config, format!("{text}{hook}")).unwrap();
-    let gateway = Gateway::serve(&config);
+    let mut gateway = Gateway::serve(&config);
+    gateway.wait_until_said("is ready");
     // Notices come in their order: one of the start would be the first.
     let pin = dir.join("typed.pin");
     fs::write(&pin, dev["user_pin"].as_str().unwrap()).unwrap();
