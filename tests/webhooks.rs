@@ -70,6 +70,19 @@ fn read(stream: &TcpStream) -> (String, Sent) {
     (head[0].clone(), Sent { timestamp: header("x-sealgate-timestamp"), signature: header("x-sealgate-signature"), body })
 }
 
+/// The file with the secret of a webhook, readable by its owner alone.
+fn secret_in(dir: &Path) -> PathBuf {
+    let secret = dir.join("hook.secret");
+    fs::write(&secret, SECRET).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    secret
+}
+
+/// The section of a webhook that is told of one kind of event.
+fn webhook(url: &str, secret: &Path, event: &str) -> String {
+    format!("\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"{event}\"]\n")
+}
+
 #[test]
 fn a_receiver_that_fails_twice_is_told_a_third_time_and_each_time_under_a_good_signature() {
     let parent = tempfile::tempdir().unwrap();
@@ -85,7 +98,7 @@ fn a_receiver_that_fails_twice_is_told_a_third_time_and_each_time_under_a_good_s
     let text = fs::read_to_string(&config).unwrap();
     let pin = text.lines().find(|line| line.starts_with("pin = ")).unwrap().to_owned();
     let text = text.replace("login = \"configured\"", "login = \"operator\"").replace(&pin, "");
-    let hook = format!("\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"pin-needed\"]\n");
+    let hook = webhook(&url, &secret, "pin-needed");
     fs::write(&config, format!("{text}{hook}")).unwrap();
     assert!(run(["config", "check", "--config", config.to_str().unwrap()]).status.success());
 
@@ -114,11 +127,9 @@ fn a_configured_login_is_told_of_only_when_it_is_a_persons_turn() {
     let config = path_in(&dev["config"]);
     gateway.stop();
     let (url, sent) = receiver(&[]);
-    let secret = dir.join("hook.secret");
-    fs::write(&secret, SECRET).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = secret_in(&dir);
     let text = fs::read_to_string(&config).unwrap();
-    let hook = format!("\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"pin-needed\"]\n");
+    let hook = webhook(&url, &secret, "pin-needed");
     fs::write(&config, format!("{text}{hook}")).unwrap();
     let mut gateway = Gateway::serve(&config);
     gateway.wait_until_said("is ready");
@@ -161,11 +172,9 @@ fn a_certificate_that_ends_soon_is_told_of() {
     let config = path_in(&dev_json(&dir)["config"]);
     gateway.stop();
     let (url, sent) = receiver(&[]);
-    let secret = dir.join("hook.secret");
-    fs::write(&secret, SECRET).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = secret_in(&dir);
     let text = fs::read_to_string(&config).unwrap().replace("ca = \"dev\"", "ca = \"manual\"");
-    let hook = format!("\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"certificate-expiring\"]\n");
+    let hook = webhook(&url, &secret, "certificate-expiring");
     fs::write(&config, format!("{text}{hook}")).unwrap();
     let enrol = |words: &[&str]| {
         let output = run([&["enrol"], words, &["--config", config.to_str().unwrap()]].concat());
@@ -221,17 +230,14 @@ fn who_is_asked_for_consent_is_told_and_finds_the_inbox_open() {
     let config = path_in(&dev_json(&dir)["config"]);
     gateway.stop();
     let (url, sent) = receiver(&[]);
-    let (secret, pages, browser) = (dir.join("hook.secret"), dir.join("pages"), dir.join("browser"));
-    fs::write(&secret, SECRET).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let (secret, pages, browser) = (secret_in(&dir), dir.join("pages"), dir.join("browser"));
     // A browser that tells the test which page it was to open.
     assert!(Command::new("mkfifo").arg(&pages).status().unwrap().success());
     fs::write(&browser, format!("#!/bin/sh\necho \"$1\" > {}\n", pages.display())).unwrap();
     fs::set_permissions(&browser, fs::Permissions::from_mode(0o700)).unwrap();
     let text = fs::read_to_string(&config).unwrap();
-    let hook =
-        format!("[consent]\nopen_browser = true\n[[webhook]]\nurl = \"{url}\"\nsecret_file = {secret:?}\nevents = [\"consent-waiting\"]\n");
-    fs::write(&config, format!("{text}\n{hook}")).unwrap();
+    let hook = webhook(&url, &secret, "consent-waiting");
+    fs::write(&config, format!("{text}\n[consent]\nopen_browser = true\n{hook}")).unwrap();
     let added = run(["callers", "add", "erp", "--key", "ec-p256", "--consent", "operator", "--config", config.to_str().unwrap()]);
     assert!(added.status.success(), "{}", stderr(&added));
 
