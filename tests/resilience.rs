@@ -21,7 +21,13 @@ use common::{
     program::{Gateway, dev_json, path_in},
     softhsm::{SoftHsm, spy_count, spy_module},
 };
-use pkcs11_faults::{bench::Bench, log::Log, module_path};
+use pkcs11_faults::{
+    bench::Bench,
+    fault::{Crash, Fault},
+    function::Function,
+    log::Log,
+    module_path,
+};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use sealgate::domain::hash::digest;
 use serde_json::{Value, json};
@@ -297,6 +303,33 @@ async fn a_module_killed_under_load_comes_back_and_its_clients_sign_on() {
     }
     let (status, log) = served.gateway.stop();
     assert!(status.success(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_for_a_key_while_its_module_dies_is_told_to_come_again() {
+    let token = MadeToken::new();
+    let setup = Setup::new();
+    let login = setup.configured(&token.pin);
+    let (setup, bench) = setup.add_behind_faults("dying", &token, &login);
+    let mut served = setup.serve();
+    served.client.until_signed("dying").await;
+    let control = bench.control();
+    // What is known of its keys is not relied on after that, and whenever somebody looks for them it dies.
+    control.remove(None).unwrap();
+    served.gateway.wait_for(" let go: ");
+    let armed = control.arm(Fault::on(Function::C_FindObjectsInit).every_time().crashes(Crash::Exit(3))).unwrap();
+    control.insert(None).unwrap();
+    served.gateway.wait_for("is ready");
+    let met = async {
+        while control.status().unwrap().faults.iter().find(|fault| fault.id == armed).unwrap().met < 3 {
+            let Came::Refused(status, text) = served.client.sign("dying", None).await else { panic!("signed without a look for the key") };
+            assert_eq!(status, 503, "{text}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, met).await.expect("nobody looks for keys");
+    control.disarm(armed).unwrap();
+    served.client.until_signed("dying").await;
+    served.gateway.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,8 +30,8 @@ use crate::{
     },
     token::{
         command::{Command, Reply},
-        driver::DeviceError,
-        slot::{SlotError, SlotHandle},
+        driver::{DeviceError, Retry},
+        slot::{SlotError, SlotHandle, status_now},
         supervisor::{FindError, Tokens},
     },
 };
@@ -471,7 +471,12 @@ pub(super) fn denied(slot: &SlotHandle, error: SlotError) -> Denied {
         SlotError::Device(DeviceError::KeyAmbiguous { count, .. }) => Denied::KeyAmbiguous(count),
         SlotError::Device(error) if concerns_pin(&error) => Denied::PinRefused(error.to_string()),
         SlotError::Device(DeviceError::Unsupported(why)) => Denied::NotSupported(why),
-        SlotError::Busy | SlotError::Device(_) => Denied::Device("the token could not be asked; try again".to_owned()),
+        SlotError::Busy => Denied::SlotUnavailable(status_now(SlotState::Busy, "it has too much to do")),
+        // It may not have been noticed yet: whoever asks again finds the token recovering, or back.
+        SlotError::Device(error) if error.retry() == Retry::AfterReopen => {
+            Denied::SlotUnavailable(status_now(SlotState::Recovering, &error.to_string()))
+        }
+        SlotError::Device(_) => Denied::Device("the token could not be asked; try again".to_owned()),
     }
 }
 

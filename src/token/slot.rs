@@ -270,7 +270,7 @@ impl fmt::Debug for SlotHandle {
 }
 
 /// A status that begins now.
-pub(super) fn status_now(state: SlotState, reason: &str) -> SlotStatus {
+pub(crate) fn status_now(state: SlotState, reason: &str) -> SlotStatus {
     SlotStatus { state, reason: reason.to_owned(), since: SystemTime::now().into() }
 }
 

@@ -124,10 +124,20 @@ impl Gateway {
         self.wait()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for that of the processes it has started.
     pub fn wait(&mut self) -> (ExitStatus, String) {
+        // The pipe is closed when the last of them has ended.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.log.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let processes = Command::new("ps").args(["-eo", "pid,ppid,stat,wchan:24,args"]).output().expect("ps");
+                    panic!("the gateway does not end; it said:\n{}\nprocesses:\n{}", self.log.join("\n"), stdout(&processes));
+                }
+            }
+        }
         let status = self.child.wait().expect("the gateway's end");
-        self.log.extend(self.lines.iter());
         (status, self.log.join("\n"))
     }
 }

@@ -75,12 +75,16 @@ async fn play(site: &Site, dice: &mut Dice, jobs: usize, kills: usize) -> Figure
     let mut gateway = site.serve();
     let client = Arc::new(Client::of(site));
     let done = watch::Sender::new(0);
-    let clients = tokio::spawn(sign_all(Arc::clone(&client), jobs, done.clone()));
+    let mut progress = done.subscribe();
+    let clients = tokio::spawn(sign_all(Arc::clone(&client), jobs, done));
     let mut moments: Vec<_> = (0..kills).map(|_| dice.roll(jobs as u64 * 9 / 10) as usize).collect();
     moments.sort_unstable();
     let (mut killed, mut modules_killed) = (0, 0);
     for moment in moments {
-        done.subscribe().wait_for(|done| *done >= moment).await.unwrap();
+        // Nothing is done any more when the clients have given up; why, they say themselves.
+        if progress.wait_for(|done| *done >= moment).await.is_err() {
+            break;
+        }
         tokio::time::sleep(Duration::from_micros(dice.roll(WITHIN_US))).await;
         if dice.roll(MODULE_KILLS) == 0 {
             modules_killed += kill_modules(&gateway);
