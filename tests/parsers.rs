@@ -50,6 +50,14 @@ fn each_parser_takes_something_of_its_corpus_and_survives_what_is_near_to_it() {
 }
 
 #[test]
+fn every_signature_of_the_corpus_is_good_so_that_what_comes_of_a_change_is_seen() {
+    let (_, signature) = ENTRIES.iter().find(|(name, _)| *name == "signature").unwrap();
+    for (name, input) in corpus("signature").iter().filter(|(name, _)| !name.contains("found-")) {
+        assert!(signature(input), "{name}");
+    }
+}
+
+#[test]
 fn each_parser_has_its_fuzz_target() {
     let manifest = fs::read_to_string(home().join("Cargo.toml")).unwrap();
     let targets: BTreeSet<&str> = manifest.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).collect();

@@ -13,7 +13,10 @@ use sealgate::{
         verify::SignedMessage,
     },
     config::Config,
-    domain::{algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, revocation::RevocationCheck, timestamp::Timestamp},
+    domain::{
+        algorithm::HashAlgorithm, hash::digest, key_uri::Pkcs11Uri, revocation::RevocationCheck, ticket::TimeStampCheck,
+        timestamp::Timestamp,
+    },
     enrolment::{ca::est::wanted_attributes, read_request},
     pki::{
         Certificate,
@@ -57,7 +60,10 @@ const CONTENT: &[u8] = include_bytes!("material/content");
 static ROOT: LazyLock<Certificate> = LazyLock::new(|| known(include_bytes!("material/root.der")));
 static MIDDLE: LazyLock<Certificate> = LazyLock::new(|| known(include_bytes!("material/middle.der")));
 static SIGNER: LazyLock<Certificate> = LazyLock::new(|| known(include_bytes!("material/signer.der")));
-static TRUST: LazyLock<TrustStore> = LazyLock::new(|| TrustStore::new(vec![ROOT.clone()], vec![MIDDLE.clone()]));
+/// The CAs of the gateways whose signatures are in the corpus.
+static GATEWAYS: LazyLock<[Certificate; 2]> =
+    LazyLock::new(|| [known(include_bytes!("material/gateway.der")), known(include_bytes!("material/co-signers.der"))]);
+static TRUST: LazyLock<TrustStore> = LazyLock::new(|| TrustStore::new([&[ROOT.clone()], &GATEWAYS[..]].concat(), vec![MIDDLE.clone()]));
 
 fn known(der: &[u8]) -> Certificate {
     Certificate::from_der(der).expect("a certificate of the material")
@@ -75,13 +81,19 @@ fn armor(bytes: &[u8]) -> bool {
     whole.is_ok_and(|bare| !bare.is_empty())
 }
 
-/// A signature, attached or of [`CONTENT`]. A good one is of that content and by a certificate of the material's CA; what was read can be put
+/// A signature, attached or of [`CONTENT`]. A good one is of that content and by a certificate of the material's CAs; what was read can be put
 /// together again, without its content, and is then as good or as bad as it was.
 fn signature(bytes: &[u8]) -> bool {
     let Ok(mut message) = SignedMessage::read(Cursor::new(bytes)) else { return false };
     let detached = !message.is_attached();
-    // The signer's certificate names places that are not asked here.
-    let judgement = Judgement { revocation: RevocationCheck::IfKnown, ..Judgement::of_documents(&TRUST, NOW) };
+    let judgement = Judgement {
+        // The certificates name places that are not asked here.
+        revocation: RevocationCheck::IfKnown,
+        revocation_of_time_stamps: RevocationCheck::IfKnown,
+        signature_time_stamp: TimeStampCheck::VerifyIfPresent,
+        content_time_stamp: TimeStampCheck::VerifyIfPresent,
+        ..Judgement::of_documents(&TRUST, NOW)
+    };
     let verdict = judge(&mut message, detached.then_some(&mut &*CONTENT), &judgement);
     let Ok(verdict) = verdict else { return false };
     if let Ok(frame) = message.rework().and_then(|reworked| reworked.frame(None)) {
