@@ -401,7 +401,7 @@ fn a_wrong_pin_of_a_gateway_that_runs_is_corrected_and_unlocks_it() {
     let patient = Patient::spied();
     patient.write_pin("00000000");
     let mut gateway = Gateway::serve(&patient.config);
-    gateway.wait_for("is PIN rejected");
+    gateway.wait_for(": PIN rejected");
     patient.doctor().named("pin", "PIN rejected");
     assert_eq!(spy_count(&patient.spy_log(), "C_Login"), 1);
     patient.cure_typing("pin", "PIN rejected", &format!("{}\n", patient.pin));

@@ -319,7 +319,7 @@ async fn whoever_asks_for_a_key_while_its_module_dies_is_told_to_come_again() {
     served.gateway.wait_for(" let go: ");
     let armed = control.arm(Fault::on(Function::C_FindObjectsInit).every_time().crashes(Crash::Exit(3))).unwrap();
     control.insert(None).unwrap();
-    served.gateway.wait_for("is ready");
+    served.gateway.wait_for(": ready");
     let met = async {
         while control.status().unwrap().faults.iter().find(|fault| fault.id == armed).unwrap().met < 3 {
             let Came::Refused(status, text) = served.client.sign("dying", None).await else { panic!("signed without a look for the key") };
@@ -340,7 +340,7 @@ async fn a_wrong_configured_pin_costs_one_try_over_fifty_requests_and_three_rest
     let setup = setup.add("wrong", &token, &login, Some(&log));
     for _ in 0..4 {
         let mut served = setup.serve();
-        served.gateway.wait_for("is PIN rejected");
+        served.gateway.wait_for(": PIN rejected");
         for _ in 0..50 {
             let Came::Refused(status, _) = served.client.sign("wrong", None).await else { panic!("signed with a wrong PIN") };
             assert_eq!(status, 503);
@@ -376,7 +376,7 @@ async fn one_callers_wrong_pin_on_a_locked_slot_costs_one_try_and_others_sign_af
     let log = setup.spy_log();
     let setup = setup.add("asks", &token, "login = \"per-request\"", Some(&log));
     let mut served = setup.serve();
-    served.gateway.wait_for("is present");
+    served.gateway.wait_for(": present");
     for wrong in ["00000000", "00000001", "00000002"] {
         let Came::Refused(status, text) = served.client.sign("asks", Some(wrong)).await else { panic!("signed with a wrong PIN") };
         assert_eq!(status, 500, "{text}");
@@ -433,10 +433,10 @@ async fn a_wrong_pin_is_tried_once_by_all_who_bring_it_in_every_login_mode_over_
     let config = setup.data.path().join("sealgate.toml");
     let tried = || Log::read(&log).unwrap().wrong_pins();
     let modes = [
-        (configured.as_str(), "is PIN rejected"),
-        ("login = \"per-request\"", "is present"),
-        ("login = \"operator\"", "is needs PIN"),
-        (configured.as_str(), "is PIN rejected"),
+        (configured.as_str(), ": PIN rejected"),
+        ("login = \"per-request\"", ": present"),
+        ("login = \"operator\"", ": needs PIN"),
+        (configured.as_str(), ": PIN rejected"),
     ];
     for (login, at_rest) in modes {
         setup.text = setup.text.replace(&setup.login(), login);
@@ -458,7 +458,7 @@ async fn a_wrong_pin_is_tried_once_by_all_who_bring_it_in_every_login_mode_over_
     }
     // The right one is still let in.
     let mut served = setup.serve();
-    served.gateway.wait_for("is PIN rejected");
+    served.gateway.wait_for(": PIN rejected");
     assert!(served.unlock(&token, &token.pin));
     assert_eq!(served.client.sign("wrong", None).await, Came::Signed);
     served.gateway.stop();

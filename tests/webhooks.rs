@@ -132,7 +132,7 @@ fn a_configured_login_is_told_of_only_when_it_is_a_persons_turn() {
     let hook = webhook(&url, &secret, "pin-needed");
     fs::write(&config, format!("{text}{hook}")).unwrap();
     let mut gateway = Gateway::serve(&config);
-    gateway.wait_until_said("is ready");
+    gateway.wait_until_said(": ready");
     // Notices come in their order: one of the start would be the first.
     let pin = dir.join("typed.pin");
     fs::write(&pin, dev["user_pin"].as_str().unwrap()).unwrap();
@@ -182,7 +182,7 @@ fn a_certificate_that_ends_soon_is_told_of() {
         stdout(&output)
     };
     let mut gateway = Gateway::serve(&config);
-    gateway.wait_until_said("is ready");
+    gateway.wait_until_said(": ready");
     let who = ["--full-name", "Олена Мороз", "--organisation", "Orchard", "--position", "Accountant", "--email", "moroz@orchard.example"];
     enrol(&[&["new", "--login", "moroz"], &who[..]].concat());
     let listed: serde_json::Value = serde_json::from_str(&enrol(&["list", "--json"])).unwrap();

@@ -195,11 +195,11 @@ impl Gateway {
             return Ok(());
         }
         let state = match self.tokens.find(uri) {
-            Ok(slot) => format!("the token is {} {}", slot.status().state, slot.status().reason),
+            Ok(slot) => format!("the token: {}", slot.status()),
             Err(error) => format!("the token did not show up: {error}"),
         };
         let problems = self.tokens.problems().into_iter().map(|(module, problem)| format!("; module {module} does not run: {problem}"));
-        bail!("{}{}", state.trim_end(), problems.collect::<String>())
+        bail!("{}{}", state, problems.collect::<String>())
     }
 
     /// Serves until a signal, then does `first` and stops in order.

@@ -170,6 +170,13 @@ pub struct SlotStatus {
     pub since: Timestamp,
 }
 
+impl fmt::Display for SlotStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { state, reason, .. } = self;
+        if reason.is_empty() { write!(f, "{state}") } else { write!(f, "{state} ({reason})") }
+    }
+}
+
 /// One token in one slot: what operators and clients are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotReport {

@@ -280,7 +280,7 @@ impl EnrolmentService {
         }
         let slot = self.parts.tokens.find(uri).map_err(|error| unavailable(format!("the token is not there: {error}")))?;
         let status = slot.status();
-        if status.state.takes_work() { Ok(slot) } else { Err(unavailable(format!("the token is {} {}", status.state, status.reason))) }
+        if status.state.takes_work() { Ok(slot) } else { Err(unavailable(format!("the token cannot be used now: {status}"))) }
     }
 
     /// The one private key with this `CKA_ID`.

@@ -37,7 +37,7 @@ pub enum Denied {
     #[error("{0} keys on the token match; name one by its id")]
     KeyAmbiguous(usize),
     /// The slot will not sign before a person does something.
-    #[error("the token cannot sign now: {} {}", .0.state, .0.reason)]
+    #[error("the token cannot sign now: {0}")]
     SlotUnavailable(SlotStatus),
     /// The key cannot sign with this algorithm, or the gateway could not verify what it signs.
     #[error("{0}")]

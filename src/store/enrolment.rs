@@ -3,13 +3,13 @@
 use uuid::Uuid;
 
 use super::{
-    Conflict, StoreError,
+    Conflict, EnrolmentFilter, StoreError,
     columns::{count, millis, unreadable},
     rows::{Rows, Step},
 };
 use crate::domain::{
     audit::AuditEvent,
-    enrolment::{Enrolment, EnrolmentState, Step as EnrolmentStep},
+    enrolment::{Enrolment, Step as EnrolmentStep},
 };
 
 impl<R: Rows> Step<'_, R> {
@@ -79,7 +79,20 @@ pub(super) fn enrolment_of(body: &str) -> Result<Enrolment, StoreError> {
     serde_json::from_str(body).map_err(|error| unreadable("a certificate request", error))
 }
 
-/// A condition on the state, which stands in the text so that a partial index is used. It is one of ours and no text from outside.
-pub(super) fn state_condition(state: Option<EnrolmentState>) -> String {
-    state.map_or_else(String::new, |state| format!(" AND state = '{}'", state.as_str()))
+/// What a filter asks of a row, as conditions that begin with ` AND`, and the values that they name from the second parameter on. `mark`
+/// stands before a parameter's number; `active` is the condition on that column. The state stands in the text so that a partial index is used:
+/// it is one of ours and no text from outside.
+pub(super) fn conditions<'f>(filter: &'f EnrolmentFilter, mark: char, active: &str) -> (String, Vec<&'f String>) {
+    let mut conditions = filter.state.map_or_else(String::new, |state| format!(" AND state = '{}'", state.as_str()));
+    let mut values = Vec::new();
+    for (column, wanted) in [("organisation", &filter.organisation), ("login", &filter.login)] {
+        if let Some(wanted) = wanted {
+            values.push(wanted);
+            conditions.push_str(&format!(" AND {column} = {mark}{}", values.len() + 1));
+        }
+    }
+    if filter.active {
+        conditions.push_str(&format!(" AND {active}"));
+    }
+    (conditions, values)
 }

@@ -52,7 +52,7 @@ struct Live {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SlotError {
     /// The token is not there; the status says why.
-    #[error("the token is {}: {}", .0.state, .0.reason)]
+    #[error("the token cannot be used now: {0}")]
     Away(SlotStatus),
     /// Too many commands are outstanding.
     #[error("the token has too much to do")]

@@ -570,10 +570,9 @@ impl ModuleEvents for EventHub {
 
     fn status(&self, slot: SlotRef, status: SlotStatus, flags: TokenFlags) {
         let Some(handle) = self.slot(slot) else { return };
-        let SlotStatus { state, reason, .. } = &status;
-        info!(slot.token = %handle.token(), slot.state = %state, "token {} is {state} {reason}", handle.token().label);
+        info!(slot.token = %handle.token(), slot.state = %status.state, "token {}: {status}", handle.token().label);
         // Nobody is needed before the configured PIN was tried.
-        let logs_in = *state == SlotState::NeedsPin && handle.logs_in_by_itself();
+        let logs_in = status.state == SlotState::NeedsPin && handle.logs_in_by_itself();
         handle.set_flags(flags);
         handle.set_status(if logs_in { status_now(SlotState::Recovering, LOGGING_IN) } else { status });
         self.inner.changed();

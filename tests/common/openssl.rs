@@ -53,6 +53,17 @@ pub fn verifies(spki: &[u8], algorithm: SignatureAlgorithm, message: &[u8], sign
     openssl(arguments).status.success()
 }
 
+/// Has OpenSSL verify a detached signature, wherever the signer's certificate leads; `more` is an option and its value.
+pub fn openssl_takes_cms(dir: &Path, cms: &[u8], content: &[u8], more: [&str; 2]) {
+    let file = |name: &str, bytes: &[u8]| {
+        fs::write(dir.join(name), bytes).expect("a file for OpenSSL");
+        dir.join(name).display().to_string()
+    };
+    let (cms, content) = (file("cms", cms), file("content", content));
+    let verify = ["cms", "-verify", "-binary", "-noverify", "-inform", "der", "-in", &cms, "-content", &content, "-out", "/dev/null"];
+    openssl_ok([&verify[..], &more].concat());
+}
+
 /// Makes a private key in PKCS#8 (PEM) at `path`, and returns its public key in DER.
 pub fn private_key(path: &Path, algorithm: &[&str]) -> Vec<u8> {
     let path = path.as_os_str();

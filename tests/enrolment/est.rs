@@ -31,7 +31,7 @@ use serde_json::json;
 use crate::{
     common::{
         gateway::{Gateway, Plan},
-        openssl::openssl_ok,
+        openssl::{openssl_ok, openssl_takes_cms},
     },
     rig::{EIO_KEY, V1, ask, body, ca, from_to, id, newest, profile, until, with_bank},
 };
@@ -135,18 +135,25 @@ fn request(dir: &Path) -> Vec<u8> {
     ])
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_certified_over_est_and_its_key_signs() {
-    let ca = ca();
-    let peer = Peer::start(&ca);
+/// A gateway whose certificates come from `peer`, and are renewed so many days before their end; one has been asked for.
+async fn with_a_request(ca: &DevCa, peer: &Peer, renew_days: Option<u32>) -> Gateway {
     let mut plan = Plan::softhsm(&[("seal", KeyKind::Ec(Curve::P256))], 64).await;
     with_bank(&mut plan);
-    plan.profiles = vec![profile("contract", CaChoice::Est, &ca)];
+    plan.profiles = vec![profile("contract", CaChoice::Est, ca)];
     plan.authorities.insert(CaChoice::Est, Arc::new(peer.basic()));
+    plan.renew_days = renew_days;
     let gateway = plan.start().await;
     let wanted = body(&id(1), "director", "Иванов Иван Иванович");
     let created = ask(&gateway, Method::POST, &format!("{V1}/cert-requests/eio"), EIO_KEY, Some(&wanted)).await;
     assert_eq!(created.status, 201, "{}", created.text());
+    gateway
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_certified_over_est_and_its_key_signs() {
+    let ca = ca();
+    let peer = Peer::start(&ca);
+    let gateway = with_a_request(&ca, &peer, None).await;
     let path = format!("{V1}/cert-requests/eio/{}", id(1));
     until(&gateway, &path, EIO_KEY, "PUBLISHED_BY_BANK").await;
     let activated = ask(&gateway, Method::POST, &format!("{path}/activate"), EIO_KEY, None).await;
@@ -169,27 +176,8 @@ async fn sign_all_the_while(gateway: &Gateway, stop: &AtomicBool) -> Vec<Vec<u8>
 
 /// The serial number of the certificate that signed, which openssl finds to be good.
 fn signer_of(cms: &[u8], dir: &Path) -> String {
-    let at = |name: &str| dir.join(name).display().to_string();
-    fs::write(at("cms"), cms).unwrap();
-    fs::write(at("content"), b"the document").unwrap();
-    let (cms, content, signer) = (at("cms"), at("content"), at("signer.pem"));
-    let verify = [
-        "cms",
-        "-verify",
-        "-binary",
-        "-inform",
-        "der",
-        "-in",
-        &cms,
-        "-content",
-        &content,
-        "-noverify",
-        "-signer",
-        &signer,
-        "-out",
-        "/dev/null",
-    ];
-    openssl_ok(verify);
+    let signer = dir.join("signer.pem").display().to_string();
+    openssl_takes_cms(dir, cms, b"the document", ["-signer", &signer]);
     let printed = openssl_ok(["x509", "-in", &signer, "-noout", "-serial"]);
     String::from_utf8(printed).unwrap().trim().trim_start_matches("serial=").to_ascii_lowercase()
 }
@@ -198,15 +186,7 @@ fn signer_of(cms: &[u8], dir: &Path) -> String {
 async fn a_certificate_is_renewed_over_est_and_its_key_signs_all_the_while() {
     let ca = ca();
     let peer = Peer::start(&ca);
-    let mut plan = Plan::softhsm(&[("seal", KeyKind::Ec(Curve::P256))], 64).await;
-    with_bank(&mut plan);
-    plan.profiles = vec![profile("contract", CaChoice::Est, &ca)];
-    plan.authorities.insert(CaChoice::Est, Arc::new(peer.basic()));
-    plan.renew_days = Some(20);
-    let gateway = plan.start().await;
-    let wanted = body(&id(1), "director", "Иванов Иван Иванович");
-    let created = ask(&gateway, Method::POST, &format!("{V1}/cert-requests/eio"), EIO_KEY, Some(&wanted)).await;
-    assert_eq!(created.status, 201, "{}", created.text());
+    let gateway = with_a_request(&ca, &peer, Some(20)).await;
     // One that was issued twenty days ago and ends in five.
     let former = newest(&gateway).await;
     let csr = CertificateRequest::from_der(&former.request.as_ref().unwrap().0).unwrap();

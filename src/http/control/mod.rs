@@ -132,13 +132,15 @@ struct SinceDto {
     since: Option<u64>,
 }
 
-async fn slot_changes(
-    desk: Data<TokenDesk>,
-    closing: Data<Closing>,
+/// Waits until there is another change than the client knows, but no longer than it may wait; gives back the number of the last one, which was
+/// read before whatever it stands for: a change between the two is told again rather than not at all.
+async fn wait_for_change(
+    mut changes: watch::Receiver<u64>,
+    closing: &Closing,
     query: Result<Query<SinceDto>, actix_web::Error>,
-) -> Result<HttpResponse, ControlError> {
+) -> Result<u64, ControlError> {
     let SinceDto { since } = query.map_err(|error| ControlError::Query(error.to_string()))?.into_inner();
-    let (mut changes, mut closing) = (desk.changes(), watch::Receiver::clone(&closing));
+    let mut closing = watch::Receiver::clone(closing);
     let another = async {
         // Another, not a later one: a gateway that was started again counts from the beginning. Errors mean that the gateway goes.
         tokio::select! {
@@ -148,8 +150,15 @@ async fn slot_changes(
     };
     // Past the bound the answer is that nothing has changed.
     let _ = timeout(CHANGE_WAIT_MAX, another).await;
-    // The number first: a change between the two is told again rather than not at all.
-    let change = *changes.borrow();
+    Ok(*changes.borrow())
+}
+
+async fn slot_changes(
+    desk: Data<TokenDesk>,
+    closing: Data<Closing>,
+    query: Result<Query<SinceDto>, actix_web::Error>,
+) -> Result<HttpResponse, ControlError> {
+    let change = wait_for_change(desk.changes(), &closing, query).await?;
     Ok(json(&SlotChangesDto { change, now: slots_now(&desk) }))
 }
 

@@ -14,9 +14,8 @@ use actix_web::{
     web::{Data, Path, Payload, Query},
 };
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::timeout};
 
-use super::{CHANGE_WAIT_MAX, Closing, SinceDto, error::ControlError, json, local_user::LocalUser, read};
+use super::{Closing, SinceDto, error::ControlError, json, local_user::LocalUser, read, wait_for_change};
 use crate::{
     domain::{
         audit::Sha256,
@@ -156,18 +155,7 @@ pub(super) async fn changes(
     closing: Data<Closing>,
     query: Result<Query<SinceDto>, actix_web::Error>,
 ) -> Result<HttpResponse, ControlError> {
-    let SinceDto { since } = query.map_err(|error| ControlError::Query(error.to_string()))?.into_inner();
-    let (mut changes, mut closing) = (permits.watch(), watch::Receiver::clone(&closing));
-    let another = async {
-        tokio::select! {
-            _ = changes.wait_for(|change| since != Some(*change)) => {}
-            _ = closing.wait_for(|closing| *closing) => {}
-        }
-    };
-    // Past the bound the answer is that nothing has changed.
-    let _ = timeout(CHANGE_WAIT_MAX, another).await;
-    // The number first: a change between the two is told again rather than not at all.
-    let change = *changes.borrow();
+    let change = wait_for_change(permits.watch(), &closing, query).await?;
     Ok(json(&PermitChangesDto { change, now: permits_now(&permits, &user.operator()).await? }))
 }
 

@@ -1,6 +1,6 @@
 //! Certificate requests in PostgreSQL.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter};
 
 use tokio_postgres::types::ToSql;
 
@@ -18,7 +18,7 @@ use crate::{
     store::{
         EnrolmentFilter, StoreError,
         columns::{count, millis},
-        enrolment::{EnrolmentColumns, enrolment_of, state_condition},
+        enrolment::{EnrolmentColumns, conditions, enrolment_of},
     },
 };
 
@@ -111,17 +111,8 @@ impl PostgresStore {
 
     pub(super) async fn enrolments_that_fit(&self, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
         let limit = count(limit as u64);
-        let mut conditions = state_condition(filter.state);
-        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&limit];
-        for (column, wanted) in [("organisation", &filter.organisation), ("login", &filter.login)] {
-            if let Some(wanted) = wanted {
-                values.push(wanted);
-                conditions.push_str(&format!(" AND {column} = ${}", values.len()));
-            }
-        }
-        if filter.active {
-            conditions.push_str(" AND active");
-        }
+        let (conditions, wanted) = conditions(filter, '$', "active");
+        let values: Vec<&(dyn ToSql + Sync)> = iter::once(&limit as _).chain(wanted.into_iter().map(|text| text as _)).collect();
         let sql = format!("SELECT body FROM enrolments WHERE true{conditions} ORDER BY created DESC, id LIMIT $1");
         self.enrolments(&sql, &values).await
     }

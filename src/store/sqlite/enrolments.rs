@@ -1,5 +1,7 @@
 //! Certificate requests in SQLite.
 
+use std::iter;
+
 use rusqlite::{Connection, ToSql, named_params, params};
 
 use super::{
@@ -15,7 +17,7 @@ use crate::{
     store::{
         EnrolmentFilter, StoreError,
         columns::{count, millis},
-        enrolment::{EnrolmentColumns, enrolment_of, state_condition},
+        enrolment::{EnrolmentColumns, conditions, enrolment_of},
     },
 };
 
@@ -32,17 +34,8 @@ pub(super) fn active(connection: &Connection, key: &KeyName) -> Result<Option<En
 
 pub(super) fn list(connection: &Connection, filter: &EnrolmentFilter, limit: usize) -> Result<Vec<Enrolment>, StoreError> {
     let limit = count(limit as u64);
-    let mut conditions = state_condition(filter.state);
-    let mut values: Vec<&dyn ToSql> = vec![&limit];
-    for (column, wanted) in [("organisation", &filter.organisation), ("login", &filter.login)] {
-        if let Some(wanted) = wanted {
-            values.push(wanted);
-            conditions.push_str(&format!(" AND {column} = ?{}", values.len()));
-        }
-    }
-    if filter.active {
-        conditions.push_str(" AND active = 1");
-    }
+    let (conditions, wanted) = conditions(filter, '?', "active = 1");
+    let values: Vec<&dyn ToSql> = iter::once(&limit as _).chain(wanted.into_iter().map(|text| text as _)).collect();
     let sql = format!("SELECT body FROM enrolments WHERE created IS NOT NULL{conditions} ORDER BY created DESC, id LIMIT ?1");
     let bodies: Vec<String> = all(connection, &sql, &*values, |row| row.get(0))?;
     bodies.iter().map(|body| enrolment_of(body)).collect()
