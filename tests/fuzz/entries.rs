@@ -63,7 +63,8 @@ static SIGNER: LazyLock<Certificate> = LazyLock::new(|| known(include_bytes!("ma
 /// The CAs of the gateways whose signatures are in the corpus.
 static GATEWAYS: LazyLock<[Certificate; 2]> =
     LazyLock::new(|| [known(include_bytes!("material/gateway.der")), known(include_bytes!("material/co-signers.der"))]);
-static TRUST: LazyLock<TrustStore> = LazyLock::new(|| TrustStore::new([&[ROOT.clone()], &GATEWAYS[..]].concat(), vec![MIDDLE.clone()]));
+static TRUST: LazyLock<TrustStore> =
+    LazyLock::new(|| TrustStore::new([std::slice::from_ref(&*ROOT), &GATEWAYS[..]].concat(), vec![MIDDLE.clone()]));
 
 fn known(der: &[u8]) -> Certificate {
     Certificate::from_der(der).expect("a certificate of the material")
