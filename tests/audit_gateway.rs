@@ -156,7 +156,8 @@ async fn what_operators_do_with_pins_is_recorded() {
     assert_eq!(operator(&gateway, "/unlock", json!({ "pin": FAKE_PIN, "forget_rejection": true })).await, 200);
     assert_eq!(operator(&gateway, "/lock", json!({})).await, 200);
     gateway.stop().await;
-    let by = || Some("operator at the control socket".to_owned());
+    let user = Command::new("id").arg("-un").output().unwrap();
+    let by = || Some(String::from_utf8(user.stdout.clone()).unwrap().trim().to_owned());
     let expected = [PinIncident::Rejected, PinIncident::RejectionForgotten, PinIncident::Unlocked, PinIncident::Locked];
     assert_eq!(pins(&store).await, expected.map(|what| (what, by())));
     let gateway = store.audit_head().await.unwrap().gateway;

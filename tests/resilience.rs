@@ -351,20 +351,23 @@ async fn a_wrong_configured_pin_costs_one_try_over_fifty_requests_and_three_rest
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_pin_on_an_unlocked_slot_is_refused_with_no_login_and_no_signature() {
+async fn a_wrong_pin_on_an_unlocked_slot_is_refused_without_the_token_being_asked() {
     let token = MadeToken::new();
     let setup = Setup::new();
-    let (login, log) = (setup.configured(&token.pin), setup.spy_log());
-    let setup = setup.add("open", &token, &login, Some(&log));
+    let login = setup.configured(&token.pin);
+    let (setup, _bench) = setup.add_behind_faults("open", &token, &login);
+    let log = setup.data.path().join("token.log");
     let served = setup.serve();
     served.client.until_signed("open").await;
-    let before = (spy_count(&log, "C_Login"), spy_count(&log, "C_Sign"));
+    let signed = || Log::read(&log).unwrap().signings().len();
+    let before = signed();
     for _ in 0..10 {
         let Came::Refused(status, text) = served.client.sign("open", Some("00000000")).await else { panic!("signed with a wrong PIN") };
         assert_eq!(status, 500);
         assert!(!text.contains("00000000"), "{text}");
     }
-    assert_eq!((spy_count(&log, "C_Login"), spy_count(&log, "C_Sign")), before);
+    // What the token itself was asked: a module that a busy machine made look stuck logs in again, with the right PIN.
+    assert_eq!((Log::read(&log).unwrap().wrong_pins(), signed()), (0, before));
     assert_eq!(served.client.sign("open", Some(&token.pin)).await, Came::Signed);
     served.gateway.stop();
 }

@@ -426,6 +426,23 @@ async fn a_wrong_signature_never_leaves_spends_its_use_and_quarantines_the_key()
     assert_eq!(rig.uses(permit).await, (0, 1));
     let refusal = rig.submit(&ci, Payment::AskNow).await.unwrap_err();
     assert_eq!(refusal, SubmitError::Denied(Denied::Quarantined));
+    let status = rig.tokens.slots()[0].status();
+    assert_eq!(status.state, SlotState::Quarantined, "{status}");
+    assert!(status.reason.contains("key one made a signature that does not verify"), "{status}");
+    // So it is after a replug, too, and the token's other keys sign.
+    rig.script.add_key(&[2], "two");
+    rig.script.pull();
+    rig.until(|state| state == SlotState::Absent).await;
+    rig.script.put_back();
+    rig.until(|state| state == SlotState::NeedsPin).await;
+    rig.unlock().await;
+    rig.until(|state| state == SlotState::Quarantined).await;
+    let other = KeyChoice::Uri("pkcs11:object=two".parse().unwrap());
+    let authorised = rig.service.authorise(&ci, &other, None, None).await.unwrap();
+    let job = JobId::random();
+    let order = JobOrder { authorised, job, to_sign: to_sign(), payment: Payment::AskNow, document: None };
+    rig.service.submit(order, Vec::new()).await.unwrap();
+    assert_eq!(rig.ended(job).await.state, JobState::Signed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use super::{
     control_client::ControlClient,
     data_folder::DataFolder,
     output,
-    place::{GatewayArgs, Place, person as operator},
+    place::{GatewayArgs, Place},
     server_runtime,
     store::{CLOSE_MAX, OpenStore},
 };
@@ -25,7 +25,10 @@ use crate::{
         stored_caller::{CallerState, NewCaller},
         timestamp::Timestamp,
     },
-    http::control::callers::{AddCallerDto, ApiKeyText, ByDto, CallerDto, CallersDto, DoneDto, IssuedDto, RotateDto},
+    http::control::{
+        callers::{AddCallerDto, ApiKeyText, CallerDto, CallersDto, DoneDto, IssuedDto, RotateDto},
+        who_runs_this,
+    },
     store::Store,
 };
 
@@ -249,9 +252,9 @@ impl Desk {
 
     async fn add(self, caller: NewCaller) -> anyhow::Result<IssuedDto> {
         match self {
-            Self::Gateway(gateway) => gateway.post("/callers", &AddCallerDto { caller, by: operator() }).await,
+            Self::Gateway(gateway) => gateway.post("/callers", &AddCallerDto { caller }).await,
             Self::Store { book, store, .. } => {
-                let added = book.add(caller, &operator()).await;
+                let added = book.add(caller, &who_runs_this()).await;
                 store.close(CLOSE_MAX).await;
                 Ok(IssuedDto { api_key: added?.map(Into::into) })
             }
@@ -261,11 +264,11 @@ impl Desk {
     async fn rotate(self, name: &CallerId, grace: Lasting, expires: Option<Timestamp>) -> anyhow::Result<IssuedDto> {
         match self {
             Self::Gateway(gateway) => {
-                let order = RotateDto { grace: grace.as_millis(), expires, by: operator() };
+                let order = RotateDto { grace: grace.as_millis(), expires };
                 gateway.post(&format!("/callers/{name}/rotate"), &order).await
             }
             Self::Store { book, store, .. } => {
-                let rotated = book.rotate(name, grace.0, expires, &operator()).await;
+                let rotated = book.rotate(name, grace.0, expires, &who_runs_this()).await;
                 store.close(CLOSE_MAX).await;
                 Ok(IssuedDto { api_key: Some(rotated?.into()) })
             }
@@ -279,12 +282,12 @@ impl Desk {
                     Order::Revoke => "revoke",
                     Order::Remove => "remove",
                 };
-                gateway.post::<DoneDto>(&format!("/callers/{name}/{verb}"), &ByDto { by: operator() }).await.map(drop)
+                gateway.post::<DoneDto>(&format!("/callers/{name}/{verb}"), &()).await.map(drop)
             }
             Self::Store { book, store, .. } => {
                 let done = match order {
-                    Order::Revoke => book.revoke(name, &operator()).await,
-                    Order::Remove => book.remove(name, &operator()).await,
+                    Order::Revoke => book.revoke(name, &who_runs_this()).await,
+                    Order::Remove => book.remove(name, &who_runs_this()).await,
                 };
                 store.close(CLOSE_MAX).await;
                 Ok(done?)

@@ -8,10 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{
+    Client, RequestBuilder, Response,
+    header::{HeaderMap, HeaderValue},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::http::control::dto::ErrorDto;
+use crate::http::control::{BEFORE_SUDO, before_sudo, dto::ErrorDto};
 
 /// How long a command may take: a person at a PIN pad may be given an hour (`person_limit_seconds`).
 const COMMAND_MAX: Duration = Duration::from_secs(3_660);
@@ -30,6 +33,7 @@ impl ControlClient {
                 let http = Client::builder()
                     .unix_socket(socket)
                     .tls_certs_only([])
+                    .default_headers(own_headers()?)
                     .timeout(COMMAND_MAX)
                     .build()
                     .context("no HTTP client could be made")?;
@@ -73,6 +77,15 @@ impl ControlClient {
         }
         answer.json().await.context("the gateway's answer is not understood; use the command line of the gateway's own version")
     }
+}
+
+/// What every order says of who gives it, beside what the kernel says.
+fn own_headers() -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if let Some(name) = before_sudo() {
+        headers.insert(BEFORE_SUDO, HeaderValue::from_str(name.as_str()).context("SUDO_USER is no name")?);
+    }
+    Ok(headers)
 }
 
 /// The host is not looked at on a Unix socket.

@@ -5,12 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{
-    control_client::ControlClient,
-    output,
-    place::{GatewayArgs, person},
-    runtime,
-};
+use super::{control_client::ControlClient, output, place::GatewayArgs, runtime};
 use crate::{
     domain::{
         caller::{Account, AccountText},
@@ -209,7 +204,6 @@ fn order(args: &OneArgs, what: &str, order: OrderDto) -> anyhow::Result<()> {
 
 fn moved(args: &OneArgs, what: &str, order: OrderDto) -> anyhow::Result<EnrolmentDto> {
     let gateway = ControlClient::expect(&args.gateway.place()?.control)?;
-    let order = OrderDto { by: person(), ..order };
     runtime()?.block_on(gateway.post(&format!("/enrolments/{}/{what}", args.request), &order))
 }
 

@@ -19,9 +19,7 @@ use anyhow::{Context as _, bail};
 use self::{answers::Answers, files::Made, token::Found};
 use super::{
     data_folder::{DataFolder, control_socket, database},
-    output,
-    place::person,
-    secret, server_runtime,
+    output, secret, server_runtime,
     store::{CLOSE_MAX, OpenStore},
 };
 use crate::{
@@ -33,6 +31,7 @@ use crate::{
         key_uri::Pkcs11Uri,
         operator::{Operator, Role},
     },
+    http::control::who_runs_this,
 };
 
 /// Where a gateway's configuration and its state stand where nothing is said.
@@ -130,12 +129,12 @@ async fn first_operator(config: &Config, answers: &Answers) -> anyhow::Result<Op
     let added = async {
         match &answers.password_file {
             Some(file) => {
-                operators.add(operator, secret::password_from_file(file)?, &person()).await?;
+                operators.add(operator, secret::password_from_file(file)?, &who_runs_this()).await?;
                 anyhow::Ok(None)
             }
             None => {
                 let made = Password::generate().context("no password was made; try again later")?;
-                operators.add(operator, Password::typed(made.reveal())?, &person()).await?;
+                operators.add(operator, Password::typed(made.reveal())?, &who_runs_this()).await?;
                 Ok(Some(made))
             }
         }

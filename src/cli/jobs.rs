@@ -1,11 +1,6 @@
 //! `sealgate jobs`: what became of signatures, and an operator's word about those in doubt. Through the gateway that runs.
 
-use super::{
-    control_client::ControlClient,
-    output,
-    place::{self, GatewayArgs},
-    runtime,
-};
+use super::{control_client::ControlClient, output, place::GatewayArgs, runtime};
 use crate::{
     domain::{
         ids::{CallerId, JobId},
@@ -116,7 +111,7 @@ fn show(args: &ShowArgs) -> anyhow::Result<()> {
 
 fn resolve(args: &ResolveArgs) -> anyhow::Result<()> {
     let gateway = ControlClient::expect(&args.gateway.place()?.control)?;
-    let order = ResolveDto { signed: args.signed, by: place::person() };
+    let order = ResolveDto { signed: args.signed };
     let job: JobDto = runtime()?.block_on(gateway.post(&format!("/jobs/{}/resolve", args.job), &order))?;
     let fate = if args.signed { "its permission's use stays spent" } else { "its permission's use was given back" };
     output::line(format_args!("job {} is {} now; {fate}", job.id, job.state))

@@ -9,7 +9,7 @@ use super::{
     control_client::ControlClient,
     data_folder::DataFolder,
     output,
-    place::{self, GatewayArgs, Place},
+    place::{GatewayArgs, Place},
     secret, server_runtime,
     store::OpenStore,
 };
@@ -22,7 +22,8 @@ use crate::{
     },
     http::control::{
         dto::SecretText,
-        operators::{AddOperatorDto, ByDto, DoneDto, OperatorDto, OperatorsDto, PasswordDto, SetPasswordDto},
+        operators::{AddOperatorDto, DoneDto, OperatorDto, OperatorsDto, PasswordDto, SetPasswordDto},
+        who_runs_this,
     },
 };
 
@@ -147,10 +148,9 @@ impl What {
 
 /// By the gateway that runs.
 async fn through(gateway: &ControlClient, what: What) -> anyhow::Result<()> {
-    let by = place::person();
     let wire = |password: Password| SecretText::new(Zeroizing::new(password.reveal().to_owned()));
     let change = async |args: &NameArgs, change: &str, done: &str| {
-        gateway.post::<DoneDto>(&format!("/operators/{}/{change}", args.name), &ByDto { by: by.clone() }).await?;
+        gateway.post::<DoneDto>(&format!("/operators/{}/{change}", args.name), &()).await?;
         output::line(format_args!("{} {done}", args.name))
     };
     match what {
@@ -158,12 +158,12 @@ async fn through(gateway: &ControlClient, what: What) -> anyhow::Result<()> {
         What::Add(args) => {
             let keys = (!args.keys.is_empty()).then_some(args.keys);
             let password = args.password.read()?.map(wire);
-            let order = AddOperatorDto { name: args.name.clone(), role: args.role, keys, password, by };
+            let order = AddOperatorDto { name: args.name.clone(), role: args.role, keys, password };
             let made: PasswordDto = gateway.post("/operators", &order).await?;
             show(&args.name, "was added", made.password.as_ref().map(SecretText::reveal))
         }
         What::Password(args) => {
-            let order = SetPasswordDto { password: args.password.read()?.map(wire), by };
+            let order = SetPasswordDto { password: args.password.read()?.map(wire) };
             let made: PasswordDto = gateway.post(&format!("/operators/{}/password", args.name), &order).await?;
             show(&args.name, "has a new password", made.password.as_ref().map(SecretText::reveal))
         }
@@ -191,7 +191,7 @@ async fn beside(place: &Place, what: What) -> anyhow::Result<()> {
 }
 
 async fn change(operators: &Operators, what: What) -> anyhow::Result<()> {
-    let by = place::person();
+    let by = who_runs_this();
     match what {
         What::List(args) => {
             let accounts = operators.list().await?;

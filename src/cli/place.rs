@@ -53,9 +53,3 @@ fn dev_config(dir: &Path) -> anyhow::Result<PathBuf> {
     }
     Ok(file)
 }
-
-/// Who is at the terminal, as far as the system tells; the control socket lets in nobody but the gateway's own user.
-pub(super) fn person() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|variable| std::env::var(variable).ok());
-    format!("{} (uid {})", named.unwrap_or_else(|| "unknown".to_owned()), rustix::process::getuid().as_raw())
-}

@@ -109,7 +109,9 @@ fn advice(slot: &SlotDto) -> Option<String> {
         }
         SlotState::WaitingAtReader => format!("sealgate: act at the reader of {uri}"),
         SlotState::Wedged => format!("sealgate: the module of {uri} does not return; restart the gateway"),
-        SlotState::Quarantined => format!("sealgate: {uri} is not used: look at the log, then restart the gateway"),
+        SlotState::Quarantined => format!(
+            "sealgate: a key of {uri} is used no more: replace the token, or correct the certificate of the key; then restart the gateway"
+        ),
         SlotState::Absent | SlotState::Present | SlotState::Ready | SlotState::Busy | SlotState::Recovering => return None,
     })
 }

@@ -117,12 +117,12 @@ pub enum SlotState {
     PinLocked,
     /// A call into the module does not return.
     Wedged,
-    /// The slot made a wrong signature, or its module failed too often.
+    /// A key of the token made a wrong signature and is used no more before the gateway starts again; its other keys sign.
     Quarantined,
 }
 
 impl SlotState {
-    /// Whether nothing will be signed until a person does something.
+    /// Whether a person should do something: until then nothing is signed or, of one that [takes work](Self::takes_work), not with every key.
     #[must_use]
     pub const fn needs_a_person(self) -> bool {
         matches!(self, Self::NeedsPin | Self::PinRejected | Self::PinLocked | Self::Wedged | Self::Quarantined)
@@ -137,7 +137,7 @@ impl SlotState {
     /// Whether work sent to the slot now is taken up.
     #[must_use]
     pub const fn takes_work(self) -> bool {
-        matches!(self, Self::Present | Self::Ready | Self::Busy | Self::WaitingAtReader)
+        matches!(self, Self::Present | Self::Ready | Self::Busy | Self::WaitingAtReader | Self::Quarantined)
     }
 }
 

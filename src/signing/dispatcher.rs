@@ -220,7 +220,7 @@ async fn verified(workshop: &Workshop, slot: &SlotHandle, job: &SigningJob, sign
         Ok(signature) => JobOutcome::Signed(signature),
         Err(PoolError::Verify(VerifyError::Wrong)) => {
             error!(job.id = %job.id, slot.token = %job.key.token, key.id = %job.key.selector, "the token made a signature that does not verify; the key is quarantined");
-            workshop.keyring.quarantine(&job.key);
+            workshop.keyring.quarantine(slot, &job.key);
             JobOutcome::not_signed(FailureCause::WrongSignature, "the token made a signature that does not verify; the key is quarantined")
         }
         Err(error) => JobOutcome::not_signed(FailureCause::OutcomeUnknown, &format!("the signature could not be verified: {error}")),

@@ -432,9 +432,11 @@ impl Keyring {
         Ok(KnownKey { key: Arc::new(signing_key), algorithm: configured.and_then(|entry| entry.algorithm), verifier })
     }
 
-    /// Stops the use of a key that made a wrong signature.
-    pub(super) fn quarantine(&self, address: &KeyAddress) {
+    /// Stops the use of a key that made a wrong signature, and says so of its token.
+    pub(super) fn quarantine(&self, slot: &SlotHandle, address: &KeyAddress) {
         lock(&self.quarantined).insert(address.clone());
+        let key = address.name.as_ref().map_or_else(|| address.selector.to_string(), ToString::to_string);
+        slot.quarantine(&format!("key {key} made a signature that does not verify; the other keys sign on"));
     }
 
     /// Forgets what was read from a token, because it was changed.
@@ -463,9 +465,7 @@ fn unread(remote: &Remote) -> SlotStatus {
 pub(super) fn denied(slot: &SlotHandle, error: SlotError) -> Denied {
     match error {
         SlotError::Away(status) => Denied::SlotUnavailable(status),
-        SlotError::Device(DeviceError::LoginRequired(_)) if slot.status().state.needs_a_person() || slot.status().state.may_log_in() => {
-            Denied::SlotUnavailable(slot.status())
-        }
+        SlotError::Device(DeviceError::LoginRequired(_)) if !slot.status().state.takes_work() => Denied::SlotUnavailable(slot.status()),
         SlotError::Device(DeviceError::LoginRequired(why)) => Denied::PinRefused(why),
         SlotError::Device(DeviceError::KeyNotFound(_)) => Denied::KeyNotFound,
         SlotError::Device(DeviceError::KeyAmbiguous { count, .. }) => Denied::KeyAmbiguous(count),

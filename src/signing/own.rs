@@ -143,7 +143,7 @@ pub(super) async fn sign(workshop: &Workshop, target: &Target, message: &[u8]) -
         Ok(value) => Ok(signed(value)),
         Err(PoolError::Verify(VerifyError::Wrong)) => {
             error!(key.id = %known.key.address.selector, "a signature of the gateway's own does not verify; the key is quarantined");
-            workshop.keyring.quarantine(&known.key.address);
+            workshop.keyring.quarantine(slot, &known.key.address);
             Err(Denied::Quarantined)
         }
         Err(error) => Err(Denied::Device(format!("the signature could not be verified: {error}"))),

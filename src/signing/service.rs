@@ -209,7 +209,7 @@ impl SigningService {
         let status = site.status();
         let may_come_back = key_known && site.for_how_long() < self.settings.absent_grace;
         match status.state {
-            state if state.needs_a_person() => Err(Denied::SlotUnavailable(status)),
+            state if state.needs_a_person() && !state.takes_work() => Err(Denied::SlotUnavailable(status)),
             SlotState::Absent | SlotState::Recovering if !may_come_back => Err(Denied::SlotUnavailable(status)),
             _ => Ok(()),
         }

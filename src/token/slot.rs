@@ -39,6 +39,8 @@ struct Shared {
     outstanding: AtomicUsize,
     logging_in: AtomicBool,
     held: AtomicBool,
+    /// Why a key of the token is used no more.
+    quarantine: OnceLock<String>,
     epoch: AtomicU64,
     meter: TokenMeter,
 }
@@ -117,6 +119,7 @@ impl SlotHandle {
             outstanding: AtomicUsize::new(0),
             logging_in: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            quarantine: OnceLock::new(),
             epoch: AtomicU64::new(0),
             meter,
         }))
@@ -171,6 +174,15 @@ impl SlotHandle {
     /// Locks the token against logins from configuration, or lifts that.
     pub fn hold(&self, held: bool) {
         self.0.held.store(held, Ordering::Release);
+    }
+
+    /// From now on, whenever the token could sign, its state is [`SlotState::Quarantined`] for this reason: a key of it is used no more.
+    pub fn quarantine(&self, reason: &str) {
+        // Of several keys the first one is told of.
+        if self.0.quarantine.set(reason.to_owned()).is_ok() {
+            let status = self.0.status.borrow().clone();
+            self.set_status(status);
+        }
     }
 
     /// Everything an operator is shown of the slot.
@@ -236,7 +248,10 @@ impl SlotHandle {
         *self.0.flags.lock().unwrap_or_else(PoisonError::into_inner) = flags;
     }
 
-    pub(super) fn set_status(&self, status: SlotStatus) {
+    pub(super) fn set_status(&self, mut status: SlotStatus) {
+        if let (SlotState::Ready | SlotState::Present, Some(reason)) = (status.state, self.0.quarantine.get()) {
+            status = status_now(SlotState::Quarantined, reason);
+        }
         self.0.status.send_modify(|now| {
             // In here, so that the gauges come to rest where the status does.
             self.0.meter.show(status.state);

@@ -96,7 +96,7 @@ impl Examination<'_> {
             let fix = Fix::by_hand("mend what is said above, and run doctor as the user that runs the gateway");
             return self.findings.warning(KEY, format!("{name}: not proved: nobody was logged in"), "it may be unable to sign", fix);
         }
-        if !matches!(status.state, SlotState::Ready | SlotState::Busy) {
+        if !matches!(status.state, SlotState::Ready | SlotState::Busy | SlotState::Quarantined) {
             let fix = match self.slot.login_mode() {
                 LoginMode::Configured => Fix::by_hand("mend what is said of its token, then run doctor again"),
                 LoginMode::PerRequest => Fix::by_hand("sign once through the gateway, with its PIN in the request"),

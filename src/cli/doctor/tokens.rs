@@ -126,7 +126,7 @@ impl Slot<'_> {
 
     fn state(&self, findings: &mut Findings) {
         let SlotDto { uri, state, reason, login, .. } = self.slot;
-        let what = if reason.is_empty() { format!("{uri} is {state}") } else { format!("{uri} is {state}: {reason}") };
+        let what = if reason.is_empty() { format!("{uri}: {state}") } else { format!("{uri}: {state} ({reason})") };
         match state {
             SlotState::Ready | SlotState::Busy => findings.ok(TOKEN, format!("{uri} takes work")),
             // Said of the configured ones above.
@@ -163,7 +163,12 @@ impl Slot<'_> {
                 findings.fault(TOKEN, what, "a call into the module does not return", fix);
             }
             SlotState::Quarantined => {
-                findings.fault(TOKEN, what, NO_SIGNATURE, Fix::by_hand("look at the gateway's log for why, then restart it"));
+                findings.fault(
+                    TOKEN,
+                    what,
+                    NO_SIGNATURE,
+                    Fix::by_hand("replace the token, or correct the certificate of the key; then restart the gateway"),
+                );
             }
         }
     }

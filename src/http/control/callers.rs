@@ -18,7 +18,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{dto::wiped, error::ControlError, json, read};
+use super::{dto::wiped, error::ControlError, json, local_user::LocalUser, read};
 use crate::{
     auth::{ApiKey, CallerBook, ListedCaller},
     domain::{
@@ -98,8 +98,6 @@ pub struct CallersDto {
 pub struct AddCallerDto {
     /// The caller.
     pub caller: NewCaller,
-    /// Who adds it.
-    pub by: String,
 }
 
 /// A new API key, please.
@@ -109,15 +107,6 @@ pub struct RotateDto {
     pub grace: u64,
     /// When the new one ends.
     pub expires: Option<Timestamp>,
-    /// Who asks for it.
-    pub by: String,
-}
-
-/// Who orders something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ByDto {
-    /// Who.
-    pub by: String,
 }
 
 /// It was done.
@@ -195,27 +184,30 @@ pub(super) async fn show(book: Data<CallerBook>, name: Path<String>) -> Result<H
     Ok(json(&CallerDto::of(listed, Timestamp::from(std::time::SystemTime::now()))))
 }
 
-pub(super) async fn add(book: Data<CallerBook>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let AddCallerDto { caller, by } = read(body).await?;
-    let api_key = book.add(caller, &by).await?.map(ApiKeyText::from);
+pub(super) async fn add(book: Data<CallerBook>, user: LocalUser, body: Payload) -> Result<HttpResponse, ControlError> {
+    let AddCallerDto { caller } = read(body).await?;
+    let api_key = book.add(caller, &user.who()).await?.map(ApiKeyText::from);
     Ok(json(&IssuedDto { api_key }))
 }
 
-pub(super) async fn rotate(book: Data<CallerBook>, name: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let RotateDto { grace, expires, by } = read(body).await?;
-    let api_key = book.rotate(&id_of(&name)?, Duration::from_millis(grace), expires, &by).await?;
+pub(super) async fn rotate(
+    book: Data<CallerBook>,
+    user: LocalUser,
+    name: Path<String>,
+    body: Payload,
+) -> Result<HttpResponse, ControlError> {
+    let RotateDto { grace, expires } = read(body).await?;
+    let api_key = book.rotate(&id_of(&name)?, Duration::from_millis(grace), expires, &user.who()).await?;
     Ok(json(&IssuedDto { api_key: Some(api_key.into()) }))
 }
 
-pub(super) async fn revoke(book: Data<CallerBook>, name: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let ByDto { by } = read(body).await?;
-    book.revoke(&id_of(&name)?, &by).await?;
+pub(super) async fn revoke(book: Data<CallerBook>, user: LocalUser, name: Path<String>) -> Result<HttpResponse, ControlError> {
+    book.revoke(&id_of(&name)?, &user.who()).await?;
     Ok(json(&DoneDto {}))
 }
 
-pub(super) async fn remove(book: Data<CallerBook>, name: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let ByDto { by } = read(body).await?;
-    book.remove(&id_of(&name)?, &by).await?;
+pub(super) async fn remove(book: Data<CallerBook>, user: LocalUser, name: Path<String>) -> Result<HttpResponse, ControlError> {
+    book.remove(&id_of(&name)?, &user.who()).await?;
     Ok(json(&DoneDto {}))
 }
 

@@ -13,7 +13,7 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{error::ControlError, json, read};
+use super::{error::ControlError, json, local_user::LocalUser, read};
 use crate::{
     domain::{
         caller::Account,
@@ -95,8 +95,6 @@ pub struct EnrolmentsQueryDto {
 /// An operator's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderDto {
-    /// Who gives it.
-    pub by: String,
     /// Of a refusal: the ground.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ground: Option<Refusal>,
@@ -166,31 +164,28 @@ pub(super) async fn create(service: Service, body: Payload) -> Result<HttpRespon
     Ok(json(&EnrolmentDto::from(created)))
 }
 
-pub(super) async fn approve(service: Service, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let order: OrderDto = read(body).await?;
-    Ok(json(&EnrolmentDto::from(service.approve(id_of(&id)?, &order.by).await?)))
+pub(super) async fn approve(service: Service, user: LocalUser, id: Path<String>) -> Result<HttpResponse, ControlError> {
+    Ok(json(&EnrolmentDto::from(service.approve(id_of(&id)?, &user.who()).await?)))
 }
 
-pub(super) async fn refuse(service: Service, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let OrderDto { by, ground, comment, .. } = read(body).await?;
-    let refused = service.refuse(id_of(&id)?, ground.unwrap_or(Refusal::ByOperator), &comment, &by).await?;
+pub(super) async fn refuse(service: Service, user: LocalUser, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
+    let OrderDto { ground, comment, .. } = read(body).await?;
+    let refused = service.refuse(id_of(&id)?, ground.unwrap_or(Refusal::ByOperator), &comment, &user.who()).await?;
     Ok(json(&EnrolmentDto::from(refused)))
 }
 
-pub(super) async fn delete_key(service: Service, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let order: OrderDto = read(body).await?;
-    Ok(json(&EnrolmentDto::from(service.delete_key(id_of(&id)?, &order.by).await?)))
+pub(super) async fn delete_key(service: Service, user: LocalUser, id: Path<String>) -> Result<HttpResponse, ControlError> {
+    Ok(json(&EnrolmentDto::from(service.delete_key(id_of(&id)?, &user.who()).await?)))
 }
 
-pub(super) async fn upload(service: Service, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let OrderDto { by, certificates, .. } = read(body).await?;
+pub(super) async fn upload(service: Service, user: LocalUser, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
+    let OrderDto { certificates, .. } = read(body).await?;
     let uploaded = UploadedCertificate::from_pem(&certificates)?;
-    Ok(json(&EnrolmentDto::from(service.upload(id_of(&id)?, uploaded, &by).await?)))
+    Ok(json(&EnrolmentDto::from(service.upload(id_of(&id)?, uploaded, &user.who()).await?)))
 }
 
-pub(super) async fn activate(service: Service, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let order: OrderDto = read(body).await?;
-    Ok(json(&EnrolmentDto::from(service.activate_by_operator(id_of(&id)?, &order.by).await?)))
+pub(super) async fn activate(service: Service, user: LocalUser, id: Path<String>) -> Result<HttpResponse, ControlError> {
+    Ok(json(&EnrolmentDto::from(service.activate_by_operator(id_of(&id)?, &user.who()).await?)))
 }
 
 fn id_of(text: &str) -> Result<EnrolmentId, ControlError> {

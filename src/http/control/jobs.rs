@@ -12,7 +12,7 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{error::ControlError, json, read};
+use super::{error::ControlError, json, local_user::LocalUser, read};
 use crate::{
     domain::{
         ids::{CallerId, JobId, KeyName, PermitId},
@@ -91,8 +91,6 @@ pub struct JobsQueryDto {
 pub struct ResolveDto {
     /// The token had signed.
     pub signed: bool,
-    /// Who says so.
-    pub by: String,
 }
 
 impl From<SigningJob> for JobDto {
@@ -133,9 +131,9 @@ pub(super) async fn show(desk: Data<TokenDesk>, id: Path<String>) -> Result<Http
     Ok(json(&JobDto::from(desk.jobs().find(id_of(&id)?).await?)))
 }
 
-pub(super) async fn resolve(desk: Data<TokenDesk>, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let ResolveDto { signed, by } = read(body).await?;
-    Ok(json(&JobDto::from(desk.jobs().resolve(id_of(&id)?, signed, by).await?)))
+pub(super) async fn resolve(desk: Data<TokenDesk>, user: LocalUser, id: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
+    let ResolveDto { signed } = read(body).await?;
+    Ok(json(&JobDto::from(desk.jobs().resolve(id_of(&id)?, signed, user.who()).await?)))
 }
 
 fn id_of(text: &str) -> Result<JobId, ControlError> {

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
 
 pub(super) use self::local_user::LocalUser;
+pub(crate) use self::local_user::{BEFORE_SUDO, before_sudo, who_runs_this};
 use self::{
     dto::{
         HealthDto, KeyDto, KeyReadinessDto, KeysDto, LockDto, OfferDto, OffersDto, SlotChangesDto, SlotDto, SlotsDto, TokenDto, UnlockDto,
@@ -45,8 +46,6 @@ use crate::{
     signing::tokens::TokenDesk,
 };
 
-/// Who acts here, for the audit log: the socket is open to the gateway's user only.
-const AT_THE_SOCKET: &str = "operator at the control socket";
 /// The most bytes of a request body.
 const BODY_MAX: usize = 64 * 1024;
 /// How long a request body may make no progress.
@@ -178,16 +177,16 @@ async fn offers(desk: Data<TokenDesk>) -> HttpResponse {
     json(&OffersDto { offers: offers.collect() })
 }
 
-async fn unlock(desk: Data<TokenDesk>, body: Payload) -> Result<HttpResponse, ControlError> {
+async fn unlock(desk: Data<TokenDesk>, user: LocalUser, body: Payload) -> Result<HttpResponse, ControlError> {
     let UnlockDto { uri, pin, insist, forget_rejection } = read(body).await?;
     let pin = pin.map(|pin| Pin::new(pin.reveal())).transpose().map_err(ControlError::Pin)?;
-    let token = desk.unlock(&any_or(uri), pin, insist, forget_rejection, AT_THE_SOCKET).await?;
+    let token = desk.unlock(&any_or(uri), pin, insist, forget_rejection, &user.who()).await?;
     Ok(json(&TokenDto { uri: token.uri() }))
 }
 
-async fn lock(desk: Data<TokenDesk>, body: Payload) -> Result<HttpResponse, ControlError> {
+async fn lock(desk: Data<TokenDesk>, user: LocalUser, body: Payload) -> Result<HttpResponse, ControlError> {
     let LockDto { uri } = read(body).await?;
-    let token = desk.lock(&any_or(uri), AT_THE_SOCKET).await?;
+    let token = desk.lock(&any_or(uri), &user.who()).await?;
     Ok(json(&TokenDto { uri: token.uri() }))
 }
 

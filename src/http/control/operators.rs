@@ -14,7 +14,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{dto::SecretText, error::ControlError, json, read};
+use super::{dto::SecretText, error::ControlError, json, local_user::LocalUser, read};
 use crate::{
     auth::{OperatorError, Operators, Password},
     domain::{
@@ -62,8 +62,6 @@ pub struct AddOperatorDto {
     /// Their password; absent where one is to be made.
     #[serde(default)]
     pub password: Option<SecretText>,
-    /// Who adds them.
-    pub by: String,
 }
 
 /// A new password.
@@ -73,16 +71,6 @@ pub struct SetPasswordDto {
     /// The password; absent where one is to be made.
     #[serde(default)]
     pub password: Option<SecretText>,
-    /// Who sets it.
-    pub by: String,
-}
-
-/// Who changes an account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ByDto {
-    /// Who.
-    pub by: String,
 }
 
 /// The password of an account.
@@ -113,25 +101,33 @@ pub(super) async fn list(operators: Data<Operators>) -> Result<HttpResponse, Con
     Ok(json(&OperatorsDto { operators: accounts.into_iter().map(OperatorDto::from).collect() }))
 }
 
-pub(super) async fn add(operators: Data<Operators>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let AddOperatorDto { name, role, keys, password, by } = read(body).await?;
+pub(super) async fn add(operators: Data<Operators>, user: LocalUser, body: Payload) -> Result<HttpResponse, ControlError> {
+    let AddOperatorDto { name, role, keys, password } = read(body).await?;
     let (password, made) = password_or_new(password)?;
     let operator = Operator { name, role, keys: keys.map_or(KeyAccess::All, KeyAccess::Only) };
-    operators.add(operator, password, &by).await?;
+    operators.add(operator, password, &user.who()).await?;
     Ok(json(&PasswordDto { password: made }))
 }
 
-pub(super) async fn set_password(operators: Data<Operators>, name: Path<String>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let SetPasswordDto { password, by } = read(body).await?;
+pub(super) async fn set_password(
+    operators: Data<Operators>,
+    user: LocalUser,
+    name: Path<String>,
+    body: Payload,
+) -> Result<HttpResponse, ControlError> {
+    let SetPasswordDto { password } = read(body).await?;
     let (password, made) = password_or_new(password)?;
-    operators.set_password(&name_of(&name)?, password, &by).await?;
+    operators.set_password(&name_of(&name)?, password, &user.who()).await?;
     Ok(json(&PasswordDto { password: made }))
 }
 
-pub(super) async fn change(operators: Data<Operators>, path: Path<(String, String)>, body: Payload) -> Result<HttpResponse, ControlError> {
-    let ByDto { by } = read(body).await?;
+pub(super) async fn change(
+    operators: Data<Operators>,
+    user: LocalUser,
+    path: Path<(String, String)>,
+) -> Result<HttpResponse, ControlError> {
     let (name, change) = path.into_inner();
-    let name = name_of(&name)?;
+    let (name, by) = (name_of(&name)?, user.who());
     match change.as_str() {
         "disable" => operators.set_disabled(&name, true, &by).await?,
         "enable" => operators.set_disabled(&name, false, &by).await?,
