@@ -6,8 +6,8 @@
 //! | `GET /callers/{name}` | shows one | [`CallerDto`] |
 //! | `POST /callers`, [`AddCallerDto`] | adds one | [`IssuedDto`] |
 //! | `POST /callers/{name}/rotate`, [`RotateDto`] | gives it a new API key | [`IssuedDto`] |
-//! | `POST /callers/{name}/revoke`, [`ByDto`] | ends it at once and for good | [`DoneDto`] |
-//! | `POST /callers/{name}/remove`, [`ByDto`] | removes it | [`DoneDto`] |
+//! | `POST /callers/{name}/revoke` | ends it at once and for good | [`DoneDto`] |
+//! | `POST /callers/{name}/remove` | removes it | [`DoneDto`] |
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 

@@ -5,7 +5,8 @@
 //! | `GET /enrolments?state=…&organisation=…&limit=…` | lists the newest requests | [`EnrolmentsDto`] |
 //! | `GET /enrolments/{id}` | shows a request, with its history | [`EnrolmentDto`] |
 //! | `POST /enrolments`, [`NewEnrolmentDto`] | asks for a certificate, as a caller would | [`EnrolmentDto`] |
-//! | `POST /enrolments/{id}/approve`, `/refuse`, `/delete-key`, `/certificate`, `/activate`, [`OrderDto`] | what they say | [`EnrolmentDto`] |
+//! | `POST /enrolments/{id}/approve`, `/delete-key`, `/activate` | what they say | [`EnrolmentDto`] |
+//! | `POST /enrolments/{id}/refuse`, `/certificate`, [`OrderDto`] | what they say | [`EnrolmentDto`] |
 
 use actix_web::{
     HttpResponse,

@@ -5,7 +5,7 @@
 //! | `GET /operators` | | [`OperatorsDto`] |
 //! | `POST /operators`, [`AddOperatorDto`] | makes an account; without a password, with one that is made | [`PasswordDto`] |
 //! | `POST /operators/{name}/password`, [`SetPasswordDto`] | gives another password, and ends all sessions | [`PasswordDto`] |
-//! | `POST /operators/{name}/{change}`, [`ByDto`] | `disable`, `enable`, `remove`, or `log-out` everywhere | [`DoneDto`] |
+//! | `POST /operators/{name}/{change}` | `disable`, `enable`, `remove`, or `log-out` everywhere | [`DoneDto`] |
 
 use actix_web::{
     HttpResponse,
