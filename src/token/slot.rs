@@ -180,8 +180,7 @@ impl SlotHandle {
     pub fn quarantine(&self, reason: &str) {
         // Of several keys the first one is told of.
         if self.0.quarantine.set(reason.to_owned()).is_ok() {
-            let status = self.0.status.borrow().clone();
-            self.set_status(status);
+            self.change_status(|_| ());
         }
     }
 
@@ -248,14 +247,18 @@ impl SlotHandle {
         *self.0.flags.lock().unwrap_or_else(PoisonError::into_inner) = flags;
     }
 
-    pub(super) fn set_status(&self, mut status: SlotStatus) {
-        if let (SlotState::Ready | SlotState::Present, Some(reason)) = (status.state, self.0.quarantine.get()) {
-            status = status_now(SlotState::Quarantined, reason);
-        }
+    pub(super) fn set_status(&self, status: SlotStatus) {
+        self.change_status(|now| *now = status);
+    }
+
+    fn change_status(&self, change: impl FnOnce(&mut SlotStatus)) {
         self.0.status.send_modify(|now| {
+            change(now);
+            if let (SlotState::Ready | SlotState::Present, Some(reason)) = (now.state, self.0.quarantine.get()) {
+                *now = status_now(SlotState::Quarantined, reason);
+            }
             // In here, so that the gauges come to rest where the status does.
-            self.0.meter.show(status.state);
-            *now = status;
+            self.0.meter.show(now.state);
         });
     }
 
@@ -263,12 +266,12 @@ impl SlotHandle {
         self.0.meter.pin_rejected();
     }
 
-    /// Claims the right to log in from configuration, so that it happens once at a time.
     /// Whether the configuration has a PIN for it, and no operator has locked it.
     pub(super) fn logs_in_by_itself(&self) -> bool {
         self.login_mode() == LoginMode::Configured && self.0.policy.pin.is_some() && !self.is_held()
     }
 
+    /// Claims the right to log in from configuration, so that it happens once at a time.
     pub(super) fn begin_configured_login(&self) -> bool {
         !self.0.logging_in.swap(true, Ordering::AcqRel)
     }
