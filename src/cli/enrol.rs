@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{control_client::ControlClient, output, place::GatewayArgs, runtime};
@@ -150,16 +151,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
             let certificates = fs::read_to_string(&args.file).with_context(|| {
                 format!("{} cannot be read as PEM; convert it with: openssl x509 -inform der -in FILE", args.file.display())
             })?;
-            order(&args.one, "certificate", OrderDto { certificates, ..OrderDto::default() })
+            order(&args.one, "certificate", &OrderDto { certificates, ..OrderDto::default() })
         }
-        What::Approve(args) => order(&args, "approve", OrderDto::default()),
+        What::Approve(args) => order(&args, "approve", &()),
         What::Refuse(args) => {
             let refusal = OrderDto { ground: Some(args.ground), comment: args.comment, ..OrderDto::default() };
-            let refused = moved(&args.one, "refuse", refusal)?;
-            if args.delete_key { order(&args.one, "delete-key", OrderDto::default()) } else { told(&refused, args.one.json) }
+            let refused = moved(&args.one, "refuse", &refusal)?;
+            if args.delete_key { order(&args.one, "delete-key", &()) } else { told(&refused, args.one.json) }
         }
-        What::DeleteKey(args) => order(&args, "delete-key", OrderDto::default()),
-        What::Activate(args) => order(&args, "activate", OrderDto::default()),
+        What::DeleteKey(args) => order(&args, "delete-key", &()),
+        What::Activate(args) => order(&args, "activate", &()),
         What::New(args) => new(args),
     }
 }
@@ -198,13 +199,13 @@ fn get(args: &OneArgs) -> anyhow::Result<EnrolmentDto> {
     runtime()?.block_on(gateway.get(&format!("/enrolments/{}", args.request)))
 }
 
-fn order(args: &OneArgs, what: &str, order: OrderDto) -> anyhow::Result<()> {
+fn order(args: &OneArgs, what: &str, order: &impl Serialize) -> anyhow::Result<()> {
     told(&moved(args, what, order)?, args.json)
 }
 
-fn moved(args: &OneArgs, what: &str, order: OrderDto) -> anyhow::Result<EnrolmentDto> {
+fn moved(args: &OneArgs, what: &str, order: &impl Serialize) -> anyhow::Result<EnrolmentDto> {
     let gateway = ControlClient::expect(&args.gateway.place()?.control)?;
-    runtime()?.block_on(gateway.post(&format!("/enrolments/{}/{what}", args.request), &order))
+    runtime()?.block_on(gateway.post(&format!("/enrolments/{}/{what}", args.request), order))
 }
 
 fn new(args: NewArgs) -> anyhow::Result<()> {

@@ -199,7 +199,7 @@ impl Gateway {
             Err(error) => format!("the token did not show up: {error}"),
         };
         let problems = self.tokens.problems().into_iter().map(|(module, problem)| format!("; module {module} does not run: {problem}"));
-        bail!("{}{}", state, problems.collect::<String>())
+        bail!("{state}{}", problems.collect::<String>())
     }
 
     /// Serves until a signal, then does `first` and stops in order.

@@ -87,7 +87,7 @@ fn print(found: &SlotsDto) -> anyhow::Result<()> {
 }
 
 fn row(slot: &SlotDto) -> Vec<String> {
-    let mut state = if slot.reason.is_empty() { slot.state.to_string() } else { format!("{} ({})", slot.state, slot.reason) };
+    let mut state = slot.status().to_string();
     if let Some(gateway) = &slot.gateway {
         state = format!("{state} at gateway {gateway}");
     }

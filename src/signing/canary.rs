@@ -34,7 +34,8 @@ const PURPOSE: &str = "canary";
 const TELL_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a canary goes, as it is labelled.
-const RESULTS: [&str; 2] = ["ok", "failed"];
+const OK: &str = "ok";
+const FAILED: &str = "failed";
 
 /// How a key's last canary went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +99,7 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
     let mut untold: HashMap<KeyName, Untold> = HashMap::new();
     // At zero from the beginning, so that the first failure is an increase.
     for name in workshop.keyring.key_names() {
-        RESULTS.iter().for_each(|result| CANARIES.counter(&[name.as_str(), result]).increment(0));
+        [OK, FAILED].iter().for_each(|result| CANARIES.counter(&[name.as_str(), result]).increment(0));
     }
     while !*stop.borrow_and_update() {
         tokio::select! {
@@ -113,7 +114,7 @@ pub(super) async fn keep_singing(workshop: Arc<Workshop>, every: Duration, mut s
                 let now = Timestamp::from(SystemTime::now());
                 let text = format!("{CANARY_TEXT}{}", now.as_millis());
                 let failure = own::sign(&workshop, &target, text.as_bytes()).await.err().map(|denied| denied.to_string());
-                CANARIES.counter(&[name.as_str(), RESULTS[usize::from(failure.is_some())]]).increment(1);
+                CANARIES.counter(&[name.as_str(), if failure.is_none() { OK } else { FAILED }]).increment(1);
                 match &failure {
                     Some(failure) => warn!(key.name = %name, error = %failure, "the canary of key {name} failed: {failure}"),
                     None => debug!(key.name = %name, "the canary of key {name} is well"),

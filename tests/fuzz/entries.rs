@@ -60,11 +60,11 @@ const CONTENT: &[u8] = include_bytes!("material/content");
 static ROOT: LazyLock<Certificate> = LazyLock::new(|| known(include_bytes!("material/root.der")));
 static MIDDLE: LazyLock<Certificate> = LazyLock::new(|| known(include_bytes!("material/middle.der")));
 static SIGNER: LazyLock<Certificate> = LazyLock::new(|| known(include_bytes!("material/signer.der")));
-/// The CAs of the gateways whose signatures are in the corpus.
-static GATEWAYS: LazyLock<[Certificate; 2]> =
-    LazyLock::new(|| [known(include_bytes!("material/gateway.der")), known(include_bytes!("material/co-signers.der"))]);
-static TRUST: LazyLock<TrustStore> =
-    LazyLock::new(|| TrustStore::new([std::slice::from_ref(&*ROOT), &GATEWAYS[..]].concat(), vec![MIDDLE.clone()]));
+static TRUST: LazyLock<TrustStore> = LazyLock::new(|| {
+    // The CAs of the gateways whose signatures are in the corpus.
+    let (gateway, co_signers) = (known(include_bytes!("material/gateway.der")), known(include_bytes!("material/co-signers.der")));
+    TrustStore::new(vec![ROOT.clone(), gateway, co_signers], vec![MIDDLE.clone()])
+});
 
 fn known(der: &[u8]) -> Certificate {
     Certificate::from_der(der).expect("a certificate of the material")

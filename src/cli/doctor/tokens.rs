@@ -126,7 +126,7 @@ impl Slot<'_> {
 
     fn state(&self, findings: &mut Findings) {
         let SlotDto { uri, state, reason, login, .. } = self.slot;
-        let what = if reason.is_empty() { format!("{uri}: {state}") } else { format!("{uri}: {state} ({reason})") };
+        let what = format!("{uri}: {}", self.slot.status());
         match state {
             SlotState::Ready | SlotState::Busy => findings.ok(TOKEN, format!("{uri} takes work")),
             // Said of the configured ones above.

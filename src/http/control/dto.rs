@@ -11,7 +11,7 @@ use crate::{
         ids::{KeyName, ModuleName},
         key_uri::Pkcs11Uri,
         timestamp::Timestamp,
-        token::{KeyProtection, LoginMode, SlotReport, SlotState, TokenFlags, TokenOffer},
+        token::{KeyProtection, LoginMode, SlotReport, SlotState, SlotStatus, TokenFlags, TokenOffer},
     },
     signing::tokens::KeyReport,
 };
@@ -86,6 +86,12 @@ pub struct SlotDto {
 }
 
 impl SlotDto {
+    /// Its state, with the reason.
+    #[must_use]
+    pub fn status(&self) -> SlotStatus {
+        SlotStatus { state: self.state, reason: self.reason.clone(), since: self.since }
+    }
+
     /// A token of another gateway.
     #[must_use]
     pub fn elsewhere((gateway, report): (String, SlotReport)) -> Self {
